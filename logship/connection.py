@@ -1,0 +1,122 @@
+"""Opens connections to either server, always with the same session.
+
+In: a libpq conninfo string or URI (``PG*`` variables, service files and ``.pgpass`` work, as libpq
+has them). Out: a psycopg connection whose settings can't change what a value looks like as text.
+A server that can't be reached or refuses becomes `PrimaryError` or `SecondaryError` with the next
+thing to do. Passwords are never part of a message.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import psycopg
+from psycopg import conninfo as libpq
+
+from logship.errors import LogshipError, PrimaryError, SecondaryError, UsageError
+
+# Settings of a database or a role (DateStyle, bytea_output …) must not reach the text of a value.
+PINNED: Final[dict[str, str]] = {
+    "datestyle": "ISO, YMD",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "xmloption": "content",
+    "lc_monetary": "C",
+    "standard_conforming_strings": "on",
+    "search_path": "",
+    "row_security": "off",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+
+
+class Side(enum.Enum):
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+
+
+def connect(
+    conninfo: str,
+    side: Side,
+    *,
+    application_name: str = "logship",
+    replication: bool = False,
+    settings: dict[str, str] | None = None,
+) -> psycopg.Connection:
+    """An autocommit connection with `PINNED` settings; ``settings`` adds to them or overrides them.
+
+    With ``replication`` it is a logical walsender connection (`replication=database`). On the
+    primary the session commits with ``synchronous_commit = local``: one that waited for a
+    synchronous standby would wait for itself.
+    """
+    pinned = dict(PINNED)
+    if side is Side.PRIMARY:
+        pinned["synchronous_commit"] = "local"
+    pinned.update(settings or {})
+    try:
+        given = libpq.conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError as error:
+        raise UsageError(
+            f"the {side.value}'s conninfo can't be read: {_first_line(error)}",
+            hint="write it like 'host=db1 dbname=app user=me' or 'postgresql://me@db1/app'",
+        ) from error
+    options = " ".join(f"-c {name}={_escape(value)}" for name, value in pinned.items())
+    parameters = {
+        "connect_timeout": "10",
+        "keepalives_idle": "30",
+        **given,
+        "application_name": application_name,
+        "client_encoding": "UTF8",
+        "options": f"{given.get('options') or ''} {options}".strip(),
+    }
+    if replication:
+        parameters["replication"] = "database"
+    try:
+        return psycopg.connect(libpq.make_conninfo("", **parameters), autocommit=True)
+    except psycopg.OperationalError as error:
+        raise unreachable(side, conninfo, error) from error
+
+
+def unreachable(side: Side, conninfo: str, error: psycopg.Error) -> LogshipError:
+    """What a failed connection attempt means for the operator."""
+    text = _first_line(error)
+    kind = PrimaryError if side is Side.PRIMARY else SecondaryError
+    return kind(
+        f"can't connect to the {side.value} ({describe(conninfo)}): {text}",
+        hint=_advice(text, side),
+    )
+
+
+def describe(conninfo: str) -> str:
+    """The conninfo as it may be shown: host, port, database and user, never a password."""
+    try:
+        given = libpq.conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError:
+        return "unreadable conninfo"
+    shown = {key: given[key] for key in ("host", "hostaddr", "port", "dbname", "user", "service")
+             if given.get(key)}  # fmt: skip
+    return " ".join(f"{key}={value}" for key, value in shown.items()) or "libpq's defaults"
+
+
+def _advice(text: str, side: Side) -> str:
+    if "password" in text or "authentication" in text:
+        return "check user and password (PGPASSWORD, .pgpass, or password= in the conninfo)"
+    if "does not exist" in text:
+        return "check dbname and user in the conninfo"
+    if "pg_hba.conf" in text:
+        return f"add a line for this host, user and database to the {side.value}'s pg_hba.conf"
+    return (
+        f"is the {side.value} running, and are host and port right? Try: psql '<the same conninfo>'"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if len(lines) == 1 or "connection" in lines[-1] else lines[0] if lines else ""
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")

@@ -1,0 +1,158 @@
+"""Every error that logship raises on purpose, by whose fault it is, and what becomes of it.
+
+One root, `LogshipError`. Under it one branch per exit code (`docs/design.md`, "Exit codes"): usage,
+the primary, the secondary, the journal, refused as unsafe, replay. An error carries its facts as
+fields, builds its own sentence from them, and has a `hint`: the next thing to do. Row values and
+passwords are in none of them.
+
+Whether an error of a server is tried again or stops the program is decided by `is_transient`, from
+one table, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+
+class LogshipError(Exception):
+    """The root. ``hint`` tells the operator what to do next; ``exit_code`` is what the program ends with."""
+
+    exit_code: ClassVar[int] = 70
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InternalError(LogshipError):
+    """logship contradicts itself: a defect of ours, with what is needed to report it."""
+
+
+# -- 2: what the operator said -------------------------------------------------------------------
+
+
+class UsageError(LogshipError):
+    """A setting, an option or an argument that can't be meant."""
+
+    exit_code = 2
+
+
+class MalformedLsn(UsageError):
+    def __init__(self, text: str) -> None:
+        super().__init__(
+            f"{text!r} is not an LSN", hint="an LSN is two hexadecimal numbers, like 0/16B3748"
+        )
+        self.text = text
+
+
+# -- 3: the primary ------------------------------------------------------------------------------
+
+
+class PrimaryError(LogshipError):
+    """The primary can't be reached, refuses, or isn't set up for logical replication."""
+
+    exit_code = 3
+
+
+class SlotMissing(PrimaryError):
+    def __init__(self, slot: str) -> None:
+        super().__init__(
+            f'replication slot "{slot}" does not exist on the primary',
+            hint="what was written since it went is not in any log that logship can read; "
+            "it is never made anew quietly. Run `logship init` again to copy from the start",
+        )
+        self.slot = slot
+
+
+class SlotLost(PrimaryError):
+    def __init__(self, slot: str, reason: str) -> None:
+        super().__init__(
+            f'replication slot "{slot}" is lost: the primary has removed WAL that it needs ({reason})',
+            hint="raise max_slot_wal_keep_size on the primary, drop the slot with "
+            f"select pg_drop_replication_slot('{slot}') and run `logship init` again",
+        )
+        self.slot = slot
+        self.reason = reason
+
+
+class ProtocolViolation(PrimaryError):
+    """The peer sent bytes that its protocol does not allow. ``offset`` counts from the message's start."""
+
+    def __init__(self, what: str, *, offset: int = 0) -> None:
+        super().__init__(
+            f"malformed replication message: {what} (at byte {offset})",
+            hint="the stream is not what this version of logship understands; nothing was acknowledged",
+        )
+        self.what = what
+        self.offset = offset
+
+
+# -- 4: the secondary ----------------------------------------------------------------------------
+
+
+class SecondaryError(LogshipError):
+    """The secondary can't be reached, refuses, or isn't set up."""
+
+    exit_code = 4
+
+
+# -- 5: the journal ------------------------------------------------------------------------------
+
+
+class JournalError(LogshipError):
+    """The journal can't be read or written. ``file`` is the segment, ``offset`` a byte in it."""
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, file: str = "", offset: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.file = file
+        self.offset = offset
+
+
+# -- 6: refused as unsafe ------------------------------------------------------------------------
+
+
+class RefusedAsUnsafe(LogshipError):
+    """What was asked could lose or double data, so it isn't done."""
+
+    exit_code = 6
+
+
+# -- 7: replay -----------------------------------------------------------------------------------
+
+
+class ReplayError(LogshipError):
+    """A change can't be replayed: the replica stops here, nothing is skipped."""
+
+    exit_code = 7
+
+
+# -- which errors of a server are tried again ----------------------------------------------------
+
+# SQLSTATE, or its first two characters (the class), and whether the same thing may succeed later.
+# Source: PostgreSQL documentation, "PostgreSQL Error Codes".
+_TRANSIENT: Final[dict[str, bool]] = {
+    "08": True,  # connection exceptions
+    "40": True,  # serialization failure, deadlock: the transaction is run again
+    "53": True,  # insufficient resources: full disk, out of memory, too many connections
+    "55P03": True,  # lock not available (lock_timeout)
+    "55006": True,  # object in use: a predecessor's slot or origin is still active
+    "57": True,  # operator intervention: shutdown, crash, cannot connect now
+    "57014": True,  # query cancelled
+    "58": True,  # system errors outside PostgreSQL: I/O
+    "28": False,  # wrong credentials
+    "3D": False,  # no such database
+    "58P01": False,  # undefined file: a slot whose WAL is gone
+}
+
+
+def is_transient(sqlstate: str | None) -> bool:
+    """Whether an operation that failed with ``sqlstate`` is tried again (``None``: the link broke)."""
+    if sqlstate is None:
+        return True
+    return _TRANSIENT.get(sqlstate, _TRANSIENT.get(sqlstate[:2], False))

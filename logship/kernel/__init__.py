@@ -1,0 +1,16 @@
+"""The leaf functions that touch every byte of the log.
+
+In: bytes as they stand in a journal record or a pgoutput message. Out: slices and lists. No I/O, no
+clock, no knowledge of relations or transactions. `_python` is the reference.
+"""
+
+from logship.kernel._python import (
+    UNCHANGED,
+    Unchanged,
+    binary_text_array,
+    frame,
+    split_run,
+    tuple_at,
+)
+
+__all__ = ["UNCHANGED", "Unchanged", "binary_text_array", "frame", "split_run", "tuple_at"]

@@ -1,0 +1,109 @@
+"""The kernel in plain Python: the reference that every other implementation must equal.
+
+Malformed input raises `ValueError` with what is wrong; callers turn it into an error of theirs that
+knows the file or the message.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Sequence
+from typing import Final, Literal
+
+_LENGTH: Final = struct.Struct(">I")
+_INT: Final = struct.Struct(">i")
+_COUNT: Final = struct.Struct(">H")
+_ARRAY: Final = struct.Struct(">iiIii")  # dimensions, has nulls, element type, length, lower bound
+_TEXT_OID: Final = 25
+_NULL: Final = b"\xff\xff\xff\xff"
+
+_CELL_NULL: Final = ord("n")
+_CELL_UNCHANGED: Final = ord("u")
+_CELL_TEXT: Final = ord("t")
+
+
+class Unchanged(enum.Enum):
+    """The one value of a cell that the log doesn't carry: a TOASTed value that didn't change."""
+
+    UNCHANGED = "unchanged"
+
+    def __repr__(self) -> str:
+        return "UNCHANGED"
+
+
+UNCHANGED: Final = Unchanged.UNCHANGED
+
+
+def frame(messages: Sequence[bytes]) -> bytes:
+    """A run: each message behind its length (4 bytes, big endian)."""
+    pack = _LENGTH.pack
+    parts: list[bytes] = []
+    for message in messages:
+        parts.append(pack(len(message)))
+        parts.append(message)
+    return b"".join(parts)
+
+
+def split_run(run: bytes) -> list[bytes]:
+    """The messages of a run, in order. `frame` is its inverse."""
+    unpack = _LENGTH.unpack_from
+    messages: list[bytes] = []
+    offset, end = 0, len(run)
+    while offset < end:
+        if offset + 4 > end:
+            raise ValueError(f"a run ends inside a length at byte {offset}")
+        start = offset + 4
+        offset = start + unpack(run, offset)[0]
+        if offset > end:
+            raise ValueError(f"a run ends inside a message at byte {start}")
+        messages.append(run[start:offset])
+    return messages
+
+
+def tuple_at(
+    message: bytes, offset: int
+) -> tuple[list[bytes | None | Literal[Unchanged.UNCHANGED]], int]:
+    """TupleData at ``offset`` of a pgoutput message: its cells, and the offset behind it."""
+    try:
+        count = _COUNT.unpack_from(message, offset)[0]
+        offset += 2
+        cells: list[bytes | None | Literal[Unchanged.UNCHANGED]] = []
+        unpack = _LENGTH.unpack_from
+        for _ in range(count):
+            kind = message[offset]
+            if kind == _CELL_TEXT:
+                start = offset + 5
+                offset = start + unpack(message, offset + 1)[0]
+                cells.append(message[start:offset])
+            elif kind == _CELL_NULL:
+                cells.append(None)
+                offset += 1
+            elif kind == _CELL_UNCHANGED:
+                cells.append(UNCHANGED)
+                offset += 1
+            else:
+                raise ValueError(f"a cell of kind {kind:#04x} at byte {offset}")
+    except (IndexError, struct.error):
+        raise ValueError(f"a tuple is cut short at byte {offset}") from None
+    if offset > len(message):
+        raise ValueError(f"a tuple is cut short at byte {len(message)}")
+    return cells, offset
+
+
+def binary_text_array(cells: Sequence[bytes | None]) -> bytes:
+    """``text[]`` in PostgreSQL's binary format (array_recv), one dimension, lower bound 1."""
+    if not cells:
+        return _ARRAY.pack(0, 0, _TEXT_OID, 0, 0)[:12]
+    pack = _INT.pack
+    parts = [b""]
+    has_null = 0
+    for cell in cells:
+        if cell is None:
+            has_null = 1
+            parts.append(_NULL)
+        else:
+            parts.append(pack(len(cell)))
+            parts.append(cell)
+    parts[0] = _ARRAY.pack(1, has_null, _TEXT_OID, len(cells), 1)
+    return b"".join(parts)

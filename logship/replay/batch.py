@@ -1,0 +1,119 @@
+"""What is handed to the stores: whole transactions, reduced to the net change per key.
+
+Made by `logship.replay.coalesce`, read by memory and persistence, changed by neither. A batch's
+steps are carried out in their order; inside a step the tables are independent of one another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from logship.change import Cell, Relation, Row
+from logship.lsn import Lsn
+from logship.replay.target import Target
+
+Key: TypeAlias = tuple[Cell, ...]
+
+
+@dataclass(slots=True)
+class Updates:
+    """Rows of one table whose UPDATEs carry the same columns. ``keys[i]`` finds what ``rows[i]`` becomes."""
+
+    columns: tuple[
+        int, ...
+    ]  # indexes of the carried columns; the others are UNCHANGED in every row
+    keys: list[Key] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class NetChanges:
+    """The net change of one table with a key, each row of the table named at most once.
+
+    To be carried out in this order: deletes, updates, moves, inserts. Keys are those at the start
+    of the step. A move is an UPDATE that changed the key: its row may hold UNCHANGED cells, which
+    keep the value of the row at the old key; moves may exchange keys among themselves.
+    A key may stand both in ``deletes`` and in ``inserts``: the row was deleted and made anew.
+    """
+
+    target: Target
+    deletes: list[Key] = field(default_factory=list)
+    updates: list[Updates] = field(default_factory=list)
+    moves: list[tuple[Key, Row]] = field(default_factory=list)
+    inserts: list[Row] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class InsertRun:
+    rows: list[Row] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateOne:
+    """Exactly one row that equals ``old`` in every column becomes ``new`` (no UNCHANGED cells)."""
+
+    old: Row
+    new: Row
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOne:
+    """Exactly one row that equals ``old`` in every column goes."""
+
+    old: Row
+
+
+@dataclass(slots=True)
+class OrderedChanges:
+    """The changes of one table without key, in the order of the log."""
+
+    target: Target
+    operations: list[InsertRun | UpdateOne | DeleteOne] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Rows:
+    tables: list[NetChanges | OrderedChanges]
+
+
+@dataclass(frozen=True, slots=True)
+class Truncation:
+    """One TRUNCATE of the primary. It names every replicated table it emptied, cascade included."""
+
+    targets: tuple[Target, ...]
+    restart_identity: bool
+
+
+Step: TypeAlias = Rows | Truncation
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Whole transactions, or a piece of one that is larger than the bound.
+
+    ``complete`` False: a piece; what it changes stays uncommitted until a later batch is complete.
+    ``end_lsn`` is the end of the last transaction's commit (of a piece: the position before it).
+    No steps, complete: only the position moves.
+    """
+
+    end_lsn: Lsn
+    commit_time_us: int  # of the last transaction, microseconds since 2000-01-01 UTC; 0: none
+    complete: bool
+    steps: tuple[Step, ...]
+    transactions: int
+    changes: int  # row changes in the log
+    net: int  # row changes left after coalescing
+    size_bytes: int  # of the log's messages
+    runs: tuple[bytes, ...]  # the log's messages, framed, for replay one by one
+    targets: dict[int, Target]  # by the primary's relation oid, for the runs
+    left_out: frozenset[int]  # relation oids in the runs that are not replicated
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """One message of a run, decoded: for replay one by one."""
+
+    relation: Relation
+    old: Row | None
+    new: Row | None
