@@ -21,7 +21,7 @@ __all__ = [
     "Origin", "Relation", "Row", "Truncate", "TypeName", "Unchanged", "Update",
 ]  # fmt: skip
 
-Cell: TypeAlias = bytes | None | Unchanged
+Cell: TypeAlias = bytes | Unchanged | None
 Row: TypeAlias = list[Cell]
 
 

@@ -108,9 +108,7 @@ def _advice(text: str, side: Side) -> str:
         return "check dbname and user in the conninfo"
     if "pg_hba.conf" in text:
         return f"add a line for this host, user and database to the {side.value}'s pg_hba.conf"
-    return (
-        f"is the {side.value} running, and are host and port right? Try: psql '<the same conninfo>'"
-    )
+    return f"is the {side.value} running, and are host and port right? Try: psql '<the same conninfo>'"
 
 
 def _first_line(error: BaseException) -> str:

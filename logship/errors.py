@@ -43,9 +43,7 @@ class UsageError(LogshipError):
 
 class MalformedLsn(UsageError):
     def __init__(self, text: str) -> None:
-        super().__init__(
-            f"{text!r} is not an LSN", hint="an LSN is two hexadecimal numbers, like 0/16B3748"
-        )
+        super().__init__(f"{text!r} is not an LSN", hint="an LSN is two hexadecimal numbers, like 0/16B3748")
         self.text = text
 
 

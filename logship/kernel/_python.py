@@ -61,14 +61,12 @@ def split_run(run: bytes) -> list[bytes]:
     return messages
 
 
-def tuple_at(
-    message: bytes, offset: int
-) -> tuple[list[bytes | None | Literal[Unchanged.UNCHANGED]], int]:
+def tuple_at(message: bytes, offset: int) -> tuple[list[bytes | Literal[Unchanged.UNCHANGED] | None], int]:
     """TupleData at ``offset`` of a pgoutput message: its cells, and the offset behind it."""
     try:
         count = _COUNT.unpack_from(message, offset)[0]
         offset += 2
-        cells: list[bytes | None | Literal[Unchanged.UNCHANGED]] = []
+        cells: list[bytes | Literal[Unchanged.UNCHANGED] | None] = []
         unpack = _LENGTH.unpack_from
         for _ in range(count):
             kind = message[offset]

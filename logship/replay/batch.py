@@ -20,9 +20,7 @@ Key: TypeAlias = tuple[Cell, ...]
 class Updates:
     """Rows of one table whose UPDATEs carry the same columns. ``keys[i]`` finds what ``rows[i]`` becomes."""
 
-    columns: tuple[
-        int, ...
-    ]  # indexes of the carried columns; the others are UNCHANGED in every row
+    columns: tuple[int, ...]  # indexes of the carried columns; the others are UNCHANGED in every row
     keys: list[Key] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
 
