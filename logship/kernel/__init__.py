@@ -9,8 +9,9 @@ from logship.kernel._python import (
     Unchanged,
     binary_text_array,
     frame,
+    row_change,
     split_run,
     tuple_at,
 )
 
-__all__ = ["UNCHANGED", "Unchanged", "binary_text_array", "frame", "split_run", "tuple_at"]
+__all__ = ["UNCHANGED", "Unchanged", "binary_text_array", "frame", "row_change", "split_run", "tuple_at"]

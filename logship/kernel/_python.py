@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 _LENGTH: Final = struct.Struct(">I")
 _INT: Final = struct.Struct(">i")
@@ -17,6 +17,11 @@ _COUNT: Final = struct.Struct(">H")
 _ARRAY: Final = struct.Struct(">iiIii")  # dimensions, has nulls, element type, length, lower bound
 _TEXT_OID: Final = 25
 _NULL: Final = b"\xff\xff\xff\xff"
+
+_DELETE: Final = ord("D")
+_NEW: Final = ord("N")
+_KEY: Final = ord("K")
+_OLD: Final = ord("O")
 
 _CELL_NULL: Final = ord("n")
 _CELL_UNCHANGED: Final = ord("u")
@@ -33,6 +38,7 @@ class Unchanged(enum.Enum):
 
 
 UNCHANGED: Final = Unchanged.UNCHANGED
+Cell: TypeAlias = bytes | Literal[Unchanged.UNCHANGED] | None
 
 
 def frame(messages: Sequence[bytes]) -> bytes:
@@ -61,12 +67,12 @@ def split_run(run: bytes) -> list[bytes]:
     return messages
 
 
-def tuple_at(message: bytes, offset: int) -> tuple[list[bytes | Literal[Unchanged.UNCHANGED] | None], int]:
+def tuple_at(message: bytes, offset: int) -> tuple[list[Cell], int]:
     """TupleData at ``offset`` of a pgoutput message: its cells, and the offset behind it."""
     try:
         count = _COUNT.unpack_from(message, offset)[0]
         offset += 2
-        cells: list[bytes | Literal[Unchanged.UNCHANGED] | None] = []
+        cells: list[Cell] = []
         unpack = _LENGTH.unpack_from
         for _ in range(count):
             kind = message[offset]
@@ -87,6 +93,30 @@ def tuple_at(message: bytes, offset: int) -> tuple[list[bytes | Literal[Unchange
     if offset > len(message):
         raise ValueError(f"a tuple is cut short at byte {len(message)}")
     return cells, offset
+
+
+def row_change(message: bytes) -> tuple[list[Cell] | None, bool, list[Cell] | None]:
+    """An Insert, Update or Delete: old row, whether only its key is meant, and new row."""
+    try:
+        kind = message[5]
+        if kind == _NEW:
+            old, is_key, end = None, False, 5
+        elif kind in (_KEY, _OLD):
+            old, end = tuple_at(message, 6)
+            is_key = kind == _KEY
+        else:
+            raise ValueError(f"a tuple of kind {kind:#04x} at byte 5")
+        if message[0] == _DELETE:
+            new = None
+        elif message[end] == _NEW:
+            new, end = tuple_at(message, end + 1)
+        else:
+            raise ValueError(f"no new tuple at byte {end}")
+    except IndexError:
+        raise ValueError(f"a row message is cut short at byte {len(message)}") from None
+    if end != len(message):
+        raise ValueError(f"a row message goes on behind its end at byte {end}")
+    return old, is_key, new
 
 
 def binary_text_array(cells: Sequence[bytes | None]) -> bytes:

@@ -1,0 +1,38 @@
+"""The bounds of a run: every queue and buffer has one, and each is a setting.
+
+In: what flags, environment and file say (`logship.cli.options` reads them). Out: frozen values with
+their units in their names. Nothing here reads a file or the environment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class JournalBounds:
+    segment_bytes: int = 64 * MIB
+    limit_bytes: int = 64 * GIB  # past it the oldest segment goes, needed or not
+    min_age_s: float = 0.0  # a segment younger than this stays even when nobody needs it
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayBounds:
+    """``batch_bytes`` and ``queue_bytes`` count the log's own bytes; decoded they take about eight times that."""
+
+    batch_bytes: int = 4 * MIB  # a larger transaction is replayed in pieces of this size
+    queue_bytes: int = 8 * MIB  # between the replay thread and each store
+    read_bytes: int = 1 * MIB  # taken from the journal at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    feedback_s: float = 1.0  # a status goes to the primary at least this often
+    position_s: float = 0.1  # an idle position is stored at most this often
+    report_s: float = 1.0
+    retention_s: float = 5.0
+    stop_grace_s: float = 5.0  # then what still runs on the secondary is cancelled

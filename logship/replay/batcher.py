@@ -1,0 +1,227 @@
+"""Turns the journal's records into batches for the stores.
+
+In: records in order. Out: `Batch`es of whole transactions, as large as the bound allows and as small
+as the caller takes them (`take`): a caller that keeps up takes after each read, one that is behind
+lets them grow. A transaction larger than the bound leaves in pieces. No I/O, no thread: what a
+relation is on the secondary is looked up through the classifier.
+
+A batch is cut, in the middle of a transaction if need be, where a relation that it has changes for
+takes another shape: inside one batch each relation has one `Target`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from logship import pgoutput
+from logship.change import Relation, Row, Truncate
+from logship.errors import ProtocolViolation
+from logship.kernel import frame, row_change, split_run
+from logship.lsn import Lsn
+from logship.replay.assemble import Abandoned, Assembler, ChangesRecord, Part
+from logship.replay.batch import Batch
+from logship.replay.classify import Classifier
+from logship.replay.coalesce import Coalescer, Keyed, Keyless
+from logship.replay.target import Target
+
+Item: TypeAlias = Batch | Abandoned
+
+_INSERT: Final = ord("I")
+_UPDATE: Final = ord("U")
+_DELETE: Final = ord("D")
+_TRUNCATE: Final = ord("T")
+_RELATION: Final = ord("R")
+_TYPE: Final = ord("Y")
+_MESSAGE: Final = ord("M")
+
+
+@dataclass(slots=True)
+class _Making:
+    """The batch in the making."""
+
+    coalescer: Coalescer = field(default_factory=Coalescer)
+    runs: list[bytes] = field(default_factory=list)
+    targets: dict[int, Target] = field(default_factory=dict)
+    left_out: set[int] = field(default_factory=set)
+    size_bytes: int = 0
+    transactions: int = 0
+    changes: int = 0
+
+
+class Batcher:
+    """``position`` is where the replica stands: the end of the last transaction it has."""
+
+    def __init__(self, classifier: Classifier, position: Lsn, *, bound_bytes: int) -> None:
+        self._classifier = classifier
+        self._assembler = Assembler(bound_bytes)
+        self._bound_bytes = bound_bytes
+        self._position = position  # end of the last transaction or idle position taken in
+        self._handed_out = position
+        self._commit_time_us = 0
+        self._in_transaction = False  # a part without its end has been taken in
+        self._pieces_out = False  # a piece of the open transaction has left in a batch
+        self._making = _Making()
+
+    @property
+    def position(self) -> Lsn:
+        """The end of all that was taken in."""
+        return self._position
+
+    @property
+    def pending(self) -> bool:
+        """Whether `take` would give something."""
+        return not self._in_transaction and self._position > self._handed_out
+
+    def schema(self, run: bytes) -> None:
+        """Relations and types in force from here on (a segment opens with them)."""
+        for message in split_run(run):
+            self._classifier.schema(message)
+
+    def advance(self, lsn: Lsn) -> None:
+        """Nothing happened up to ``lsn``."""
+        if not self._in_transaction and lsn > self._position:
+            self._position = lsn
+
+    def changes(self, record: ChangesRecord) -> Iterator[Item]:
+        """Take one record of changes; yields the batches that it filled."""
+        for assembled in self._assembler.changes(record):
+            if isinstance(assembled, Abandoned):
+                yield from self._abandon()
+            else:
+                yield from self._take_in(assembled)
+
+    def abandon(self) -> Iterator[Item]:
+        """The open transaction is void."""
+        for _ in self._assembler.abandon():
+            yield from self._abandon()
+
+    def take(self) -> Batch:
+        """All whole transactions so far, as one batch. Call it only when `pending`."""
+        return self._cut()
+
+    def _take_in(self, part: Part) -> Iterator[Item]:
+        making = self._making
+        if part.first and making.runs and making.size_bytes + part.size_bytes > self._bound_bytes:
+            yield self._cut()
+        if part.first and not part.last and self.pending:
+            yield self._cut()  # so that pieces hold nothing but their own transaction
+        self._in_transaction = True
+        for run in part.runs:
+            yield from self._run(run)
+        if part.last:
+            self._in_transaction = False
+            self._position = part.end_lsn
+            self._commit_time_us = part.commit_time_us
+            self._making.transactions += 1
+            if self._pieces_out:
+                yield self._cut()
+        else:
+            yield self._cut()
+
+    def _run(self, run: bytes) -> Iterator[Item]:
+        messages = split_run(run)
+        start = 0
+        for index, message in enumerate(messages):
+            tag = message[0]
+            if tag in (_INSERT, _UPDATE, _DELETE):
+                self._row(tag, message)
+            elif tag == _RELATION:
+                if self._reshapes(message):
+                    self._keep_run(frame(messages[start:index]))
+                    start = index
+                    yield self._cut()
+                self._classifier.schema(message)
+            elif tag == _TYPE:
+                self._classifier.schema(message)
+            elif tag == _TRUNCATE:
+                self._truncate(message)
+            elif tag == _MESSAGE:
+                self._classifier.logical_message(message)
+        self._keep_run(run if start == 0 else frame(messages[start:]))
+
+    def _keep_run(self, run: bytes) -> None:
+        self._making.runs.append(run)
+        self._making.size_bytes += len(run)
+
+    def _row(self, tag: int, message: bytes) -> None:
+        oid = int.from_bytes(message[1:5], "big")
+        target = self._target(oid)
+        if target is None:
+            return
+        try:
+            old, old_is_key, new = row_change(message)
+        except ValueError as error:
+            raise ProtocolViolation(str(error)) from None
+        width = len(target.columns)
+        if (new is not None and len(new) != width) or (old is not None and len(old) != width):
+            raise ProtocolViolation(f"a row of {target} that is not {width} columns wide", offset=5)
+        self._making.changes += 1
+        coalescer = self._making.coalescer
+        if not _change(coalescer.table(target), tag, old, old_is_key, new):
+            coalescer.close_step()
+            _change(coalescer.table(target), tag, old, old_is_key, new)
+
+    def _truncate(self, message: bytes) -> None:
+        event = pgoutput.decode(message)
+        assert isinstance(event, Truncate)
+        targets = [target for oid in event.relation_oids if (target := self._target(oid)) is not None]
+        if targets:
+            self._making.changes += len(targets)
+            self._making.coalescer.truncate(targets, event.restart_identity)
+
+    def _target(self, oid: int) -> Target | None:
+        target = self._classifier.target(oid)
+        if target is None:
+            self._making.left_out.add(oid)
+        else:
+            self._making.targets[oid] = target
+        return target
+
+    def _reshapes(self, message: bytes) -> bool:
+        """Whether this Relation message gives another shape to a relation that the batch changes."""
+        oid = int.from_bytes(message[1:5], "big")
+        target = self._making.targets.get(oid)
+        if target is None:
+            return False
+        relation = pgoutput.decode(message)
+        assert isinstance(relation, Relation)
+        return relation != target.relation
+
+    def _abandon(self) -> Iterator[Item]:
+        self._making = _Making()
+        self._in_transaction = False
+        if self._pieces_out:
+            self._pieces_out = False
+            yield Abandoned()
+
+    def _cut(self) -> Batch:
+        making, self._making = self._making, _Making()
+        complete = not self._in_transaction
+        self._pieces_out = not complete
+        self._handed_out = self._position
+        steps = making.coalescer.take()
+        return Batch(
+            end_lsn=self._position,
+            commit_time_us=self._commit_time_us if making.transactions else 0,
+            complete=complete,
+            steps=steps,
+            transactions=making.transactions,
+            changes=making.changes,
+            net=making.coalescer.net,
+            size_bytes=making.size_bytes,
+            runs=tuple(making.runs),
+            targets=making.targets,
+            left_out=frozenset(making.left_out),
+        )
+
+
+def _change(table: Keyed | Keyless, tag: int, old: Row | None, old_is_key: bool, new: Row | None) -> bool:
+    if tag == _DELETE:
+        if old is None:
+            raise ProtocolViolation("a Delete without an old row", offset=5)
+        return table.delete(old)
+    if new is None:
+        raise ProtocolViolation("a row message without a new row", offset=5)
+    return table.insert(new) if tag == _INSERT else table.update(old, old_is_key, new)

@@ -1,0 +1,209 @@
+"""Reduces changes to their net effect per key.
+
+In: row changes in log order, each with the `Target` that it changes. Out: steps that have the same
+effect (`logship.replay.batch`). Rows are followed by their key: an entry remembers the key that its
+row had when the step began (none: it didn't exist) and what its cells have become. Tables without
+a key keep the log's order. No I/O.
+
+The rule it is tested by: carrying out the steps equals carrying out the changes one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from logship.change import UNCHANGED, Row
+from logship.errors import ReplayError
+from logship.replay.batch import (
+    DeleteOne,
+    InsertRun,
+    Key,
+    NetChanges,
+    OrderedChanges,
+    Rows,
+    Step,
+    Truncation,
+    UpdateOne,
+    Updates,
+)
+from logship.replay.target import Target
+
+
+@dataclass(slots=True)
+class _Entry:
+    origin: Key | None  # the row's key when the step began; None: it was inserted since
+    row: Row
+
+
+@dataclass(slots=True)
+class Keyed:
+    """The net change of one table with a key. `insert`, `update` and `delete` say False, and do
+    nothing, when the change needs a new step: two rows would stand under one key."""
+
+    target: Target
+    _live: dict[Key, _Entry] = field(default_factory=dict)
+    _gone: dict[Key, None] = field(default_factory=dict)
+
+    def insert(self, new: Row) -> bool:
+        key = self.target.key_of(new)
+        if key in self._live:
+            return False
+        self._live[key] = _Entry(None, new)
+        return True
+
+    def update(self, old: Row | None, old_is_key: bool, new: Row) -> bool:
+        if old is None:
+            key = self.target.key_of(new)
+            entry = self._live.get(key)
+            if entry is None:
+                self._live[key] = _Entry(key, new)
+            else:
+                entry.row = _merged(entry.row, new)
+            return True
+        new = _with_old(new, old, self.target.key if old_is_key else range(len(old)))
+        before, after = self.target.key_of(old), self.target.key_of(new)
+        if before != after and after in self._live:
+            return False
+        entry = self._live.pop(before, None) or _Entry(before, new)
+        entry.row = _merged(entry.row, new)
+        self._live[after] = entry
+        return True
+
+    def delete(self, old: Row) -> bool:
+        key = self.target.key_of(old)
+        entry = self._live.pop(key, None)
+        origin = key if entry is None else entry.origin
+        if origin is not None:
+            self._gone[origin] = None
+        return True
+
+    def net(self) -> NetChanges:
+        changes = NetChanges(self.target, deletes=list(self._gone))
+        groups: dict[tuple[int, ...], Updates] = {}
+        for key, entry in self._live.items():
+            if entry.origin is None:
+                changes.inserts.append(entry.row)
+            elif entry.origin != key:
+                changes.moves.append((entry.origin, entry.row))
+            else:
+                columns = _carried(entry.row)
+                group = groups.get(columns) or groups.setdefault(columns, Updates(columns))
+                group.keys.append(key)
+                group.rows.append(entry.row)
+        changes.updates = list(groups.values())
+        return changes
+
+    def __len__(self) -> int:
+        return len(self._live) + len(self._gone)
+
+
+@dataclass(slots=True)
+class Keyless:
+    """The changes of one table without a key, in order; runs of inserts stay together."""
+
+    changes: OrderedChanges
+    count: int = 0
+
+    def insert(self, new: Row) -> bool:
+        operations = self.changes.operations
+        if not operations or not isinstance(operations[-1], InsertRun):
+            operations.append(InsertRun())
+        run = operations[-1]
+        assert isinstance(run, InsertRun)
+        run.rows.append(new)
+        self.count += 1
+        return True
+
+    def update(self, old: Row | None, old_is_key: bool, new: Row) -> bool:
+        if old is None or old_is_key:
+            raise self._cannot_find("UPDATE")
+        self.changes.operations.append(UpdateOne(old, _with_old(new, old, range(len(old)))))
+        self.count += 1
+        return True
+
+    def delete(self, old: Row) -> bool:
+        self.changes.operations.append(DeleteOne(old))
+        self.count += 1
+        return True
+
+    def net(self) -> OrderedChanges:
+        return self.changes
+
+    def __len__(self) -> int:
+        return self.count
+
+    def _cannot_find(self, what: str) -> ReplayError:
+        table = self.changes.target
+        return ReplayError(
+            f"an {what} of {table} carries no whole old row, and the table has no key on the secondary",
+            hint=f"on the primary: alter table {table} replica identity full",
+        )
+
+
+@dataclass(slots=True)
+class Coalescer:
+    """One batch in the making. Tables are told apart by name: a table made anew has another oid."""
+
+    _steps: list[Step] = field(default_factory=list)
+    _tables: dict[str, Keyed | Keyless] = field(default_factory=dict)
+    net: int = 0  # row changes in the steps that are closed
+
+    def table(self, target: Target) -> Keyed | Keyless:
+        """The changes of ``target`` in the current step. Another shape of the same table begins a new one."""
+        name = f"{target.schema}\0{target.name}"
+        table = self._tables.get(name)
+        if table is not None:
+            known = table.target if isinstance(table, Keyed) else table.changes.target
+            if known is target:
+                return table
+            self.close_step()
+        made = Keyed(target) if target.key else Keyless(OrderedChanges(target))
+        self._tables[name] = made
+        return made
+
+    def truncate(self, targets: Sequence[Target], restart_identity: bool) -> None:
+        self.close_step()
+        self._steps.append(Truncation(tuple(targets), restart_identity))
+        self.net += len(targets)
+
+    def close_step(self) -> None:
+        """What follows is carried out after all that came so far."""
+        if self._tables:
+            self.net += sum(map(len, self._tables.values()))
+            self._steps.append(Rows([table.net() for table in self._tables.values() if len(table)]))
+            self._tables = {}
+
+    def take(self) -> tuple[Step, ...]:
+        """All steps; the coalescer is empty and new afterwards, but for `net`."""
+        self.close_step()
+        steps, self._steps = tuple(self._steps), []
+        return steps
+
+
+_WHOLE: Final[dict[int, tuple[int, ...]]] = {}
+
+
+def _carried(row: Row) -> tuple[int, ...]:
+    if UNCHANGED in row:
+        return tuple([index for index, cell in enumerate(row) if cell is not UNCHANGED])
+    width = len(row)
+    return _WHOLE.get(width) or _WHOLE.setdefault(width, tuple(range(width)))
+
+
+def _merged(known: Row, new: Row) -> Row:
+    if UNCHANGED not in new:
+        return new
+    return [old if cell is UNCHANGED else cell for old, cell in zip(known, new, strict=True)]
+
+
+def _with_old(new: Row, old: Row, columns: Sequence[int]) -> Row:
+    """``new`` with those unchanged cells that the old tuple carries: a TOASTed key comes only there."""
+    if UNCHANGED not in new:
+        return new
+    filled = list(new)
+    for index in columns:
+        if filled[index] is UNCHANGED:
+            filled[index] = old[index]
+    return filled
