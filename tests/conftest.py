@@ -1,0 +1,128 @@
+"""Fixtures for real servers.
+
+- `primary_server`, `secondary_server`: one server each per session, fsync off, TCP with trust.
+- `primary`, `secondary`: a fresh `Database` on each, dropped after the test with its slots, and the
+  roles and origins that came with it. `pair` is both: ``source, target = pair``.
+- `make_server(name, durable=True, settings={}, tcp="trust")`: a server of the test's own, for tests that kill
+  or configure servers. `make_database(server)`: one more database.
+- `logship`: the command line as a subprocess (`tests.servers.Logship`).
+
+LOGSHIP_TEST_PG_BIN chooses the binaries of the primary, LOGSHIP_TEST_PG_BIN_SECONDARY those of the
+secondary (default: the primary's).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from logship.service.servers import Binaries, Server, find_binaries
+from tests.servers import Database, Logship, Shared
+
+_numbers = itertools.count(1)
+
+
+class Pair(NamedTuple):
+    primary: Database
+    secondary: Database
+
+
+@pytest.fixture(scope="session")
+def primary_binaries() -> Binaries:
+    return find_binaries()
+
+
+@pytest.fixture(scope="session")
+def secondary_binaries(primary_binaries: Binaries) -> Binaries:
+    variable = "LOGSHIP_TEST_PG_BIN_SECONDARY"
+    return find_binaries(variable) if os.environ.get(variable) else primary_binaries
+
+
+@pytest.fixture(scope="session")
+def primary_server(primary_binaries: Binaries) -> Iterator[Server]:
+    with Server(primary_binaries, "primary", durable=False, tcp="trust") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def secondary_server(secondary_binaries: Binaries) -> Iterator[Server]:
+    with Server(secondary_binaries, "secondary", durable=False, tcp="trust") as server:
+        yield server
+
+
+@pytest.fixture
+def make_server(primary_binaries: Binaries) -> Iterator[Callable[..., Server]]:
+    with ExitStack() as stack:
+
+        def make(
+            name: str = "own",
+            *,
+            binaries: Binaries | None = None,
+            durable: bool = True,
+            settings: Mapping[str, str] | None = None,
+            tcp: Literal["trust", "scram-sha-256"] | None = "trust",
+        ) -> Server:
+            server = Server(binaries or primary_binaries, name, settings or {}, durable, tcp)
+            return stack.enter_context(server)
+
+        yield make
+
+
+def create_database(server: Server, role: str) -> Database:
+    name = f"{role}_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {} template template0").format(sql.Identifier(name)))
+    return Database(server, name)
+
+
+def _fresh(server: Server, role: str) -> Iterator[Database]:
+    before = Shared.of(server)
+    database = create_database(server, role)
+    yield database
+    database.drop()
+    before.restore(server)
+
+
+@pytest.fixture
+def primary(primary_server: Server) -> Iterator[Database]:
+    yield from _fresh(primary_server, "primary")
+
+
+@pytest.fixture
+def secondary(secondary_server: Server) -> Iterator[Database]:
+    yield from _fresh(secondary_server, "secondary")
+
+
+@pytest.fixture
+def pair(primary: Database, secondary: Database) -> Pair:
+    return Pair(primary, secondary)
+
+
+@pytest.fixture
+def make_database() -> Iterator[Callable[[Server], Database]]:
+    """Further databases, on any server that is still running when the test ends."""
+    with ExitStack() as stack:
+
+        def make(server: Server) -> Database:
+            before = Shared.of(server)
+            stack.callback(before.restore, server)
+            database = create_database(server, "more")
+            stack.callback(database.drop)
+            return database
+
+        yield make
+
+
+@pytest.fixture
+def logship(tmp_path: Path) -> Iterator[Logship]:
+    commands = Logship(tmp_path / "logship")
+    yield commands
+    commands.close()
