@@ -170,10 +170,11 @@ class Coalescer:
 
     def close_step(self) -> None:
         """What follows is carried out after all that came so far."""
-        if self._tables:
-            self.net += sum(map(len, self._tables.values()))
-            self._steps.append(Rows([table.net() for table in self._tables.values() if len(table)]))
-            self._tables = {}
+        changed = [table for table in self._tables.values() if len(table)]
+        if changed:
+            self.net += sum(map(len, changed))
+            self._steps.append(Rows([table.net() for table in changed]))
+        self._tables = {}
 
     def take(self) -> tuple[Step, ...]:
         """All steps; the coalescer is empty and new afterwards, but for `net`."""
