@@ -1,0 +1,86 @@
+"""A queue bounded by bytes, between one thread that fills it and one that empties it.
+
+An item larger than the bound passes alone. The consumer takes what stands there in one go, so a
+consumer that falls behind works in larger portions. `idle` says that it has nothing to do, which
+is when the filling thread hands over what it has instead of letting it grow.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class ByteQueue(Generic[T]):
+    """``on_idle`` is called, without the lock, when the consumer finds nothing and starts to wait."""
+
+    def __init__(self, bound_bytes: int, on_idle: Callable[[], None]) -> None:
+        self._bound_bytes = bound_bytes
+        self._on_idle = on_idle
+        self._items: deque[tuple[T, int]] = deque()
+        self._size_bytes = 0
+        self._waiting = False
+        self._closed = False
+        self._changed = threading.Condition()
+
+    @property
+    def idle(self) -> bool:
+        with self._changed:
+            return self._waiting and not self._items
+
+    @property
+    def size_bytes(self) -> int:
+        with self._changed:
+            return self._size_bytes
+
+    def put(self, item: T, size_bytes: int) -> bool:
+        """Wait for room, then add. False when the queue was closed: the item is not taken."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or not self._items or self._size_bytes + size_bytes <= self._bound_bytes
+            )
+            if self._closed:
+                return False
+            self._items.append((item, size_bytes))
+            self._size_bytes += size_bytes
+            self._changed.notify_all()
+            return True
+
+    def take(self, max_bytes: int, timeout_s: float | None = None) -> list[T]:
+        """At least one item, and as many as ``max_bytes`` allow; none on timeout or when closed."""
+        with self._changed:
+            found = bool(self._items)
+            self._waiting = not found
+        if not found:
+            self._on_idle()
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._items, timeout_s)
+            self._waiting = False
+            if self._closed:
+                return []
+            taken: list[T] = []
+            taken_bytes = 0
+            while self._items and (not taken or taken_bytes + self._items[0][1] <= max_bytes):
+                item, size_bytes = self._items.popleft()
+                taken.append(item)
+                taken_bytes += size_bytes
+            self._size_bytes -= taken_bytes
+            self._changed.notify_all()
+            return taken
+
+    @property
+    def closed(self) -> bool:
+        with self._changed:
+            return self._closed
+
+    def close(self) -> None:
+        """What still stands in the queue is dropped; both sides return at once."""
+        with self._changed:
+            self._closed = True
+            self._items.clear()
+            self._size_bytes = 0
+            self._changed.notify_all()

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import threading
+
+from logship.service.queue import ByteQueue
+
+
+def nothing() -> None:
+    pass
+
+
+def test_takes_what_stands_there_up_to_the_bytes() -> None:
+    queue: ByteQueue[str] = ByteQueue(100, nothing)
+    for item in "abc":
+        assert queue.put(item, 10)
+    assert queue.take(25) == ["a", "b"]
+    assert queue.size_bytes == 10
+    assert queue.take(1) == ["c"], "an item larger than asked for passes alone"
+
+
+def test_filling_waits_for_room() -> None:
+    queue: ByteQueue[int] = ByteQueue(10, nothing)
+    queue.put(1, 10)
+    filled = threading.Event()
+
+    def fill() -> None:
+        queue.put(2, 10)
+        filled.set()
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    assert queue.take(10) == [1]
+    assert filled.wait(5)
+    assert queue.take(10) == [2]
+    thread.join()
+
+
+def test_an_item_above_the_bound_passes_alone() -> None:
+    queue: ByteQueue[int] = ByteQueue(10, nothing)
+    assert queue.put(1, 1000)
+    assert queue.take(10) == [1]
+
+
+def test_says_when_the_consumer_is_idle() -> None:
+    idle = threading.Event()
+    queue: ByteQueue[int] = ByteQueue(10, idle.set)
+    assert not queue.idle
+    taken: list[list[int]] = []
+    thread = threading.Thread(target=lambda: taken.append(queue.take(10)))
+    thread.start()
+    assert idle.wait(5)
+    queue.put(7, 1)
+    thread.join(5)
+    assert taken == [[7]]
+    assert not queue.idle
+
+
+def test_close_frees_both_sides() -> None:
+    queue: ByteQueue[int] = ByteQueue(10, nothing)
+    queue.put(1, 10)
+    results: list[object] = []
+    blocked = threading.Thread(target=lambda: results.append(queue.put(2, 10)))
+    blocked.start()
+    queue.close()
+    blocked.join(5)
+    assert results == [False]
+    assert queue.take(10) == []
+    assert queue.closed
