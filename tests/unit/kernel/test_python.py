@@ -1,0 +1,95 @@
+"""The kernel's leaf functions: inverses, the server's layouts, malformed bytes refused with ValueError."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from logship import kernel
+
+messages = st.lists(st.binary(max_size=30), max_size=8)
+cells = st.lists(st.none() | st.binary(max_size=20), max_size=8)
+
+
+@given(messages)
+def test_split_run_is_the_inverse_of_frame(given_messages: list[bytes]) -> None:
+    assert kernel.split_run(kernel.frame(given_messages)) == given_messages
+
+
+@given(messages, messages)
+def test_runs_join_by_concatenation(first: list[bytes], second: list[bytes]) -> None:
+    assert kernel.split_run(kernel.frame(first) + kernel.frame(second)) == first + second
+
+
+@given(st.lists(st.binary(min_size=1, max_size=30), min_size=1, max_size=8), st.data())
+def test_a_cut_run_is_refused_or_ends_between_messages(
+    given_messages: list[bytes], data: st.DataObject
+) -> None:
+    run = kernel.frame(given_messages)
+    cut = run[: data.draw(st.integers(0, len(run) - 1))]
+    try:
+        whole = kernel.split_run(cut)
+    except ValueError:
+        return
+    assert kernel.frame(whole) == cut
+
+
+@given(st.binary(max_size=40))
+def test_random_bytes_split_or_are_refused(run: bytes) -> None:
+    try:
+        whole = kernel.split_run(run)
+    except ValueError:
+        return
+    assert kernel.frame(whole) == run
+
+
+def test_a_tuple_as_a_server_sends_it() -> None:
+    message = b"xx\0\4t\0\0\0\2hint\0\0\0\0uN"
+    assert kernel.tuple_at(b"\0\3nut\0\0\0\1a", 0) == ([None, kernel.UNCHANGED, b"a"], 10)
+    row, end = kernel.tuple_at(message[:11] + b"nut\0\0\0\0N", 2)
+    assert row == [b"hi", None, kernel.UNCHANGED, b""]
+    assert end == 18
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"", b"\0", b"\0\1", b"\0\1t\0\0", b"\0\1t\0\0\0\5abc", b"\0\1b\0\0\0\1x", b"\0\1x", b"\xff\xffn"],
+)
+def test_a_malformed_tuple_is_a_value_error(message: bytes) -> None:
+    with pytest.raises(ValueError, match="at byte"):
+        kernel.tuple_at(message, 0)
+
+
+@given(st.binary(max_size=40), st.integers(0, 45))
+def test_random_bytes_are_a_tuple_or_a_value_error(message: bytes, offset: int) -> None:
+    try:
+        _, end = kernel.tuple_at(message, offset)
+    except ValueError:
+        return
+    assert offset < end <= len(message)
+
+
+@given(cells)
+def test_a_binary_text_array_reads_back(row: list[bytes | None]) -> None:
+    encoded = kernel.binary_text_array(row)
+    dimensions, has_nulls, element = struct.unpack_from(">iiI", encoded)
+    assert element == 25
+    if not row:
+        assert (dimensions, has_nulls, len(encoded)) == (0, 0, 12)
+        return
+    assert (dimensions, has_nulls) == (1, int(None in row))
+    assert struct.unpack_from(">ii", encoded, 12) == (len(row), 1)
+    assert _elements(encoded, 20) == row
+
+
+def _elements(encoded: bytes, offset: int) -> list[bytes | None]:
+    found: list[bytes | None] = []
+    while offset < len(encoded):
+        (length,) = struct.unpack_from(">i", encoded, offset)
+        offset += 4
+        found.append(None if length < 0 else encoded[offset : offset + length])
+        offset += max(length, 0)
+    return found
