@@ -1,0 +1,184 @@
+"""logship's own tables, as SQLAlchemy declares them: what the Alembic revisions must add up to.
+
+In: nothing. Out: one `MetaData` for each side, all of it in the schema ``logship``. The revisions
+below ``migrations/`` are frozen history and never import this; a test compares the two. Views and
+functions are not declared here: they are public interface, written down in the revisions' SQL.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    Interval,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql.base import ischema_names
+from sqlalchemy.types import UserDefinedType
+
+from logship.connection import Side
+
+SCHEMA: Final = "logship"
+# Functions that run with the rights of a table's owner. Nobody but the replayer may use this schema:
+# a function's owner could otherwise name it in ALTER FUNCTION … SECURITY INVOKER.
+WRITERS: Final = "logship_writers"
+
+
+class PgLsn(UserDefinedType[str]):
+    """PostgreSQL's pg_lsn, which SQLAlchemy doesn't have; its values are its text."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        return "pg_lsn"
+
+
+ischema_names["pg_lsn"] = PgLsn  # so that comparing a database with these tables knows the type
+
+PRIMARY: Final = MetaData(schema=SCHEMA)
+SECONDARY: Final = MetaData(schema=SCHEMA)
+
+
+def metadata(side: Side) -> MetaData:
+    return PRIMARY if side is Side.PRIMARY else SECONDARY
+
+
+def _time(name: str, *, nullable: bool = True) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+def _counter(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
+def _replica(*, primary_key: bool = True) -> Column[str]:
+    return Column(
+        "replica",
+        Text,
+        ForeignKey(f"{SCHEMA}.replica.name", ondelete="CASCADE"),
+        primary_key=primary_key,
+        nullable=False,
+    )
+
+
+primary_replica: Final = Table(
+    "replica",
+    PRIMARY,
+    Column("name", Text, primary_key=True),
+    Column("slot", Text, nullable=False),
+    Column("publication", Text, nullable=False),
+    _time("created_at", nullable=False),
+    _time("initialised_at"),
+)
+
+replica: Final = Table(
+    "replica",
+    SECONDARY,
+    Column("name", Text, primary_key=True),
+    Column("system_identifier", Numeric(20), nullable=False),
+    Column("timeline", Integer, nullable=False),
+    Column("database", Text, nullable=False),
+    Column("slot", Text, nullable=False),
+    Column("publication", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("keyless", Text, nullable=False),
+    Column("snapshot_lsn", PgLsn),
+    _time("created_at", nullable=False),
+    _time("initialised_at"),  # null: init did not finish
+)
+
+# One row, updated with every commit of the replayer: room on the page keeps those updates HOT.
+position: Final = Table(
+    "position",
+    SECONDARY,
+    _replica(),
+    Column("replay_lsn", PgLsn, nullable=False),
+    _time("commit_time"),
+    _counter("transactions"),
+    _counter("changes"),
+    _counter("batches"),
+    _counter("coalesced"),
+    _counter("bytes"),
+    postgresql_with={"fillfactor": 50},
+)
+
+left_out: Final = Table(
+    "left_out",
+    SECONDARY,
+    _replica(),
+    Column("schemaname", Text, primary_key=True),
+    Column("relname", Text, primary_key=True),
+)
+
+# Tables that an init is filling: what may be emptied when that init is run again.
+copy_progress: Final = Table(
+    "copy_progress",
+    SECONDARY,
+    _replica(),
+    Column("schemaname", Text, primary_key=True),
+    Column("relname", Text, primary_key=True),
+    _time("done_at"),
+)
+
+replay_report: Final = Table(
+    "replay_report",
+    SECONDARY,
+    _replica(),
+    Column("state", Text),
+    Column("received_lsn", PgLsn),
+    Column("flush_lsn", PgLsn),
+    Column("memory_lsn", PgLsn),
+    Column("primary_lsn", PgLsn),
+    Column("received_lag", Interval),
+    Column("flushed_lag", Interval),
+    Column("memory_lag", Interval),
+    Column("persistence_lag", Interval),
+    Column("last_error", Text),
+    _time("last_error_time"),
+    _time("reported_at"),
+    prefixes=["UNLOGGED"],
+)
+
+object_report: Final = Table(
+    "object_report",
+    SECONDARY,
+    _replica(),
+    Column("schemaname", Text, primary_key=True),
+    Column("relname", Text, primary_key=True),
+    Column("residence", Text),
+    Column("rows", BigInteger),
+    Column("bytes", BigInteger),
+    Column("loads", BigInteger),
+    Column("evictions", BigInteger),
+    Column("dml_memory", BigInteger),
+    Column("dml_persistence", BigInteger),
+    Column("ddl_memory", BigInteger),
+    Column("ddl_persistence", BigInteger),
+    Column("last_change_lsn", PgLsn),
+    prefixes=["UNLOGGED"],
+)
+
+ddl_replayed: Final = Table(
+    "ddl_replayed",
+    SECONDARY,
+    _replica(primary_key=False),
+    Column("lsn", PgLsn, nullable=False),
+    _time("replayed_at", nullable=False),
+    Column("owner", Text),
+    Column("tag", Text),
+    Column("statement", Text),
+    Column("target", Text),
+    Column("made_from", Text),
+    Column("duration", Interval),
+    Index("ddl_replayed_replica_lsn", "replica", "lsn"),
+)

@@ -1,0 +1,147 @@
+"""The functions that write with the rights of a table's owner, one for each owner.
+
+In: a connection to the secondary and the owners' oids. Out: ``logship_writers.write_as_<owner oid>
+(statement text, a1 text[] … a96 text[]) returns bigint``, security definer, owned by that role,
+which only the replayer's role may call. They lie in a schema that their owners can't use: an owner
+could otherwise make its function SECURITY INVOKER, and have its code run with the replayer's rights.
+
+What a caller may rely on is in `docs/init.md`, "The writers". Why SET ROLE is not enough:
+PostgreSQL documentation, "CREATE FUNCTION", "Writing SECURITY DEFINER Functions Safely".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from logship.catalog.tables import WRITERS
+from logship.connection import PINNED
+from logship.errors import SecondaryError
+
+ARRAYS: Final = 96  # parameters a1 … a96; PostgreSQL allows 100 (FUNC_MAX_ARGS)
+
+# What changes the meaning of a value's text, and so holds inside, whatever the session has.
+_SETTINGS: Final[dict[str, str]] = {
+    name: value for name, value in PINNED.items() if not name.endswith("_timeout") and name != "search_path"
+} | {"array_nulls": "on", "transform_null_equals": "off"}
+# What else user-written code may have changed with SET, and what the caller gets back as it was.
+_KEPT: Final = (
+    "search_path",
+    *_SETTINGS,
+    "client_encoding",
+    "synchronous_commit",
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "default_transaction_deferrable",
+)
+
+
+class OwnerNotReachable(SecondaryError):
+    """The writer of ``owner`` can't be made by the user who runs init."""
+
+    def __init__(self, owner: str, user: str) -> None:
+        super().__init__(
+            f'user "{user}" may not make functions that belong to "{owner}", who owns replicated tables',
+            hint=f"grant {_quoted(owner)} to {_quoted(user)}, or run init as a superuser of the secondary",
+        )
+        self.owner = owner
+
+
+def writers(connection: psycopg.Connection) -> Mapping[int, str]:
+    """Owner's oid to the writer's qualified name, as SQL text. Found by owner, never by name alone."""
+    rows = connection.execute(
+        "select p.proowner::pg_catalog.int8, n.nspname, p.proname from pg_catalog.pg_proc p "
+        "join pg_catalog.pg_namespace n on n.oid = p.pronamespace "
+        "where n.nspname = %s and p.prosecdef and p.proname = 'write_as_' || p.proowner::pg_catalog.text",
+        [WRITERS],
+    ).fetchall()
+    return {owner: sql.Identifier(schema, name).as_string(None) for owner, schema, name in rows}
+
+
+def ensure_wrappers(connection: psycopg.Connection, owners: Iterable[int], *, replayer: str) -> list[str]:
+    """Make the writers that are missing, or not as this version makes them; for which owners, by name.
+
+    ``replayer`` is the role that may call them. `OwnerNotReachable` when the user of this session
+    can't give a function to an owner.
+    """
+    made = []
+    with connection.transaction():
+        for owner in sorted(set(owners)):
+            row = connection.execute(
+                "select r.rolname from pg_catalog.pg_roles r where r.oid = %s", [owner]
+            ).fetchone()
+            if row is None:
+                raise SecondaryError(f"the owner with oid {owner} of a replicated table does not exist")
+            if _make(connection, owner, row[0]):
+                made.append(row[0])
+            connection.execute(
+                sql.SQL("grant execute on function {} to {}").format(_name(owner), sql.Identifier(replayer))
+            )
+    return made
+
+
+def _make(connection: psycopg.Connection, owner: int, role: str) -> bool:
+    statement = _statement(owner)
+    body = statement.split("$function$")[1]
+    found = connection.execute(
+        "select p.prosrc = %s and p.prosecdef and p.proowner = %s from pg_catalog.pg_proc p "
+        "join pg_catalog.pg_namespace n on n.oid = p.pronamespace where n.nspname = %s and p.proname = %s",
+        [body, owner, WRITERS, f"write_as_{owner}"],
+    ).fetchone()
+    if found is not None and found[0]:
+        return False
+    if found is not None:
+        connection.execute(sql.SQL("drop function {}").format(_name(owner)))
+    connection.execute(statement.encode())
+    connection.execute(sql.SQL("revoke all on function {} from public").format(_name(owner)))
+    _give(connection, owner, role)
+    return True
+
+
+def _give(connection: psycopg.Connection, owner: int, role: str) -> None:
+    """A new owner must have CREATE on the schema, for as long as the statement runs."""
+    create = sql.SQL("{} create on schema {} {} {}")
+    to, schema = sql.Identifier(role), sql.Identifier(WRITERS)
+    superuser = connection.execute(
+        "select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user"
+    ).fetchone()
+    needs_grant = not (superuser and superuser[0])
+    try:
+        if needs_grant:
+            connection.execute(create.format(sql.SQL("grant"), schema, sql.SQL("to"), to))
+        connection.execute(sql.SQL("alter function {} owner to {}").format(_name(owner), to))
+        if needs_grant:
+            connection.execute(create.format(sql.SQL("revoke"), schema, sql.SQL("from"), to))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise OwnerNotReachable(role, connection.info.user) from error
+
+
+def _statement(owner: int) -> str:
+    template = files("logship.catalog").joinpath("sql/write_as.sql").read_text(encoding="utf-8")
+    settings = {"search_path": "pg_catalog, pg_temp"} | {n: f"'{v}'" for n, v in _SETTINGS.items()}
+    filled = {
+        "name": _name(owner).as_string(None),
+        "parameters": ", ".join(f"a{n} text[] default null" for n in range(1, ARRAYS + 1)),
+        "settings": "\n  ".join(f"set {name} = {value}" for name, value in settings.items()),
+        "kept": "array[" + ", ".join(f"'{name}'" for name in _KEPT) + "]",
+        "arguments": ", ".join(f"a{n}" for n in range(1, ARRAYS + 1)),
+    }
+    text = template[template.index("create function") :]
+    for word, value in filled.items():
+        text = text.replace("{" + word + "}", value)
+    return text
+
+
+def _name(owner: int) -> sql.Identifier:
+    return sql.Identifier(WRITERS, f"write_as_{owner}")
+
+
+def _quoted(name: str) -> str:
+    return sql.Identifier(name).as_string(None)

@@ -1,0 +1,34 @@
+"""The primary's schema: which replicas follow this database.
+
+Frozen history: what a revision needs stands in it, or in files beside it, and never in the package.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "primary_0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "replica",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("slot", sa.Text, nullable=False),
+        sa.Column("publication", sa.Text, nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("initialised_at", sa.DateTime(timezone=True)),
+        schema="logship",
+    )
+    op.execute("revoke all on schema logship from public")
+    op.execute("revoke all on all tables in schema logship from public")
+    op.execute("comment on schema logship is 'logship: replicas that follow this database'")
+    op.execute("comment on table logship.replica is 'one row per replica that logship init made'")
+
+
+def downgrade() -> None:
+    op.drop_table("replica", schema="logship")

@@ -1,0 +1,155 @@
+"""The secondary's schema: replicas, positions, reports, and the public views.
+
+Frozen history: what a revision needs stands in it, or in files beside it, and never in the package.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.types import UserDefinedType
+
+revision = "secondary_0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+class PgLsn(UserDefinedType):
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        return "pg_lsn"
+
+
+def _replica(*, primary_key: bool = True) -> sa.Column:
+    return sa.Column(
+        "replica",
+        sa.Text,
+        sa.ForeignKey("logship.replica.name", ondelete="CASCADE"),
+        primary_key=primary_key,
+        nullable=False,
+    )
+
+
+def _time(name: str, *, nullable: bool = True) -> sa.Column:
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
+
+
+def _relation() -> list[sa.Column]:
+    return [
+        sa.Column("schemaname", sa.Text, primary_key=True),
+        sa.Column("relname", sa.Text, primary_key=True),
+    ]
+
+
+def upgrade() -> None:
+    _state()
+    _reports()
+    here = Path(__file__).parent / "secondary_0001"
+    for name in ("views.sql", "wait_for.sql", "advance.sql", "rights.sql"):
+        op.execute(sa.text((here / name).read_text(encoding="utf-8").replace(":", "\\:")))
+
+
+def _state() -> None:
+    op.create_table(
+        "replica",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("system_identifier", sa.Numeric(20), nullable=False),
+        sa.Column("timeline", sa.Integer, nullable=False),
+        *(
+            sa.Column(name, sa.Text, nullable=False)
+            for name in ("database", "slot", "publication", "origin", "keyless")
+        ),
+        sa.Column("snapshot_lsn", PgLsn),
+        _time("created_at", nullable=False),
+        _time("initialised_at"),
+        schema="logship",
+    )
+    op.create_table(
+        "position",
+        _replica(),
+        sa.Column("replay_lsn", PgLsn, nullable=False),
+        _time("commit_time"),
+        *(
+            sa.Column(name, sa.BigInteger, nullable=False, server_default=sa.text("0"))
+            for name in ("transactions", "changes", "batches", "coalesced", "bytes")
+        ),
+        schema="logship",
+        postgresql_with={"fillfactor": 50},
+    )
+    op.create_table("left_out", _replica(), *_relation(), schema="logship")
+    op.create_table("copy_progress", _replica(), *_relation(), _time("done_at"), schema="logship")
+
+
+def _reports() -> None:
+    op.create_table(
+        "replay_report",
+        _replica(),
+        sa.Column("state", sa.Text),
+        *(sa.Column(name, PgLsn) for name in ("received_lsn", "flush_lsn", "memory_lsn", "primary_lsn")),
+        *(
+            sa.Column(name, sa.Interval)
+            for name in ("received_lag", "flushed_lag", "memory_lag", "persistence_lag")
+        ),
+        sa.Column("last_error", sa.Text),
+        _time("last_error_time"),
+        _time("reported_at"),
+        schema="logship",
+        prefixes=["UNLOGGED"],
+    )
+    op.create_table(
+        "object_report",
+        _replica(),
+        *_relation(),
+        sa.Column("residence", sa.Text),
+        *(
+            sa.Column(name, sa.BigInteger)
+            for name in (
+                "rows",
+                "bytes",
+                "loads",
+                "evictions",
+                "dml_memory",
+                "dml_persistence",
+                "ddl_memory",
+                "ddl_persistence",
+            )
+        ),
+        sa.Column("last_change_lsn", PgLsn),
+        schema="logship",
+        prefixes=["UNLOGGED"],
+    )
+    op.create_table(
+        "ddl_replayed",
+        _replica(primary_key=False),
+        sa.Column("lsn", PgLsn, nullable=False),
+        _time("replayed_at", nullable=False),
+        *(sa.Column(name, sa.Text) for name in ("owner", "tag", "statement", "target", "made_from")),
+        sa.Column("duration", sa.Interval),
+        schema="logship",
+    )
+    op.create_index("ddl_replayed_replica_lsn", "ddl_replayed", ["replica", "lsn"], schema="logship")
+
+
+def downgrade() -> None:
+    op.execute("drop schema logship_writers cascade")
+    op.execute("drop function logship.wait_for(pg_catalog.pg_lsn, interval, text)")
+    op.execute(
+        "drop function logship.advance(text, pg_catalog.pg_lsn, pg_catalog.pg_lsn, timestamptz, "
+        "bigint, bigint, bigint, bigint, bigint)"
+    )
+    for view in ("replica_lag", "stat_replay", "stat_object", "stat_ddl"):
+        op.execute(f"drop view logship.{view}")
+    for table in (
+        "ddl_replayed",
+        "object_report",
+        "replay_report",
+        "copy_progress",
+        "left_out",
+        "position",
+        "replica",
+    ):
+        op.drop_table(table, schema="logship")
