@@ -112,6 +112,76 @@ class JournalError(LogshipError):
         self.offset = offset
 
 
+class JournalDamaged(JournalError):
+    """Bytes that had been fsynced are not what was written."""
+
+    def __init__(self, what: str, *, file: str, offset: int) -> None:
+        super().__init__(
+            f"journal segment {file} is damaged at byte {offset}: {what}",
+            file=file,
+            offset=offset,
+            hint="nothing was changed. Check the disk, then restore this file from a copy; without one, set the "
+            "journal directory aside and start with an empty one: `logship init` copies what can't be replayed",
+        )
+        self.what = what
+
+
+class JournalForeign(JournalError):
+    """The directory holds the journal of another source."""
+
+    def __init__(self, directory: str, found: str, expected: str, *, hint: str = "") -> None:
+        super().__init__(
+            f"the journal in {directory} is of another source: it holds {found}, but this is {expected}",
+            file=directory,
+            hint=hint or "give each source a journal directory of its own",
+        )
+        self.found = found
+        self.expected = expected
+
+
+class JournalLocked(JournalError):
+    def __init__(self, directory: str, pid: str) -> None:
+        super().__init__(
+            f"the journal in {directory} is being written by process {pid or 'unknown'}",
+            file=directory,
+            hint="one journal directory has one writer: stop that process, or give this one another directory",
+        )
+        self.pid = pid
+
+
+class JournalFull(JournalError):
+    """No room (ENOSPC), quota (EDQUOT) or file size limit (EFBIG)."""
+
+    def __init__(self, doing: str, reason: str, *, file: str) -> None:
+        super().__init__(
+            f"the journal's disk is full: can't {doing} {file}: {reason}",
+            file=file,
+            hint="nothing is lost: what was not acknowledged comes again. Make room and start again",
+        )
+
+
+class JournalReadOnly(JournalError):
+    def __init__(self, doing: str, reason: str, *, file: str) -> None:
+        super().__init__(
+            f"the journal can't be written: can't {doing} {file}: {reason}",
+            file=file,
+            hint="nothing is lost: what was not acknowledged comes again. Mount it writable, or give this "
+            "user the right to write there, and start again",
+        )
+
+
+class JournalTooOld(JournalError):
+    """What was asked for is no longer kept. Both are `logship.lsn.Lsn` (which imports this module)."""
+
+    def __init__(self, asked: int, oldest: int) -> None:
+        super().__init__(
+            f"the journal no longer holds what follows {asked}: it begins at {oldest}",
+            hint="retention removed it (its size limit came first): this replica must be copied anew with `logship init`",
+        )
+        self.asked = asked
+        self.oldest = oldest
+
+
 # -- 6: refused as unsafe ------------------------------------------------------------------------
 
 
