@@ -51,9 +51,11 @@ class MalformedLsn(UsageError):
 
 
 class PrimaryError(LogshipError):
-    """The primary can't be reached, refuses, or isn't set up for logical replication."""
+    """The primary can't be reached, refuses, or isn't set up for logical replication. ``transient``:
+    the same thing may succeed later."""
 
     exit_code = 3
+    transient: bool = False
 
 
 class SlotMissing(PrimaryError):
@@ -87,6 +89,42 @@ class ProtocolViolation(PrimaryError):
         )
         self.what = what
         self.offset = offset
+
+
+class SlotActive(PrimaryError):
+    """Another session streams from the slot. A predecessor that is ending frees it soon: wait and retry."""
+
+    transient = True
+
+    def __init__(self, slot: str, active_pid: int | None) -> None:
+        holder = f"process {active_pid}" if active_pid else "another session"
+        super().__init__(
+            f'replication slot "{slot}" is in use by {holder} on the primary',
+            hint="stop the other logship; if there is none, end the session with "
+            f"select pg_terminate_backend({active_pid or '<pid>'})",
+        )
+        self.slot = slot
+        self.active_pid = active_pid
+
+
+class PublicationMissing(PrimaryError):
+    def __init__(self, publication: str, *, sqlstate: str = "") -> None:
+        super().__init__(
+            f'publication "{publication}" does not exist on the primary',
+            hint="the log is read with the catalog of its own time, so a publication made now doesn't mend "
+            "what was written before. If it was dropped, run `logship init` again",
+        )
+        self.publication = publication
+        self.sqlstate = sqlstate
+
+
+class StreamBroken(PrimaryError):
+    """The walsender's stream ended. Nothing is lost: it starts again from the journal's end."""
+
+    def __init__(self, what: str, *, sqlstate: str | None = None, transient: bool, hint: str = "") -> None:
+        super().__init__(f"the primary's stream ended: {what}", hint=hint)
+        self.sqlstate = sqlstate
+        self.transient = transient
 
 
 # -- 4: the secondary ----------------------------------------------------------------------------
