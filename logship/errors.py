@@ -158,8 +158,8 @@ class JournalDamaged(JournalError):
             f"journal segment {file} is damaged at byte {offset}: {what}",
             file=file,
             offset=offset,
-            hint="nothing was changed. Check the disk, then restore this file from a copy; without one, set the "
-            "journal directory aside and start with an empty one: `logship init` copies what can't be replayed",
+            hint="nothing was changed. Check the disk, then restore this file from a copy; without one, set "
+            "the journal directory aside and run `logship init` again to copy from the start",
         )
         self.what = what
 
@@ -182,7 +182,7 @@ class JournalLocked(JournalError):
         super().__init__(
             f"the journal in {directory} is being written by process {pid or 'unknown'}",
             file=directory,
-            hint="one journal directory has one writer: stop that process, or give this one another directory",
+            hint="one directory has one writer: stop that process, or give this one another directory",
         )
         self.pid = pid
 
@@ -214,7 +214,8 @@ class JournalTooOld(JournalError):
     def __init__(self, asked: int, oldest: int) -> None:
         super().__init__(
             f"the journal no longer holds what follows {asked}: it begins at {oldest}",
-            hint="retention removed it (its size limit came first): this replica must be copied anew with `logship init`",
+            hint="retention removed it (the size limit goes before need): copy this replica anew with "
+            "`logship init`",
         )
         self.asked = asked
         self.oldest = oldest
