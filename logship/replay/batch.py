@@ -6,10 +6,11 @@ steps are carried out in their order; inside a step the tables are independent o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from logship.change import Cell, Relation, Row
+from logship.change import Cell, Row
 from logship.lsn import Lsn
 from logship.replay.target import Target
 
@@ -41,6 +42,12 @@ class NetChanges:
     moves: list[tuple[Key, Row]] = field(default_factory=list)
     inserts: list[Row] = field(default_factory=list)
 
+    @property
+    def count(self) -> int:
+        """Rows changed."""
+        updated = sum(len(group.rows) for group in self.updates)
+        return len(self.deletes) + updated + len(self.moves) + len(self.inserts)
+
 
 @dataclass(slots=True)
 class InsertRun:
@@ -68,6 +75,13 @@ class OrderedChanges:
 
     target: Target
     operations: list[InsertRun | UpdateOne | DeleteOne] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Rows changed."""
+        return sum(
+            len(operation.rows) if isinstance(operation, InsertRun) else 1 for operation in self.operations
+        )
 
 
 @dataclass(slots=True)
@@ -107,11 +121,10 @@ class Batch:
     targets: dict[int, Target]  # by the primary's relation oid, for the runs
     left_out: frozenset[int]  # relation oids in the runs that are not replicated
 
-
-@dataclass(frozen=True, slots=True)
-class RowChange:
-    """One message of a run, decoded: for replay one by one."""
-
-    relation: Relation
-    old: Row | None
-    new: Row | None
+    def changed(self) -> Iterator[tuple[Target, int]]:
+        """Each table that a step changes, and how many rows of it; a TRUNCATE counts as one."""
+        for step in self.steps:
+            if isinstance(step, Rows):
+                yield from ((table.target, table.count) for table in step.tables)
+            else:
+                yield from ((target, 1) for target in step.targets)

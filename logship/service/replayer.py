@@ -1,0 +1,296 @@
+"""The replayer: reads the journal, and replays it in memory and in persistence.
+
+In: a journal, open in this process. Out: rows on the secondary and in memory, both in the order of the
+log; positions that say how far. Three threads: one reads and makes batches, one feeds memory, one
+feeds persistence. Both stores get the same batches through queues bounded by bytes; neither
+waits for the other except to load an object into memory.
+
+A batch is handed over as soon as a store has nothing to do, and grows while both are busy. Nothing is
+acknowledged here: persistence commits rows and position together, and the positions follow it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+
+from logship.config import Intervals, ReplayBounds
+from logship.journal.log import Journal
+from logship.journal.reader import JournalReader
+from logship.journal.segment import Record, RecordKind
+from logship.lsn import Lsn
+from logship.replay.assemble import Abandoned
+from logship.replay.batch import Batch
+from logship.replay.batcher import Batcher, Item
+from logship.replay.classify import Classifier
+from logship.replay.memory import Memory
+from logship.replay.persistence import Persistence, TransactionLost
+from logship.replay.targets import Targets
+from logship.service.crew import Crew, Stopped
+from logship.service.positions import Positions, Stage
+from logship.service.queue import ByteQueue
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What persistence has replayed since the start, by object, for the reports."""
+
+    rows: Counter[tuple[str, str]] = field(default_factory=Counter)
+    last_change: dict[tuple[str, str], Lsn] = field(default_factory=dict)
+
+    def add(self, batch: Batch) -> None:
+        for target, rows in batch.changed():
+            name = (target.schema, target.name)
+            self.rows[name] += rows
+            self.last_change[name] = batch.end_lsn
+
+
+class Replayer:
+    """``make_memory`` gets a function that waits until persistence has reached an LSN."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        persistence: Persistence,
+        targets: Targets,
+        make_memory: Callable[[Callable[[Lsn], None]], Memory] | None,
+        left_out: Collection[tuple[str, str]],
+        positions: Positions,
+        bounds: ReplayBounds,
+        intervals: Intervals,
+    ) -> None:
+        self._journal = journal
+        self._persistence = persistence
+        self._targets = targets
+        self._make_memory = make_memory
+        self._left_out = left_out
+        self._positions = positions
+        self._bounds = bounds
+        self._intervals = intervals
+        self._session: _Session | None = None
+        self._stopping = False
+        self.replayed = Replayed()
+
+    @property
+    def memory(self) -> Memory | None:
+        """The memory that answers queries now; None while it is off or being made anew."""
+        return self._session.memory if self._session else None
+
+    def run(self) -> None:
+        """Replay until `stop`. Raises what stops the replica.
+
+        A link that breaks inside a transaction larger than the bound takes its pieces with it;
+        then everything starts again from the position that persistence has.
+        """
+        while not self._stopping:
+            position = self._persistence.open()
+            session = self._session = self._begin(position)
+            try:
+                session.run()
+            except TransactionLost as lost:
+                log.warning("replay starts again from %s: %s", self._persistence.position, lost)
+            finally:
+                self._session = None
+                session.close()
+
+    def stop(self) -> None:
+        """End after the batch that is being written; what was received stays in the journal."""
+        self._stopping = True
+        if self._session:
+            self._session.stop()
+
+    def _begin(self, position: Lsn) -> _Session:
+        self._positions.restart(Stage.PERSISTENCE, position)
+        self._positions.restart(Stage.MEMORY, position if self._make_memory else None)
+        classifier = Classifier(self._targets.resolve, self._left_out)
+        return _Session(
+            reader=self._journal.reader(position),
+            batcher=Batcher(classifier, position, bound_bytes=self._bounds.batch_bytes),
+            persistence=self._persistence,
+            make_memory=self._make_memory,
+            positions=self._positions,
+            replayed=self.replayed,
+            bounds=self._bounds,
+            intervals=self._intervals,
+        )
+
+
+class _Session:
+    """One replay from a position on, until it is stopped or fails."""
+
+    def __init__(
+        self,
+        *,
+        reader: JournalReader,
+        batcher: Batcher,
+        persistence: Persistence,
+        make_memory: Callable[[Callable[[Lsn], None]], Memory] | None,
+        positions: Positions,
+        replayed: Replayed,
+        bounds: ReplayBounds,
+        intervals: Intervals,
+    ) -> None:
+        self._reader = reader
+        self._batcher = batcher
+        self._persistence = persistence
+        self._positions = positions
+        self._replayed = replayed
+        self._bounds = bounds
+        self._intervals = intervals
+        self._to_persistence: ByteQueue[Item] = ByteQueue(bounds.queue_bytes, reader.wake)
+        self._to_memory: ByteQueue[Item] | None = None
+        self.memory: Memory | None = None
+        if make_memory is not None:
+            self._to_memory = ByteQueue(bounds.queue_bytes, reader.wake)
+            self.memory = make_memory(self._wait_for_persistence)
+        self._crew = Crew(self._close_queues)
+
+    def run(self) -> None:
+        self._crew.start("replay", self._read)
+        self._crew.start("persistence", self._persist)
+        if self.memory is not None:
+            self._crew.start("memory", self._remember)
+        self._crew.join()
+        if self._crew.error is not None:
+            raise self._crew.error
+
+    def stop(self) -> None:
+        self._crew.stop()
+
+    def close(self) -> None:
+        self._reader.close()
+        if self.memory is not None:
+            self.memory.close()
+
+    def _close_queues(self) -> None:
+        self._to_persistence.close()
+        if self._to_memory is not None:
+            self._to_memory.close()
+        self._reader.wake()
+        self._positions.wake()
+
+    # -- the replay thread: journal to batches ------------------------------------------------------
+
+    def _read(self) -> None:
+        while not self._crew.stopping:
+            for record in self._reader.read(self._bounds.read_bytes, timeout_s=1.0):
+                for item in self._batches(record):
+                    self._hand_over(item)
+            if self._batcher.pending and self._somebody_is_idle():
+                self._hand_over(self._batcher.take())
+
+    def _batches(self, record: Record) -> Iterator[Item]:
+        if record.kind is RecordKind.CHANGES:
+            yield from self._batcher.changes(record)
+        elif record.kind is RecordKind.POSITION:
+            self._batcher.advance(record.end_lsn)
+        elif record.kind is RecordKind.SCHEMA:
+            self._batcher.schema(record.run)
+        elif record.kind is RecordKind.ABANDON:
+            yield from self._batcher.abandon()
+
+    def _somebody_is_idle(self) -> bool:
+        return self._to_persistence.idle or (self._to_memory is not None and self._to_memory.idle)
+
+    def _hand_over(self, item: Item) -> None:
+        size_bytes = item.size_bytes if isinstance(item, Batch) else 0
+        for queue in (self._to_memory, self._to_persistence):
+            if queue is not None and not queue.put(item, size_bytes):
+                raise Stopped
+
+    # -- the memory thread --------------------------------------------------------------------------
+
+    def _remember(self) -> None:
+        assert self._to_memory is not None
+        assert self.memory is not None
+        while not self._to_memory.closed:
+            for item in self._to_memory.take(self._bounds.batch_bytes):
+                if isinstance(item, Abandoned):
+                    self.memory.abandon()
+                    continue
+                self.memory.apply(item)
+                if item.complete:
+                    self._positions.reach(Stage.MEMORY, self.memory.memory_lsn)
+
+    def _wait_for_persistence(self, lsn: Lsn) -> None:
+        if not self._positions.wait(Stage.PERSISTENCE, lsn, None, lambda: self._crew.stopping):
+            raise Stopped
+
+    # -- the persistence thread ---------------------------------------------------------------------
+
+    def _persist(self) -> None:
+        idle = _IdlePosition(self._persistence, self._intervals.position_s)
+        while not self._to_persistence.closed:
+            items = self._to_persistence.take(self._bounds.queue_bytes, idle.due_in_s)
+            for group in _groups(items):
+                self._apply(group, idle)
+            idle.store_if_due()
+        if self._crew.error is None:
+            self._persistence.abandon()
+            idle.store()
+
+    def _apply(self, group: list[Batch] | Abandoned, idle: _IdlePosition) -> None:
+        if isinstance(group, Abandoned):
+            self._persistence.abandon()
+            return
+        end_lsn = group[-1].end_lsn
+        changing = [batch for batch in group if batch.steps or batch.transactions or not batch.complete]
+        if changing:
+            self._persistence.apply(changing)
+            for batch in changing:
+                self._replayed.add(batch)
+        if group[-1].complete:
+            idle.reached(end_lsn)
+            self._positions.reach(Stage.PERSISTENCE, end_lsn)
+
+
+def _groups(items: list[Item]) -> Iterator[list[Batch] | Abandoned]:
+    """Whole batches together, for one commit; each piece of a large transaction by itself."""
+    whole: list[Batch] = []
+    for item in items:
+        if isinstance(item, Batch) and item.complete:
+            whole.append(item)
+            continue
+        if whole:
+            yield whole
+            whole = []
+        yield item if isinstance(item, Abandoned) else [item]
+    if whole:
+        yield whole
+
+
+class _IdlePosition:
+    """The position while nothing is replayed: known at once, stored no more often than the interval."""
+
+    def __init__(self, persistence: Persistence, interval_s: float) -> None:
+        self._persistence = persistence
+        self._interval_s = interval_s
+        self._reached = persistence.position
+        self._stored_at = 0.0
+
+    @property
+    def due_in_s(self) -> float | None:
+        if self._reached <= self._persistence.position:
+            return None
+        return max(0.0, self._stored_at + self._interval_s - time.monotonic())
+
+    def reached(self, lsn: Lsn) -> None:
+        self._reached = lsn
+
+    def store_if_due(self) -> None:
+        if self.due_in_s == 0.0:
+            self.store()
+
+    def store(self) -> None:
+        if self._reached > self._persistence.position:
+            self._persistence.advance(self._reached)
+            self._stored_at = time.monotonic()
+
+
+__all__ = ["Replayed", "Replayer"]
