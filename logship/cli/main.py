@@ -1,0 +1,178 @@
+"""`logship`: the group of all commands, and what becomes of an error.
+
+In: arguments, `LOGSHIP_*` variables, `logship.toml`. Out: an exit code, and on standard error one
+sentence and a hint (or one JSON object with `--json`). A command's module is imported when that
+command runs, so `logship --help` is quick. A command returns `None` or its exit code, and raises
+`LogshipError`; it never calls `sys.exit` and never prints an error itself.
+
+SIGTERM and Ctrl-C both arrive as KeyboardInterrupt, so that every `with` block ends; a command for which
+being stopped is the normal end (`logship run`) handles them itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Final, NoReturn
+
+import click
+
+from logship import __version__
+from logship.cli import options, output, settings
+from logship.errors import InternalError, LogshipError, UsageError
+
+INTERRUPTED: Final = 130
+PIPE_CLOSED: Final = 1  # as click has it
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command without its module: where it is, and the line that `logship --help` shows."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS: Final[dict[str, Entry]] = {
+    "init": Entry("logship.cli.init", "init", "Prepare both databases and copy schema and rows."),
+    "run": Entry("logship.cli.run", "run", "Ship the primary's log and replay it on the secondary."),
+    "status": Entry("logship.cli.status", "status", "Show the state of every stage."),
+    "lag": Entry("logship.cli.status", "lag", "Show the lag of every stage."),
+    "journal": Entry("logship.cli.journal", "journal", "Read a journal: ls, dump, verify."),
+    "demo": Entry("logship.cli.demo", "demo", "Show it all on two embedded PostgreSQL servers."),
+}
+
+
+class Commands(click.Group):
+    """A group that imports a command's module when the command is asked for."""
+
+    def __init__(self, *, entries: dict[str, Entry], **attributes: object) -> None:
+        super().__init__(**attributes)  # type: ignore[arg-type]
+        self.entries = entries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.entries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = self.entries.get(cmd_name)
+        if entry is None:
+            return None
+        command = getattr(importlib.import_module(entry.module), entry.attribute)
+        if not isinstance(command, click.Command):
+            raise InternalError(f"{entry.module}.{entry.attribute} is not a command")
+        if not any(parameter.name == "config" for parameter in command.params):
+            command.params.append(settings.config_option())
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in self.entries and not name.startswith("-") and not ctx.resilient_parsing:
+            raise UsageError(
+                f"there is no command {name!r}",
+                hint=settings.did_you_mean(name, self.entries) or "`logship --help` lists the commands",
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in self.entries.items()])
+
+
+@click.command(
+    cls=Commands,
+    entries=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Every option can also come from its LOGSHIP_* variable or from logship.toml, in that order.",
+)
+@click.version_option(__version__, prog_name="logship", message="%(prog)s %(version)s")
+@click.option(
+    "--log-level",
+    envvar="LOGSHIP_LOG_LEVEL",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="What goes to the log on standard error.",
+)
+@click.pass_context
+def logship(ctx: click.Context, log_level: str) -> None:
+    """Keep a second PostgreSQL database in step with a first one by shipping its log and replaying it."""
+    output.log_to_stderr(log_level)
+
+
+logship.params.append(settings.config_option(from_directory=True))
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The entry point: run one command and leave with its exit code."""
+    with contextlib.suppress(ValueError):  # not in the main thread: then signals are its owner's
+        signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(run_command(logship, list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run_command(group: click.Command, arguments: Sequence[str]) -> int:
+    """Run ``arguments`` under ``group``; the exit code. Errors are on standard error by then."""
+    as_json = "--json" in arguments or os.environ.get("LOGSHIP_JSON", "").lower() in {"1", "true", "yes"}
+    try:
+        code = group.main(args=list(arguments), prog_name="logship", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        return UsageError.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output (`| head`) is gone; the flush at the interpreter's end must not fail too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except Exception as error:  # noqa: BLE001  the last resort: one sentence, and exit code 70
+        if not isinstance(error, click.ClickException):
+            output.debug_traceback()
+        return output.report(_as_ours(error), as_json=as_json)
+    return code if isinstance(code, int) else 0
+
+
+def _as_ours(error: Exception) -> LogshipError:
+    match error:
+        case LogshipError():
+            return error
+        case click.ClickException():
+            return _usage(error)
+    return output.unexpected(error)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    logging.getLogger("logship").debug("signal %d", number)
+    raise KeyboardInterrupt
+
+
+def _usage(error: click.ClickException) -> UsageError:
+    """Click's error in our form: a sentence, and what to write instead."""
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f"`{ctx.command_path} --help` lists the options" if ctx else ""
+    match error:
+        case click.NoSuchOption():
+            known = [name for parameter in ctx.command.params for name in parameter.opts] if ctx else []
+            near = settings.did_you_mean(error.option_name, known)
+            return UsageError(f"there is no option {error.option_name}", hint=near or hint)
+        case click.MissingParameter() if isinstance(error.param, click.Option):
+            return UsageError(
+                f"{error.param.opts[0]} is missing", hint=options.where_to_set(error.param) or hint
+            )
+        case click.BadParameter() if isinstance(error.param, click.Option):
+            return UsageError(f"{error.param.opts[0]}: {_sentence(error.message)}", hint=hint)
+    return UsageError(_sentence(error.format_message()), hint=hint)
+
+
+def _sentence(text: str) -> str:
+    text = " ".join(text.split()).removesuffix(".")
+    return text[:1].lower() + text[1:]
