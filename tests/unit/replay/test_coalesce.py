@@ -16,9 +16,7 @@ def column(name: str) -> TargetColumn:
 
 
 def make_target(name: str = "t", *, key: tuple[int, ...] = (0,), identity: str = "d") -> Target:
-    columns = tuple(
-        Column(n, 25, -1, identity == "f" or i in key) for i, n in enumerate(("id", "a", "big"))
-    )
+    columns = tuple(Column(n, 25, -1, identity == "f" or i in key) for i, n in enumerate(("id", "a", "big")))
     relation = Relation(1000, "public", name, identity, columns)
     return Target(relation, 1, "r", 10, "owner", tuple(column(c.name) for c in columns), key)
 

@@ -1,0 +1,324 @@
+"""From records to batches: atomic, in order, bounded, and nothing of an abandoned transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from logship import pgoutput
+from logship.change import (
+    Begin,
+    Column,
+    Commit,
+    Delete,
+    Insert,
+    Message,
+    Relation,
+    Truncate,
+    TypeName,
+    Update,
+)  # fmt: skip
+from logship.errors import ProtocolViolation, ReplayError
+from logship.kernel import frame, split_run
+from logship.lsn import Lsn
+from logship.replay.assemble import Abandoned
+from logship.replay.batch import Batch, NetChanges, Rows, Truncation
+from logship.replay.batcher import Batcher, Item
+from logship.replay.classify import Classifier
+from logship.replay.target import Target, TargetColumn
+
+COLUMNS = (Column("id", 23, -1, True), Column("v", 25, -1, False))
+RELATION = Relation(1000, "public", "t", "d", COLUMNS)
+WIDER = Relation(1000, "public", "t", "d", (*COLUMNS, Column("w", 25, -1, False)))
+OWN = Relation(1001, "logship", "position", "d", COLUMNS)
+LEFT_OUT = Relation(1002, "public", "left", "d", COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Rec:
+    first: bool
+    last: bool
+    commit_lsn: Lsn
+    end_lsn: Lsn
+    commit_time_us: int
+    run: bytes
+
+
+def resolve(relation: Relation, types: Mapping[int, TypeName]) -> Target:
+    columns = tuple(TargetColumn(c.name, "text", 25, -1, False, "", "", True) for c in relation.columns)
+    return Target(relation, relation.oid, "r", 10, "owner", columns, (0,))
+
+
+def batcher(*, bound_bytes: int = 1 << 20, at: int = 0) -> Batcher:
+    return Batcher(Classifier(resolve, {("public", "left")}), Lsn(at), bound_bytes=bound_bytes)
+
+
+def transaction(number: int, *events: object, cuts: int = 1) -> list[Rec]:
+    """The records of transaction ``number``, which ends at LSN number * 100."""
+    end = Lsn(number * 100)
+    commit = Lsn(end - 10)
+    messages = [
+        pgoutput.encode(event)  # type: ignore[arg-type]
+        for event in (Begin(commit, number, number), *events, Commit(commit, end, number))
+    ]
+    size = max(1, -(-len(messages) // cuts))
+    slices = [messages[index : index + size] for index in range(0, len(messages), size)]
+    last = len(slices) - 1
+    return [
+        Rec(i == 0, i == last, commit, end if i == last else Lsn(0), number, frame(part))
+        for i, part in enumerate(slices)
+    ]
+
+
+def insert(key: int, value: bytes = b"x", oid: int = 1000) -> Insert:
+    return Insert(oid, [str(key).encode(), value])
+
+
+def feed(into: Batcher, records: list[Rec]) -> list[Item]:
+    return [item for record in records for item in into.changes(record)]
+
+
+def inserted(batch: Batch) -> list[bytes]:
+    return [
+        row[0]  # type: ignore[misc]
+        for step in batch.steps
+        if isinstance(step, Rows)
+        for table in step.tables
+        if isinstance(table, NetChanges)
+        for row in table.inserts
+    ]
+
+
+def test_whole_transactions_gather_until_they_are_taken() -> None:
+    making = batcher()
+    assert not making.pending
+    assert feed(making, transaction(1, RELATION, insert(1))) == []
+    assert feed(making, transaction(2, insert(2), insert(3))) == []
+    assert making.pending
+    batch = making.take()
+    assert (batch.end_lsn, batch.transactions, batch.changes, batch.net) == (Lsn(200), 2, 3, 3)
+    assert batch.complete
+    assert batch.commit_time_us == 2
+    assert inserted(batch) == [b"1", b"2", b"3"]
+    assert not making.pending
+
+
+def test_nothing_of_an_unfinished_transaction_is_taken() -> None:
+    making = batcher()
+    feed(making, transaction(1, RELATION, insert(1)))
+    feed(making, transaction(2, insert(2), insert(3), cuts=2)[:1])
+    batch = making.take()
+    assert batch.end_lsn == Lsn(100)
+    assert inserted(batch) == [b"1"]
+    assert not making.pending
+
+
+def test_a_large_transaction_leaves_in_pieces_that_commit_with_the_last() -> None:
+    making = batcher(bound_bytes=200)
+    assert feed(making, transaction(1, RELATION, insert(0))) == []
+    items = feed(making, transaction(2, *[insert(i) for i in range(1, 41)], cuts=8))
+    assert all(isinstance(item, Batch) for item in items)
+    batches = [item for item in items if isinstance(item, Batch)]
+    assert batches[0].complete, "what was whole before leaves by itself"
+    assert [b.complete for b in batches[1:]] == [False] * (len(batches) - 2) + [True]
+    assert all(b.end_lsn == Lsn(100) for b in batches[:-1])
+    assert batches[-1].end_lsn == Lsn(200)
+    assert [key for b in batches[1:] for key in inserted(b)] == [str(i).encode() for i in range(1, 41)]
+    assert sum(b.transactions for b in batches) == 2
+    assert not making.pending
+
+
+def test_an_abandoned_transaction_takes_its_pieces_back() -> None:
+    making = batcher(bound_bytes=200)
+    records = transaction(1, RELATION, *[insert(i) for i in range(40)], cuts=8)
+    items = feed(making, records[:5])
+    assert items
+    assert not any(item.complete for item in items if isinstance(item, Batch))
+    assert list(making.abandon()) == [Abandoned()]
+    again = feed(making, records)
+    assert [key for b in again if isinstance(b, Batch) for key in inserted(b)] == [
+        str(i).encode() for i in range(40)
+    ]
+
+
+def test_a_beginning_abandons_what_was_open() -> None:
+    """After a crash the journal goes on with the same transaction from its start."""
+    making = batcher()
+    records = transaction(1, RELATION, insert(1), insert(2), cuts=2)
+    feed(making, records[:1])
+    feed(making, records)
+    assert inserted(making.take()) == [b"1", b"2"]
+
+
+def test_the_rest_of_a_transaction_without_its_beginning_is_refused() -> None:
+    with pytest.raises(ReplayError, match="not its beginning"):
+        feed(batcher(), transaction(1, RELATION, insert(1), cuts=2)[1:])
+
+
+def test_positions_move_without_transactions_and_never_inside_one() -> None:
+    making = batcher(at=50)
+    making.advance(Lsn(70))
+    assert making.pending
+    batch = making.take()
+    assert (batch.end_lsn, batch.steps, batch.transactions) == (Lsn(70), (), 0)
+    making.advance(Lsn(60))
+    assert not making.pending
+
+
+def test_own_and_left_out_relations_go_nowhere() -> None:
+    making = batcher()
+    feed(
+        making,
+        transaction(1, OWN, LEFT_OUT, RELATION, insert(1, oid=1001), insert(2, oid=1002), insert(3)),
+    )
+    batch = making.take()
+    assert inserted(batch) == [b"3"]
+    assert batch.left_out == {1001, 1002}
+    assert batch.changes == 1
+
+
+def test_a_shape_is_looked_up_when_its_first_row_comes() -> None:
+    """A relation that the secondary doesn't have stops nothing before a change of it comes."""
+    asked: list[str] = []
+
+    def refuse(relation: Relation, types: Mapping[int, TypeName]) -> Target:
+        asked.append(str(relation))
+        raise ReplayError("no such relation on the secondary")
+
+    making = Batcher(Classifier(refuse), Lsn(0), bound_bytes=1 << 20)
+    feed(making, transaction(1, RELATION))
+    assert asked == []
+    with pytest.raises(ReplayError, match="no such relation"):
+        feed(making, transaction(2, insert(1)))
+
+
+def test_a_new_shape_inside_a_transaction_cuts_the_batch() -> None:
+    making = batcher()
+    items = feed(making, transaction(1, RELATION, insert(1), WIDER, Insert(1000, [b"2", b"x", b"y"])))
+    (piece,) = [item for item in items if isinstance(item, Batch) and not item.complete]
+    assert inserted(piece) == [b"1"]
+    assert piece.targets[1000].relation == RELATION
+    (rest,) = [item for item in items if isinstance(item, Batch) and item.complete]
+    assert inserted(rest) == [b"2"]
+    assert rest.targets[1000].relation == WIDER
+    assert [m[:1] for m in split_run(piece.runs[0])] == [b"B", b"R", b"I"]
+    assert [m[:1] for m in split_run(rest.runs[0])] == [b"R", b"I", b"C"]
+
+
+def test_the_same_shape_again_does_not_cut() -> None:
+    """A walsender describes every relation anew in each session."""
+    making = batcher()
+    feed(making, transaction(1, RELATION, insert(1)))
+    assert feed(making, transaction(2, RELATION, insert(2))) == []
+    assert inserted(making.take()) == [b"1", b"2"]
+
+
+def test_truncate_names_only_what_is_replicated() -> None:
+    making = batcher()
+    truncate = Truncate((1001, 1000), cascade=True, restart_identity=True)
+    feed(making, transaction(1, OWN, RELATION, insert(1), truncate, insert(2)))
+    steps = making.take().steps
+    assert [type(step) for step in steps] == [Rows, Truncation, Rows]
+    assert isinstance(steps[1], Truncation)
+    assert [str(target) for target in steps[1].targets] == ["public.t"]
+    assert steps[1].restart_identity
+
+
+def test_messages_change_nothing_and_are_counted() -> None:
+    classifier = Classifier(resolve)
+    making = Batcher(classifier, Lsn(0), bound_bytes=1 << 20)
+    forged = Message(True, Lsn(5), "logship.ddl", b"drop table t")
+    foreign = Message(True, Lsn(5), "somebody", b"\xff\x00")
+    feed(making, transaction(1, forged, foreign, foreign))
+    assert (classifier.refused_messages, classifier.foreign_messages) == (1, 2)
+    assert making.take().steps == ()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"I\x00\x00\x03\xe8K\x00\x00",
+        b"I\x00\x00\x03\xe8N\x00\x01n",
+        b"I\x00\x00\x03\xe8",
+        b"D\x00\x00\x03\xe8N",
+    ],
+)
+def test_malformed_rows_are_refused_as_such(message: bytes) -> None:
+    making = batcher()
+    feed(making, transaction(1, RELATION))
+    record = Rec(True, True, Lsn(190), Lsn(200), 2, frame([message]))
+    with pytest.raises(ProtocolViolation):
+        feed(making, [record])
+
+
+HISTORY = st.lists(
+    st.tuples(
+        st.integers(1, 6),  # changes
+        st.integers(1, 4),  # records
+        st.booleans(),  # abandoned half way first
+        st.booleans(),  # taken after
+    ),
+    max_size=12,
+)
+
+
+@given(history=HISTORY, bound=st.sampled_from([30, 120, 100_000]))
+@settings(max_examples=300, deadline=None)
+def test_every_transaction_arrives_once_and_in_order(history: list, bound: int) -> None:
+    making = batcher(bound_bytes=bound)
+    feed(making, transaction(1, RELATION))
+    items: list[Item] = []
+    expected: list[bytes] = []
+    key = 0
+    for number, (changes, cuts, abandoned, taken) in enumerate(history, start=2):
+        rows = [insert(key + i) for i in range(changes)]
+        records = transaction(number, *rows, cuts=cuts)
+        if abandoned and len(records) > 1:
+            items += feed(making, records[:-1])
+            items += making.abandon()
+        items += feed(making, records)
+        expected += [str(key + i).encode() for i in range(changes)]
+        key += changes
+        if taken and making.pending:
+            items.append(making.take())
+    if making.pending:
+        items.append(making.take())
+    assert list(committed(items)) == expected
+    ends = [item.end_lsn for item in items if isinstance(item, Batch) and item.complete]
+    assert ends == sorted(ends)
+
+
+def committed(items: list[Item]) -> Iterator[bytes]:
+    """What a store shows that commits with each complete batch and rolls back what was abandoned."""
+    pending: list[bytes] = []
+    for item in items:
+        if isinstance(item, Abandoned):
+            pending.clear()
+            continue
+        pending += inserted(item)
+        if item.complete:
+            yield from pending
+            pending.clear()
+
+
+def test_update_and_delete_find_their_rows() -> None:
+    making = batcher()
+    old_key = [b"1", None]
+    feed(
+        making,
+        transaction(
+            1, RELATION, Update(1000, None, False, [b"1", b"y"]), Delete(1000, [b"2", None], True),
+            Update(1000, old_key, True, [b"3", b"z"]),
+        ),
+    )  # fmt: skip
+    (step,) = making.take().steps
+    assert isinstance(step, Rows)
+    (changes,) = step.tables
+    assert isinstance(changes, NetChanges)
+    assert changes.deletes == [(b"2",)]
+    assert changes.moves == [((b"1",), [b"3", b"z"])]
+    assert changes.count == 2
