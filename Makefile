@@ -1,0 +1,63 @@
+# What a developer and CI run. `make help` lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# PYTEST_ARGS narrows a run: make test PYTEST_ARGS="-k journal -x"
+PYTEST_ARGS ?=
+PYTEST := $(BIN)/pytest $(PYTEST_ARGS)
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+init: $(VENV)/.stamp ## Make .venv with logship and what its development needs
+
+# Made again when pyproject.toml changes; pip does nothing for what is there already.
+$(VENV)/.stamp: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "logship needs Python 3.11 or newer; name one with: make PYTHON=python3.12 init")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  echo "the venv module of $(PYTHON) is missing: on Debian, apt-get install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: init ## Two embedded servers, a live workload, the lag of each stage, a verdict
+	$(BIN)/logship demo
+
+check: lint types imports unit ## Lint, types, imports and unit tests
+
+lint: init ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: init ## mypy --strict
+	$(BIN)/mypy
+
+imports: init ## Imports run downward only
+	$(BIN)/lint-imports
+
+unit: init ## Unit tests
+	$(PYTEST) tests/unit -m "not soak and not matrix"
+
+test: init ## All tests against real servers, except the long ones
+	$(PYTEST) -m "not soak and not matrix"
+
+test-matrix: init ## PostgreSQL 15 to 15, 15 to 18, 18 to 18
+	$(BIN)/python tests/matrix.py
+
+soak: init ## Long fault runs
+	$(PYTEST) -m soak
+
+up: ## A primary, a secondary and logship in containers
+	docker compose up --build --detach --wait
+
+down: ## End them and remove their volumes
+	docker compose down --volumes
+
+clean: ## Remove what was made here
+	rm -rf $(VENV) var build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help init demo check lint types imports unit test test-matrix soak up down clean
