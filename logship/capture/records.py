@@ -1,0 +1,269 @@
+"""Cuts the stream of pgoutput messages into pieces of whole transactions, framed as the journal keeps them.
+
+In: the items of a walsender's stream in order: raw pgoutput messages of protocol version 1, and
+keepalives. Out: `Piece`s: a small transaction is one, a large one is cut at `PIECE_BYTES`; where
+nothing but the position moved, a POSITION piece; where the link broke in the middle, an ABANDON piece.
+Begin and Commit are inside the run, and Relation and Type messages stand where they came.
+
+Assumes that one `Assembler` follows one slot, and that `restart` is called before each further session. A
+transaction that ends at or before the position of the session's start has been captured already and
+is dropped whole; Relation and Type messages in it are given in front of the first change that needs
+them, since a walsender sends each only once.
+
+Logical messages outside of transactions are dropped and counted: what logship itself writes into the
+log (schema changes, heartbeats) is transactional, and a message without a transaction has no place in
+commit order. Contents of rows aren't looked at. Never does I/O, and never moves a position backwards.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from logship import pgoutput
+from logship.capture.copydata import Item, Keepalive
+from logship.change import Begin, Truncate
+from logship.errors import ProtocolViolation
+from logship.lsn import INVALID, Lsn
+
+PIECE_BYTES: Final = 256 * 1024
+
+_pack_length: Final = struct.Struct(">I").pack
+_ROWS: Final = frozenset(b"IUD")
+_CHANGES: Final = _ROWS | frozenset(b"TRYO")  # what may stand between Begin and Commit, but for messages
+_NO_TRANSACTION: Final = Begin(INVALID, 0, 0)
+
+
+class PieceKind(enum.Enum):
+    CHANGES = "changes"
+    POSITION = "position"  # end_lsn is reached, and nothing stood before it
+    ABANDON = "abandon"  # what was given of the open transaction is void: it will come again
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a transaction, in order: ``first`` has its Begin, ``last`` its Commit. ``end_lsn`` is the
+    position reached, on ``last`` and POSITION pieces, and invalid on all others."""
+
+    kind: PieceKind
+    first: bool
+    last: bool
+    xid: int
+    commit_lsn: Lsn
+    end_lsn: Lsn
+    commit_time_us: int
+    run: bytes
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since the assembler was made. ``bytes`` are those of the pieces' runs."""
+
+    transactions: int = 0
+    messages: int = 0
+    bytes: int = 0
+    messages_dropped: int = 0  # non-transactional logical messages
+    transactions_skipped: int = 0  # captured before, sent again
+
+
+class Assembler:
+    """Feed it what the stream delivers; append what it returns to the journal, in order."""
+
+    def __init__(self, position: Lsn, *, piece_bytes: int = PIECE_BYTES) -> None:
+        """``position`` is where the journal ends: everything that ends there or before is in it."""
+        self.counters = Counters()
+        self._piece_bytes = piece_bytes
+        self._start = self._position = position
+        self._reached = INVALID  # by keepalives that no piece tells of yet
+        self._begin: Begin | None = None
+        self._given = False  # a piece of the open transaction has been returned
+        self._skipping = False
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._owed: dict[tuple[int, int], bytes] = {}  # (kind, oid): descriptions in skipped transactions
+        self._violation: ProtocolViolation | None = None
+
+    @property
+    def position(self) -> Lsn:
+        """The end of the last whole transaction, or what a keepalive said after it."""
+        return self._position
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._begin is not None
+
+    def feed(self, items: Iterable[Item]) -> list[Piece]:
+        """The pieces that ``items`` complete. What is out of order raises `ProtocolViolation`, at once or,
+        when pieces came before it, at the next call; after that only `restart` helps."""
+        if self._violation is not None:
+            raise self._violation
+        pieces: list[Piece] = []
+        try:
+            self._assemble(items, pieces)
+        except ProtocolViolation as violation:
+            self._violation = violation
+            if not pieces:
+                raise
+        self._tell_position(pieces)
+        return pieces
+
+    def restart(self) -> Piece | None:
+        """To be called when the link broke, before the next session starts at `position`: forgets the
+        open transaction. The piece, if there is one, makes void what was returned of it."""
+        begin, given = self._begin, self._given
+        self._start = self._position
+        self._begin, self._given, self._skipping = None, False, False
+        self._parts.clear()
+        self._size = 0
+        self._owed.clear()  # a new session describes everything anew
+        self._violation = None
+        if begin is None or not given:
+            return None
+        return _piece(PieceKind.ABANDON, begin=begin)
+
+    def _assemble(self, items: Iterable[Item], pieces: list[Piece]) -> None:
+        parts, size, limit, plain = self._parts, self._size, self._piece_bytes, self._plain
+        for item in items:
+            if plain and type(item) is bytes and item and item[0] in _CHANGES:
+                length = len(item)
+                parts.append(_pack_length(length))
+                parts.append(item)
+                size += length + 4
+                if size < limit:
+                    continue
+                self._size = size
+                pieces.append(self._cut(None))
+            else:
+                self._size = size
+                self._turn(item, pieces)
+                plain = self._plain
+            size = self._size
+        self._size = size
+
+    @property
+    def _plain(self) -> bool:
+        """Whether a change has only to be added."""
+        return self._begin is not None and not self._skipping and not self._owed
+
+    def _turn(self, item: Item, pieces: list[Piece]) -> None:
+        """Everything that is not a change in plain sequence."""
+        if isinstance(item, Keepalive):
+            if self._begin is None and item.wal_end > self._position:
+                self._reached = self._position = item.wal_end
+            return
+        kind = pgoutput.tag(item)
+        if kind == pgoutput.MESSAGE and not pgoutput.is_transactional(item):
+            self.counters.messages_dropped += 1
+        elif kind == pgoutput.BEGIN:
+            self._tell_position(pieces)
+            self._open(item)
+        elif self._begin is None:
+            raise ProtocolViolation(f"a message of kind {item[:1]!r} outside of a transaction")
+        elif kind == pgoutput.COMMIT:
+            self._close(self._begin, item, pieces)
+        elif kind not in _CHANGES and kind != pgoutput.MESSAGE:
+            raise ProtocolViolation(f"a message of the unknown kind {item[:1]!r}")
+        elif self._skipping:
+            if kind in (pgoutput.RELATION, pgoutput.TYPE):
+                self._owed[kind, pgoutput.relation_oid(item)] = item
+        else:
+            self._pay(kind, item)
+            self._add(item)
+            if self._size >= self._piece_bytes:
+                pieces.append(self._cut(None))
+
+    def _open(self, message: bytes) -> None:
+        begin = pgoutput.begin_of(message)
+        if self._begin is not None:
+            raise ProtocolViolation(f"transaction {begin.xid} begins inside transaction {self._begin.xid}")
+        # A commit record that starts before a position which is the end of a record ends there or before:
+        # the rule by which the server itself decides (SnapBuildXactNeedsSkip).
+        self._skipping = begin.commit_lsn < self._start
+        if not self._skipping:
+            if begin.commit_lsn < self._position:
+                raise ProtocolViolation(
+                    f"a transaction committed at {begin.commit_lsn} comes after position {self._position}"
+                )
+            self._add(message)
+        self._begin, self._given = begin, False
+
+    def _close(self, begin: Begin, message: bytes, pieces: list[Piece]) -> None:
+        commit = pgoutput.commit_of(message)
+        if commit.commit_lsn != begin.commit_lsn or commit.end_lsn <= commit.commit_lsn:
+            raise ProtocolViolation(
+                f"transaction {begin.xid}, committed at {begin.commit_lsn}, ends with the commit at "
+                f"{commit.commit_lsn} to {commit.end_lsn}"
+            )
+        if self._skipping:
+            if commit.end_lsn > self._start:
+                raise ProtocolViolation(
+                    f"the session started at {self._start}, inside the commit record that ends at "
+                    f"{commit.end_lsn}"
+                )
+            self.counters.transactions_skipped += 1
+        else:
+            self._add(message)
+            self._position = commit.end_lsn
+            self.counters.transactions += 1
+            pieces.append(self._cut(commit.end_lsn))
+        self._begin, self._skipping = None, False
+
+    def _pay(self, kind: int, message: bytes) -> None:
+        """Put owed descriptions in front of the first change that needs them."""
+        if not self._owed:
+            return
+        if kind in (pgoutput.RELATION, pgoutput.TYPE):
+            self._owed.pop((kind, pgoutput.relation_oid(message)), None)
+            return
+        needed: Iterable[int] = ()
+        if kind in _ROWS:
+            needed = (pgoutput.relation_oid(message),)
+        elif kind == pgoutput.TRUNCATE:
+            event = pgoutput.decode(message)
+            needed = event.relation_oids if isinstance(event, Truncate) else ()
+        for oid in needed:
+            relation = self._owed.pop((pgoutput.RELATION, oid), None)
+            if relation is None:
+                continue
+            for key in [key for key in self._owed if key[0] == pgoutput.TYPE]:
+                self._add(self._owed.pop(key))
+            self._add(relation)
+
+    def _add(self, message: bytes) -> None:
+        self._parts.append(_pack_length(len(message)))
+        self._parts.append(message)
+        self._size += len(message) + 4
+
+    def _cut(self, end_lsn: Lsn | None) -> Piece:
+        """What has gathered of the open transaction; ``end_lsn`` when it ends there."""
+        assert self._begin is not None
+        first, self._given = not self._given, True
+        self.counters.messages += len(self._parts) // 2
+        self.counters.bytes += self._size
+        run = b"".join(self._parts)
+        self._parts.clear()
+        self._size = 0
+        return _piece(
+            PieceKind.CHANGES, begin=self._begin, first=first, last=end_lsn is not None,
+            end_lsn=end_lsn or INVALID, run=run,
+        )  # fmt: skip
+
+    def _tell_position(self, pieces: list[Piece]) -> None:
+        if self._reached:
+            pieces.append(_piece(PieceKind.POSITION, end_lsn=self._reached))
+            self._reached = INVALID
+
+
+def _piece(
+    kind: PieceKind,
+    *,
+    begin: Begin = _NO_TRANSACTION,
+    first: bool = False,
+    last: bool = False,
+    end_lsn: Lsn = INVALID,
+    run: bytes = b"",
+) -> Piece:
+    return Piece(kind, first, last, begin.xid, begin.commit_lsn, end_lsn, begin.commit_time_us, run)

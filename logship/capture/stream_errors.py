@@ -1,0 +1,46 @@
+"""What an error of the walsender means.
+
+In: SQLSTATE and the primary message of a server's error, or what libpq says of a link that broke.
+Out: the `PrimaryError` to raise, which says whether the stream may simply be opened again
+(``transient``). No I/O. Details and contexts of errors aren't passed on: they may hold row values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from logship.errors import PrimaryError, PublicationMissing, SlotActive, SlotLost, StreamBroken, is_transient
+
+_HINTS: Final[dict[str, str]] = {
+    "42501": "the user of --primary needs the attribute REPLICATION: alter role <user> replication",
+    "22021": "the database is SQL_ASCII and holds bytes that are not UTF-8: mend the rows or leave the table "
+    "out of the publication",
+    "22P05": "the database holds characters that have no equivalent in UTF-8: mend the rows or leave the "
+    "table out of the publication",
+    "53300": "raise max_wal_senders or max_connections on the primary, or close other sessions",
+    "53400": "raise max_replication_slots on the primary",
+}
+# These name values of rows in their messages.
+_SILENT: Final[dict[str, str]] = {
+    "22021": "text that is not valid in its encoding",
+    "22P05": "text that can't be converted to UTF-8",
+}
+
+
+def stream_error(sqlstate: str | None, message: str, slot: str, publications: Sequence[str]) -> PrimaryError:
+    """The error to raise for a stream that ended with ``sqlstate`` (None: the link broke)."""
+    if sqlstate == "42704":
+        for publication in publications:
+            if f'"{publication}"' in message:
+                return PublicationMissing(publication, sqlstate=sqlstate)
+    if sqlstate == "55006":
+        return SlotActive(slot, None)
+    if sqlstate == "58P01":
+        return SlotLost(slot, message)
+    return StreamBroken(
+        _SILENT.get(sqlstate or "", message) or "the connection was closed",
+        sqlstate=sqlstate,
+        transient=is_transient(sqlstate),
+        hint=_HINTS.get(sqlstate or "", ""),
+    )
