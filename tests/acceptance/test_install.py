@@ -1,0 +1,111 @@
+"""The package as it is installed: a wheel from a clean copy of the tree, in an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def call(command: Sequence[str | Path], cwd: Path) -> str:
+    done = subprocess.run(
+        list(command), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the tracked files alone: what git doesn't know can't have got in by chance."""
+    directory = tmp_path_factory.mktemp("wheel")
+    source = directory / "source"
+    source.mkdir()
+    tracked = call(["git", "ls-files", "-z"], ROOT).split("\0")
+    for name in tracked:
+        if name and (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    # Without isolation: the build needs setuptools, which is here, and no network.
+    call(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", directory, source], directory
+    )
+    (built,) = directory.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh environment with the wheel in it; its dependencies are those of the environment that tests."""
+    directory = tmp_path_factory.mktemp("environment")
+    venv.create(directory, symlinks=True)
+    site = next(directory.glob("lib/python*/site-packages"))
+    dependencies = sysconfig.get_paths()["purelib"]
+    # A path line adds the folder but runs none of its .pth files, so our editable install stays out.
+    (site / "dependencies.pth").write_text(dependencies + "\n")
+    call(
+        [
+            sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
+            "--ignore-installed", "--disable-pip-version-check", "--root-user-action", "ignore",
+            "--target", site, wheel,
+        ],
+        directory,
+    )  # fmt: skip
+    return directory
+
+
+def in_environment(environment: Path, program: str) -> str:
+    return call([environment / "bin" / "python", "-I", "-c", program], environment)
+
+
+def test_logship_is_the_installed_one(environment: Path) -> None:
+    shown = in_environment(environment, "import logship; print(logship.__file__)")
+    assert Path(shown.strip()).is_relative_to(environment)
+
+
+def test_the_command_answers(environment: Path) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    python = environment / "bin" / "python"
+    assert call([python, "-I", "-m", "logship", "--version"], environment) == f"logship {version}\n"
+    assert "Commands:" in call([python, "-I", "-m", "logship", "--help"], environment)
+    assert "--help" in call([python, "-I", "-m", "logship", "init", "--help"], environment)
+
+
+def test_migrations_and_sql_travel_inside(environment: Path) -> None:
+    program = (
+        "import json; from importlib.resources import files\n"
+        "def walk(folder, at=''):\n"
+        "    for entry in folder.iterdir():\n"
+        "        if entry.is_dir(): yield from walk(entry, at + entry.name + '/')\n"
+        "        else: yield at + entry.name\n"
+        "print(json.dumps({n: list(walk(files(n))) for n in ('logship.migrations', 'logship.catalog')}))"
+    )
+    inside = json.loads(in_environment(environment, program))
+    tracked = call(["git", "ls-files", "migrations", "logship/catalog"], ROOT).splitlines()
+    for package, folder in (("logship.migrations", "migrations/"), ("logship.catalog", "logship/catalog/")):
+        expected = {name.removeprefix(folder) for name in tracked if name.startswith(folder)}
+        assert expected
+        assert expected <= set(inside[package])
+
+
+def test_every_package_is_in_the_wheel(wheel: Path) -> None:
+    """`packages` in pyproject.toml is a list, and a new room is easily forgotten there."""
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    tracked = call(["git", "ls-files", "logship"], ROOT).splitlines()
+    assert {name for name in tracked if name.endswith((".py", ".sql", ".typed"))} <= inside
+
+
+def test_the_console_script_is_declared(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (name,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
+    assert "logship = logship.cli:main" in archive.read(name).decode()
