@@ -214,11 +214,26 @@ class JournalTooOld(JournalError):
     def __init__(self, asked: int, oldest: int) -> None:
         super().__init__(
             f"the journal no longer holds what follows {asked}: it begins at {oldest}",
-            hint="retention removed it (the size limit goes before need): copy this replica anew with "
-            "`logship init`",
+            hint="retention removed it (the size limit goes before need), or this is not the directory that "
+            "was written before. If there is no other, copy this replica anew with `logship init`",
         )
         self.asked = asked
         self.oldest = oldest
+
+
+class JournalBehind(JournalError):
+    """The slot has been told that more is safe than the journal holds. All are `logship.lsn.Lsn`."""
+
+    def __init__(self, journal_end: int, slot: str, confirmed_flush: int) -> None:
+        super().__init__(
+            f"the journal ends at {journal_end}, but slot \"{slot}\" was told that everything up to "
+            f"{confirmed_flush} is safe: what lies between is in neither",
+            hint="this is not the journal that the slot was read into, or it has lost its end. Give --journal "
+            "the right directory, or restore it; without one, run `logship init` again to copy from the start",
+        )
+        self.journal_end = journal_end
+        self.slot = slot
+        self.confirmed_flush = confirmed_flush
 
 
 # -- 6: refused as unsafe ------------------------------------------------------------------------

@@ -70,6 +70,7 @@ class Positions:
         self._samples = _Samples()
         self._complete_at: dict[Stage, int] = {}  # when a stage was last known to have everything
         self._primary: tuple[Lsn, int] | None = None  # end of its log, and when that was true
+        self._listeners: dict[Stage, list[Callable[[], None]]] = {stage: [] for stage in Stage}
         self._clock_offset_us = 0  # the primary's clock minus ours
 
     def reach(self, stage: Stage, lsn: Lsn) -> None:
@@ -82,6 +83,12 @@ class Positions:
             if self._primary is not None and lsn >= self._primary[0]:
                 self._complete_at[stage] = max(self._primary[1], self._complete_at.get(stage, 0))
             self._changed.notify_all()
+        for listener in self._listeners[stage]:
+            listener()
+
+    def on_reach(self, stage: Stage, listener: Callable[[], None]) -> None:
+        """Call ``listener``, without the lock, from the thread that moves ``stage``. Before the start only."""
+        self._listeners[stage].append(listener)
 
     def restart(self, stage: Stage, lsn: Lsn | None) -> None:
         """``stage`` begins anew at ``lsn``, or is not there (None): the one way back."""

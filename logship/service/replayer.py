@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from logship.config import Intervals, ReplayBounds
 from logship.journal.log import Journal
@@ -25,15 +26,17 @@ from logship.lsn import Lsn
 from logship.replay.assemble import Abandoned
 from logship.replay.batch import Batch
 from logship.replay.batcher import Batcher, Item
-from logship.replay.classify import Classifier
+from logship.replay.classify import Classifier, Resolve
 from logship.replay.memory import Memory
 from logship.replay.persistence import Persistence, TransactionLost
-from logship.replay.targets import Targets
 from logship.service.crew import Crew, Stopped
 from logship.service.positions import Positions, Stage
 from logship.service.queue import ByteQueue
 
 log = logging.getLogger(__name__)
+
+# Memory is made with a function that waits until persistence has reached an LSN.
+MakeMemory: TypeAlias = Callable[[Callable[[Lsn], None]], Memory]
 
 
 @dataclass(slots=True)
@@ -51,15 +54,13 @@ class Replayed:
 
 
 class Replayer:
-    """``make_memory`` gets a function that waits until persistence has reached an LSN."""
-
     def __init__(
         self,
         *,
         journal: Journal,
         persistence: Persistence,
-        targets: Targets,
-        make_memory: Callable[[Callable[[Lsn], None]], Memory] | None,
+        resolve: Resolve,
+        make_memory: MakeMemory | None,
         left_out: Collection[tuple[str, str]],
         positions: Positions,
         bounds: ReplayBounds,
@@ -67,7 +68,7 @@ class Replayer:
     ) -> None:
         self._journal = journal
         self._persistence = persistence
-        self._targets = targets
+        self._resolve = resolve
         self._make_memory = make_memory
         self._left_out = left_out
         self._positions = positions
@@ -108,7 +109,7 @@ class Replayer:
     def _begin(self, position: Lsn) -> _Session:
         self._positions.restart(Stage.PERSISTENCE, position)
         self._positions.restart(Stage.MEMORY, position if self._make_memory else None)
-        classifier = Classifier(self._targets.resolve, self._left_out)
+        classifier = Classifier(self._resolve, self._left_out)
         return _Session(
             reader=self._journal.reader(position),
             batcher=Batcher(classifier, position, bound_bytes=self._bounds.batch_bytes),
@@ -130,7 +131,7 @@ class _Session:
         reader: JournalReader,
         batcher: Batcher,
         persistence: Persistence,
-        make_memory: Callable[[Callable[[Lsn], None]], Memory] | None,
+        make_memory: MakeMemory | None,
         positions: Positions,
         replayed: Replayed,
         bounds: ReplayBounds,

@@ -1,0 +1,54 @@
+"""Looks up what a relation is on the secondary, through a connection that is made anew when it breaks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+
+import psycopg
+
+from logship.change import Relation, TypeName
+from logship.connection import Side, connect
+from logship.errors import SecondaryError
+from logship.replay.target import Target
+from logship.replay.targets import Targets
+from logship.service.crew import Stopped
+
+log = logging.getLogger(__name__)
+
+_WAIT_S = 1.0
+
+
+class Lookups:
+    """``trouble`` is told of a secondary that is away, and None when it is back."""
+
+    def __init__(self, secondary: str, trouble: Callable[[Exception | None], None]) -> None:
+        self._secondary = secondary
+        self._trouble = trouble
+        self._stopping = threading.Event()
+        self._connection: psycopg.Connection | None = None
+
+    def resolve(self, relation: Relation, types: Mapping[int, TypeName]) -> Target:
+        """The relation on the secondary, however long it takes to reach it. Raises what `Targets` raises."""
+        while not self._stopping.is_set():
+            try:
+                if self._connection is None:
+                    self._connection = connect(
+                        self._secondary, Side.SECONDARY, application_name="logship lookup"
+                    )
+                return Targets(self._connection).resolve(relation, types)
+            except (psycopg.OperationalError, SecondaryError) as error:
+                log.warning("can't look up %s on the secondary: %s", relation, type(error).__name__)
+                self._trouble(error)
+                self.close()
+                self._stopping.wait(_WAIT_S)
+        raise Stopped
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,169 @@
+"""Tells the secondary's views, once a second, what the replayer knows of itself.
+
+In: positions, counters and objects of the running replayer. Out: rows of `logship.replay_report` and
+`logship.object_report`, which are unlogged: after a crash of the secondary they are empty, and what
+the views don't know is NULL. Reporting never stops the replica; a report that stopped coming shows its age.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psycopg
+
+from logship.connection import Side, connect
+from logship.errors import LogshipError, SecondaryError
+from logship.lsn import Lsn
+from logship.service.positions import Positions, Stage
+
+log = logging.getLogger(__name__)
+
+_EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+
+_REPORT = """
+insert into logship.replay_report as r
+  (replica, state, received_lsn, flush_lsn, memory_lsn, primary_lsn, primary_lsn_at,
+   received_lag, flushed_lag, memory_lag, persistence_lag, last_error, last_error_time, reported_at)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, pg_catalog.clock_timestamp())
+on conflict (replica) do update set
+  state = excluded.state, received_lsn = excluded.received_lsn, flush_lsn = excluded.flush_lsn,
+  memory_lsn = excluded.memory_lsn, primary_lsn = excluded.primary_lsn,
+  primary_lsn_at = excluded.primary_lsn_at, received_lag = excluded.received_lag,
+  flushed_lag = excluded.flushed_lag, memory_lag = excluded.memory_lag,
+  persistence_lag = excluded.persistence_lag,
+  last_error = coalesce(excluded.last_error, r.last_error),
+  last_error_time = coalesce(excluded.last_error_time, r.last_error_time),
+  reported_at = excluded.reported_at
+"""
+
+_OBJECT = """
+insert into logship.object_report
+  (replica, schemaname, relname, residence, rows, bytes, loads, evictions,
+   dml_memory, dml_persistence, ddl_memory, ddl_persistence, last_change_lsn)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, 0, %s)
+on conflict (replica, schemaname, relname) do update set
+  residence = excluded.residence, rows = excluded.rows, bytes = excluded.bytes, loads = excluded.loads,
+  evictions = excluded.evictions, dml_memory = excluded.dml_memory,
+  dml_persistence = excluded.dml_persistence, last_change_lsn = excluded.last_change_lsn
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectReport:
+    """A row of `logship.stat_object`; ``rows`` and ``bytes`` None: not resident."""
+
+    schemaname: str
+    relname: str
+    residence: str
+    rows: int | None
+    bytes: int | None
+    loads: int
+    evictions: int
+    dml_memory: int
+    dml_persistence: int
+    last_change_lsn: Lsn | None
+
+
+class Reporter:
+    def __init__(
+        self,
+        secondary: str,
+        replica: str,
+        positions: Positions,
+        objects: Callable[[], Sequence[ObjectReport]],
+        *,
+        interval_s: float,
+    ) -> None:
+        self._secondary = secondary
+        self._replica = replica
+        self._positions = positions
+        self._objects = objects
+        self._interval_s = interval_s
+        self._stopping = threading.Event()
+        self._connection: psycopg.Connection | None = None
+        self._reported: dict[tuple[str, str], ObjectReport] = {}
+        self._state = "starting"
+        self._error: tuple[str, dt.datetime] | None = None
+
+    def state(self, state: str) -> None:
+        """starting, streaming, waiting (for a server that is away), stopped, or failed."""
+        self._state = state
+
+    def trouble(self, error: Exception | None) -> None:
+        """What is being waited out now; None: nothing any more."""
+        if error is None:
+            self._state = "streaming"
+        else:
+            self._state = "waiting"
+            self.error(str(error) if isinstance(error, LogshipError) else type(error).__name__)
+
+    def error(self, message: str) -> None:
+        """What went wrong last. Never give it the text of a row."""
+        self._error = (message, dt.datetime.now(dt.UTC))
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            self.report()
+            self._stopping.wait(self._interval_s)
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def report(self) -> bool:
+        """Report now. False, and a line in the log, when the secondary doesn't take it."""
+        try:
+            self._report()
+        except (psycopg.Error, SecondaryError) as error:
+            log.warning("the secondary doesn't take the report: %s", type(error).__name__)
+            self.close()
+            return False
+        return True
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+            self._reported.clear()
+
+    def _report(self) -> None:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(
+                self._secondary,
+                Side.SECONDARY,
+                application_name=f"logship report {self._replica}",
+                # An unlogged row that is lost with the server is no loss; never wait for a flush.
+                settings={"synchronous_commit": "off"},
+            )
+        objects = {(o.schemaname, o.relname): o for o in self._objects()}
+        changed = [o for name, o in objects.items() if self._reported.get(name) != o]
+        with self._connection.transaction(), self._connection.cursor() as cursor:
+            cursor.execute(_REPORT, self._row())
+            if changed:
+                cursor.executemany(_OBJECT, [self._object_row(o) for o in changed])
+        self._reported = objects
+
+    def _row(self) -> list[object]:
+        positions = self._positions
+        lsns = [positions.lsn(stage) for stage in (Stage.RECEIVED, Stage.FLUSHED, Stage.MEMORY)]
+        lags = [positions.lag_us(stage) for stage in Stage]
+        primary = positions.primary
+        return [
+            self._replica,
+            self._state,
+            *[None if lsn is None else str(lsn) for lsn in lsns],
+            None if primary is None else str(primary[0]),
+            None if primary is None else _EPOCH + dt.timedelta(microseconds=primary[1]),
+            *[None if lag is None else dt.timedelta(microseconds=lag) for lag in lags],
+            *(self._error or (None, None)),
+        ]
+
+    def _object_row(self, o: ObjectReport) -> list[object]:
+        lsn = None if o.last_change_lsn is None else str(o.last_change_lsn)
+        return [
+            self._replica, o.schemaname, o.relname, o.residence, o.rows, o.bytes, o.loads, o.evictions,
+            o.dml_memory, o.dml_persistence, lsn,
+        ]  # fmt: skip

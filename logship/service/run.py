@@ -1,0 +1,185 @@
+"""`logship run`: shipper and replayer in one process, over one journal that is written and fsynced once.
+
+In: both conninfos, the journal's directory, bounds. Out: when it ends, what it replayed. It ends when
+it is told to (`stop`, from a signal), when persistence has reached the LSN it was asked to stop at, or
+with the error that stopped one of its parts; then all of them stop, and what was received is on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from logship.config import Intervals, JournalBounds, ReplayBounds
+from logship.errors import LogshipError
+from logship.journal.log import Journal
+from logship.journal.segment import Source
+from logship.lsn import INVALID, Lsn
+from logship.replay.persistence import Persistence
+from logship.service.crew import Crew
+from logship.service.lookups import Lookups
+from logship.service.objects import objects_of
+from logship.service.positions import Positions, Stage
+from logship.service.probe import Probe, flushed_position
+from logship.service.replayer import MakeMemory, Replayer
+from logship.service.replica import Replica, find
+from logship.service.report import ObjectReport, Reporter
+from logship.service.retain import Keeper
+from logship.service.shipper import Shipper, require_same_server, survey
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. ``replay_lsn`` is committed on the secondary; ``reached`` whether that is the LSN
+    that it was to stop at (True when there was none)."""
+
+    replica: str
+    replay_lsn: Lsn
+    reached: bool
+
+
+@dataclass(slots=True)
+class RunSettings:
+    primary: str
+    secondary: str
+    journal: Path
+    name: str | None = None
+    stop_at: Lsn | str | None = None  # "current": where the primary's log ends when the run starts
+    application_name: str = "logship"
+    memory: Callable[[str, str], MakeMemory] | None = None  # from secondary and replica; None: off
+    journal_bounds: JournalBounds = field(default_factory=JournalBounds)
+    replay_bounds: ReplayBounds = field(default_factory=ReplayBounds)
+    intervals: Intervals = field(default_factory=Intervals)
+
+
+class Run:
+    """``Run(settings).run()`` from the main thread; `stop` from anywhere, a signal handler included."""
+
+    def __init__(self, settings: RunSettings) -> None:
+        self._settings = settings
+        # A pipe, because a signal handler may not take a lock that the thread it interrupts holds.
+        self._ended, self._end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(self._ended, True)
+
+    def stop(self) -> None:
+        """End cleanly: what was received is fsynced in the journal."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._end, b"\0")
+
+    def run(self) -> Outcome:
+        """Replicate until the end. Raises what stopped it."""
+        given = self._settings
+        replica = find(given.secondary, given.name)
+        if replica.superuser:
+            log.warning("the secondary's user is a superuser; replay needs far less: see docs/init.md")
+        system, slot = survey(given.primary, replica.slot)
+        require_same_server(system, replica.system_identifier)
+        stop_at = flushed_position(given.primary) if given.stop_at == "current" else given.stop_at
+        journal = Journal.open(
+            given.journal,
+            Source(system.system_identifier, system.timeline, system.database),
+            start=slot.confirmed_flush_lsn,
+            segment_bytes=given.journal_bounds.segment_bytes,
+        )
+        try:
+            return self._replicate(replica, journal, stop_at if isinstance(stop_at, Lsn) else None)
+        finally:
+            journal.close()
+
+    def _replicate(self, replica: Replica, journal: Journal, stop_at: Lsn | None) -> Outcome:
+        parts = Parts(self._settings, replica, journal)
+        crew = Crew(lambda: (parts.stop(), self.stop()))
+        parts.start(crew)
+        if stop_at is not None:
+            crew.start("stop-at", lambda: self._wait_for(stop_at, parts.positions, crew))
+        os.read(self._ended, 1)
+        crew.stop()
+        parts.end(crew)
+        replay_lsn = parts.positions.lsn(Stage.PERSISTENCE) or INVALID
+        if crew.error is not None:
+            raise crew.error
+        return Outcome(replica.name, replay_lsn, stop_at is None or replay_lsn >= stop_at)
+
+    def _wait_for(self, lsn: Lsn, positions: Positions, crew: Crew) -> None:
+        if positions.wait(Stage.PERSISTENCE, lsn, None, lambda: crew.stopping):
+            log.info("everything up to %s is committed on the secondary", lsn)
+            self.stop()
+
+
+class Parts:
+    """The threads of a run, and what they share."""
+
+    def __init__(self, given: RunSettings, replica: Replica, journal: Journal) -> None:
+        self._grace_s = given.intervals.stop_grace_s
+        self.positions = positions = Positions()
+        positions.reach(Stage.RECEIVED, journal.written_lsn)
+        positions.reach(Stage.FLUSHED, journal.flushed_lsn)
+        self.reporter = Reporter(
+            given.secondary, replica.name, positions, self._objects, interval_s=given.intervals.report_s
+        )
+        self.persistence = Persistence(
+            given.secondary, replica.name, origin=replica.origin, on_retry=self.reporter.trouble
+        )
+        self.lookups = Lookups(given.secondary, trouble=self.reporter.trouble)
+        self.replayer = Replayer(
+            journal=journal,
+            persistence=self.persistence,
+            resolve=self.lookups.resolve,
+            make_memory=given.memory and given.memory(given.secondary, replica.name),
+            left_out=replica.left_out,
+            positions=positions,
+            bounds=given.replay_bounds,
+            intervals=given.intervals,
+        )
+        self.shipper = Shipper(
+            primary=given.primary,
+            slot=replica.slot,
+            publications=[replica.publication],
+            system_identifier=replica.system_identifier,
+            journal=journal,
+            positions=positions,
+            application_name=given.application_name,
+            feedback_s=given.intervals.feedback_s,
+            trouble=self.reporter.trouble,
+        )
+        positions.on_reach(Stage.PERSISTENCE, self.shipper.wake)
+        self.probe = Probe(given.primary, positions, interval_s=given.intervals.report_s)
+        self.keeper = Keeper(
+            journal, replica.name, positions, given.journal_bounds, interval_s=given.intervals.retention_s
+        )
+
+    def start(self, crew: Crew) -> None:
+        crew.start("shipper", self.shipper.run)
+        crew.start("replayer", self.replayer.run)
+        crew.start("probe", self.probe.run)
+        crew.start("retention", self.keeper.run)
+        crew.start("reporter", self.reporter.run)
+
+    def stop(self) -> None:
+        for part in (self.shipper, self.replayer, self.lookups, self.probe, self.keeper, self.reporter):
+            part.stop()
+        self.positions.wake()
+
+    def end(self, crew: Crew) -> None:
+        """Let every thread end; what is still being written on the secondary is cancelled after the grace."""
+        if not crew.join(self._grace_s):
+            log.warning("the secondary has not finished within %.0f s: cancelled", self._grace_s)
+            self.persistence.cancel()
+            crew.join(self._grace_s)
+        error = crew.error
+        if error is not None:
+            self.reporter.error(str(error) if isinstance(error, LogshipError) else type(error).__name__)
+        self.reporter.state("stopped" if error is None else "failed")
+        self.reporter.report()
+        self.reporter.close()
+        self.lookups.close()
+        self.persistence.close()
+
+    def _objects(self) -> list[ObjectReport]:
+        return objects_of(self.replayer)

@@ -1,0 +1,207 @@
+"""The shipper: reads the primary's log from a slot and journals it.
+
+In: a walsender's stream. Out: records in the journal, and status updates to the primary, which name
+nothing that the journal doesn't hold: write is what was handed to its file, flush what is fsynced, replay
+what the replica has committed. One thread; the journal's fsync thread and the replayer wake it when a
+position moved, so that a commit that waits for it is answered at once.
+
+A link that breaks is mended with backoff. A slot that is missing or lost, another server behind the
+conninfo, or a journal that lacks what was acknowledged stops the program: nothing is made anew quietly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import psycopg
+
+from logship.capture.copydata import Positions as Reported
+from logship.capture.feedback import Sent, heard, is_due, wait_s
+from logship.capture.records import Assembler, Piece, PieceKind
+from logship.capture.slot import SlotStream, System
+from logship.capture.slot_state import SlotState, gap, judge, read_slot
+from logship.connection import Side, connect
+from logship.errors import JournalBehind, PrimaryError, RefusedAsUnsafe, SlotActive, SlotMissing
+from logship.journal.log import Journal
+from logship.journal.segment import Record, RecordKind
+from logship.lsn import INVALID, Lsn
+from logship.service.positions import Positions, Stage
+
+log = logging.getLogger(__name__)
+
+_KINDS = {
+    PieceKind.CHANGES: RecordKind.CHANGES,
+    PieceKind.POSITION: RecordKind.POSITION,
+    PieceKind.ABANDON: RecordKind.ABANDON,
+}
+_FIRST_WAIT_S = 0.1
+_LONGEST_WAIT_S = 10.0
+
+
+def survey(primary: str, slot: str) -> tuple[System, SlotState]:
+    """Which server this is, and the slot, whether or not somebody reads it now.
+
+    Raises what makes the slot useless: `SlotMissing`, `SlotLost`, `PrimaryError`.
+    """
+    with SlotStream(primary, application_name="logship survey") as stream:
+        system = stream.identify()
+    with connect(primary, Side.PRIMARY, application_name="logship survey") as connection:
+        state = read_slot(connection, slot)
+    if state is None:
+        raise SlotMissing(slot)
+    judge(dataclasses.replace(state, active_pid=None), system.database)
+    return system, state
+
+
+class Shipper:
+    """``trouble`` is told of each error that is being waited out, and None when it is over."""
+
+    def __init__(
+        self,
+        *,
+        primary: str,
+        slot: str,
+        publications: Sequence[str],
+        system_identifier: int,
+        journal: Journal,
+        positions: Positions,
+        application_name: str,
+        feedback_s: float,
+        trouble: Callable[[Exception | None], None],
+    ) -> None:
+        self._primary = primary
+        self._slot = slot
+        self._publications = tuple(publications)
+        self._system_identifier = system_identifier
+        self._journal = journal
+        self._positions = positions
+        self._application_name = application_name
+        self._feedback_s = feedback_s
+        self._trouble = trouble
+        self._stopping = threading.Event()
+        self._stream: SlotStream | None = None
+        self._streamed = False  # the link has stood at least once
+        self._assembler = Assembler(journal.written_lsn)
+
+    def run(self) -> None:
+        """Ship until `stop`. Raises what can't be mended by waiting."""
+        wait = _FIRST_WAIT_S
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                self._session()
+            except PrimaryError as error:
+                if not self._may_pass(error):
+                    raise
+                self._trouble(error)
+                log.warning("%s; trying again in %.1f s", error, wait)
+            if time.monotonic() - began > _LONGEST_WAIT_S:
+                wait = _FIRST_WAIT_S
+            self._stopping.wait(wait)
+            wait = min(wait * 2, _LONGEST_WAIT_S)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """A position moved, or the program stops: from any thread."""
+        stream = self._stream
+        if stream is not None:
+            stream.wake()
+
+    def _may_pass(self, error: PrimaryError) -> bool:
+        """Whether waiting can help. A server that was never reached is the operator's to look at."""
+        if getattr(error, "transient", False):
+            return self._streamed or isinstance(error, SlotActive)
+        refused = isinstance(error.__cause__, psycopg.OperationalError)
+        return refused and self._streamed
+
+    def _session(self) -> None:
+        """One connection: from its start to its end, or to `stop`."""
+        with SlotStream(self._primary, application_name=self._application_name) as stream:
+            require_same_server(stream.identify(), self._system_identifier)
+            abandoned = self._assembler.restart()
+            if abandoned is not None:
+                self._append([abandoned])
+            ends_at = self._journal.written_lsn
+            state = stream.start(self._slot, self._publications, ends_at)
+            missing = gap(state, ends_at)
+            if missing is not None:
+                raise JournalBehind(missing.journal_end, self._slot, missing.confirmed_flush_lsn)
+            self._stream, self._streamed = stream, True
+            self._trouble(None)
+            log.info('streaming slot "%s" from %s', self._slot, ends_at)
+            try:
+                self._pump(stream)
+            finally:
+                self._stream = None
+            stream.stop()
+
+    def _pump(self, stream: SlotStream) -> None:
+        sent = Sent()
+        wal_end = INVALID
+        while not self._stopping.is_set():
+            received = stream.read(wait_s(sent, time.monotonic(), interval_s=self._feedback_s))
+            pieces = self._assembler.feed(received.items)
+            if pieces:
+                self._append(pieces)
+            asked = heard(received.keepalives, wal_end)
+            wal_end = asked.wal_end
+            now_s, reached = time.monotonic(), self._reached()
+            wanted = asked.reply_requested or asked.moved or reached != sent.positions
+            if wanted or is_due(reached, sent, now_s, interval_s=self._feedback_s):
+                # On the timer we ask back: the answer says how far an idle primary has read its log.
+                stream.send_status(reached, reply_requested=not wanted)
+                sent = Sent(reached, now_s)
+
+    def _append(self, pieces: list[Piece]) -> None:
+        """Into the journal's buffer, then to its file and to the readers; the fsync follows by itself."""
+        for piece in pieces[:-1]:
+            self._journal.append(_record(piece))
+        self._journal.append(_record(pieces[-1]), self._durable)
+        self._journal.write()
+        whole = [piece for piece in pieces if piece.last]
+        if whole:
+            for piece in (whole[0], whole[-1]):
+                self._positions.received(piece.end_lsn, piece.commit_time_us)
+        self._positions.reach(Stage.RECEIVED, self._journal.written_lsn)
+
+    def _durable(self, lsn: Lsn) -> None:
+        """Called by the journal's fsync thread."""
+        self._positions.reach(Stage.FLUSHED, self._journal.flushed_lsn)
+        self.wake()
+
+    def _reached(self) -> Reported:
+        flushed = self._journal.flushed_lsn
+        written = self._journal.written_lsn
+        replayed = self._positions.lsn(Stage.PERSISTENCE) or INVALID
+        # The journal may be younger than the replica's position: it is never acknowledged past its end.
+        return Reported(written, flushed, min(replayed, flushed))
+
+
+def require_same_server(system: System, system_identifier: int) -> None:
+    """`RefusedAsUnsafe` when the conninfo leads to another server than the replica was made from."""
+    if system.system_identifier != system_identifier:
+        raise RefusedAsUnsafe(
+            f"the primary is another server: its system identifier is {system.system_identifier}, "
+            f"and the replica was made from {system_identifier}",
+            hint="check --primary; a replica of another server begins with `logship init --name`",
+        )
+
+
+def _record(piece: Piece) -> Record:
+    return Record(
+        kind=_KINDS[piece.kind],
+        first=piece.first,
+        last=piece.last,
+        xid=piece.xid,
+        commit_lsn=piece.commit_lsn,
+        end_lsn=piece.end_lsn,
+        commit_time_us=piece.commit_time_us,
+        run=piece.run,
+    )
