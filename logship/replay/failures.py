@@ -1,0 +1,100 @@
+"""Why a change can't be replayed, with what is needed to mend it. No row values, not even keys."""
+
+from __future__ import annotations
+
+from logship.errors import LogshipError, ReplayError
+from logship.lsn import Lsn
+
+
+class RelationMissing(ReplayError):
+    def __init__(self, relation: str, what: str = "does not exist") -> None:
+        super().__init__(
+            f"relation {relation} {what} on the secondary",
+            hint=f"create table {relation} there as it is on the primary, with the same owner and rights; "
+            "if it is a partition, create it as one, or publish its root only: "
+            "alter publication ... set (publish_via_partition_root = true)",
+        )
+        self.relation = relation
+
+
+class ShapeDiffers(ReplayError):
+    """``primary`` and ``secondary`` are the two shapes, a line for each column."""
+
+    def __init__(self, relation: str, reasons: list[str], primary: list[str], secondary: list[str]) -> None:
+        width = max([len(line) for line in primary] + [len("primary")])
+        height = max(len(primary), len(secondary))
+        left = ["primary", *primary] + [""] * (height - len(primary))
+        right = ["secondary", *secondary] + [""] * (height - len(secondary))
+        table = "\n".join(f"  {a:<{width}}  {b}".rstrip() for a, b in zip(left, right, strict=True))
+        super().__init__(
+            f"{relation} differs on the secondary: {'; '.join(reasons)}\n{table}",
+            hint=f"alter table {relation} on the secondary until the columns agree, then start again",
+        )
+        self.relation = relation
+        self.reasons = reasons
+
+
+class RowMissing(ReplayError):
+    def __init__(self, relation: str, verb: str, *, named: int, hit: int, after: Lsn, upto: Lsn) -> None:
+        super().__init__(
+            f"{verb} of {named} row(s) in {relation} hit {hit} on the secondary "
+            f"(changes after {after}, up to {upto})",
+            hint="somebody else has written to the secondary, or a trigger or rule of its own interfered: "
+            "compare the table with the primary's and mend it, then start again",
+        )
+        self.relation = relation
+        self.named = named
+        self.hit = hit
+
+
+class ConstraintViolated(ReplayError):
+    def __init__(self, relation: str, constraint: str, sqlstate: str, *, after: Lsn, upto: Lsn) -> None:
+        super().__init__(
+            f"constraint {constraint} of {relation} is violated on the secondary, set-wise and change by "
+            f"change (SQLSTATE {sqlstate}; changes after {after}, up to {upto})",
+            hint="somebody else has written to the secondary, or it has a constraint that the primary "
+            "doesn't have: remove the row or the constraint, then start again",
+        )
+        self.relation = relation
+        self.constraint = constraint
+
+
+class StatementFailed(ReplayError):
+    def __init__(self, what: str, reason: str, sqlstate: str | None, *, after: Lsn, upto: Lsn) -> None:
+        super().__init__(
+            f"{what} failed on the secondary: {reason} "
+            f"(SQLSTATE {sqlstate}; changes after {after}, up to {upto})",
+            hint="the secondary's server log has the whole message; mend the cause, then start again",
+        )
+        self.sqlstate = sqlstate
+
+
+class WriterMissing(ReplayError):
+    def __init__(self, owner: str, owner_oid: int, relation: str) -> None:
+        quoted = owner.replace('"', '""')
+        super().__init__(
+            f'the secondary has no function that writes as "{owner}", who owns {relation}',
+            hint="run `logship init` again as a superuser of the secondary or a member of "
+            f'"{quoted}": it makes logship_writers.write_as_{owner_oid} for this owner',
+        )
+        self.owner = owner
+
+
+class TransactionLost(LogshipError):
+    """The pieces of an unfinished transaction are gone: read the log again from the position. Not fatal."""
+
+    def __init__(self, position: Lsn) -> None:
+        super().__init__(
+            f"the secondary has rolled back a transaction that was being replayed in pieces, at {position}",
+            hint="it is replayed again from the journal",
+        )
+        self.position = position
+
+
+class ReplayStopped(LogshipError):
+    """`Persistence` was told to stop while it waited; nothing of what it was given is committed."""
+
+    exit_code = 0
+
+    def __init__(self) -> None:
+        super().__init__("replay was told to stop")

@@ -1,0 +1,207 @@
+"""Three ways to carry out one batch, each slower and surer than the one before.
+
+In: a `Batch`. Out: statements, in order. `Rung.NET` is the batch as it was coalesced. `Rung.REPLACE`
+takes all changed rows of a table out before it puts any back, for unique values that pass from
+row to row. `Rung.LOG` goes by the log, message by message. No I/O.
+
+What no rung can do: a constraint that only the secondary has may be violated in between even
+one by one. Deferrable constraints are not checked at all in a session that replicates, as in
+PostgreSQL's own logical replication, so they need no rung.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeVar
+
+from logship import pgoutput
+from logship.change import UNCHANGED, Cell, Delete, Insert, Row, Truncate, Update
+from logship.errors import InternalError, ReplayError
+from logship.kernel import split_run
+from logship.replay import statements
+from logship.replay.batch import (
+    Batch,
+    DeleteOne,
+    InsertRun,
+    Key,
+    NetChanges,
+    OrderedChanges,
+    Truncation,
+    UpdateOne,
+)
+from logship.replay.shape import SecondaryTarget
+from logship.replay.statements import Statement
+from logship.replay.target import Target
+
+# One statement's rows: enough to make its cost small, few enough to keep its arrays so.
+_CHUNK_ROWS: Final = 10_000
+_CHUNK_BYTES: Final = 32 << 20
+
+Item = TypeVar("Item")
+
+
+class Rung(enum.IntEnum):
+    NET = 1
+    REPLACE = 2
+    LOG = 3
+
+
+def climb(batch: Batch, rung: Rung) -> Iterator[Statement | Truncation]:
+    """The statements of ``batch``. What becomes of a `Truncation` depends on the secondary's catalog."""
+    if rung is Rung.LOG:
+        yield from _by_the_log(batch)
+        return
+    for step in batch.steps:
+        if isinstance(step, Truncation):
+            yield step
+            continue
+        for table in step.tables:
+            if isinstance(table, OrderedChanges):
+                yield from _ordered(table)
+            elif rung is Rung.NET:
+                yield from _net(table)
+            else:
+                yield from _replaced(table)
+
+
+def secondary(target: Target) -> SecondaryTarget:
+    if not isinstance(target, SecondaryTarget):
+        raise InternalError(f"the target of {target} does not come from the secondary's catalog")
+    return target
+
+
+def _net(changes: NetChanges) -> Iterator[Statement]:
+    target = secondary(changes.target)
+    moves = list(changes.moves)
+    yield from _deletes(target, changes)
+    for group in changes.updates:
+        if not statements.can_update(target, group.columns):
+            moves += zip(group.keys, group.rows, strict=True)
+            continue
+        for part in _chunks(list(zip(group.keys, group.rows, strict=True)), _size_of_change):
+            statement = statements.update(target, group.columns, [k for k, _ in part], [r for _, r in part])
+            if statement is not None:
+                yield statement
+    if moves:
+        yield statements.replace(target, moves)
+    yield from _inserts(target, changes.inserts)
+
+
+def _replaced(changes: NetChanges) -> Iterator[Statement]:
+    target = secondary(changes.target)
+    again = list(changes.moves)
+    for group in changes.updates:
+        again += zip(group.keys, group.rows, strict=True)
+    yield from _deletes(target, changes)
+    if again:
+        yield statements.replace(target, again)
+    yield from _inserts(target, changes.inserts)
+
+
+def _deletes(target: SecondaryTarget, changes: NetChanges) -> Iterator[Statement]:
+    for part in _chunks(changes.deletes, _size):
+        yield statements.delete(target, part)
+
+
+def _inserts(target: SecondaryTarget, rows: Sequence[Row]) -> Iterator[Statement]:
+    for part in _chunks(rows, _size):
+        yield statements.insert(target, part)
+
+
+def _ordered(changes: OrderedChanges) -> Iterator[Statement]:
+    target = secondary(changes.target)
+    for operation in changes.operations:
+        if isinstance(operation, InsertRun):
+            yield from _inserts(target, operation.rows)
+        elif isinstance(operation, DeleteOne):
+            yield statements.delete_one(target, operation.old)
+        else:
+            statement = statements.update_one(target, operation.old, operation.new)
+            if statement is not None:
+                yield statement
+
+
+def _chunks(items: Sequence[Item], size: Callable[[Item], int]) -> Iterator[Sequence[Item]]:
+    part: list[Item] = []
+    size_bytes = 0
+    for item in items:
+        added = size(item)
+        if part and (len(part) >= _CHUNK_ROWS or size_bytes + added > _CHUNK_BYTES):
+            yield part
+            part, size_bytes = [], 0
+        part.append(item)
+        size_bytes += added
+    if part:
+        yield part
+
+
+def _size(cells: Sequence[Cell]) -> int:
+    return sum([len(cell) for cell in cells if cell is not None and cell is not UNCHANGED])
+
+
+def _size_of_change(change: tuple[Key, Row]) -> int:
+    return _size(change[1])
+
+
+# -- by the log ----------------------------------------------------------------------------------
+
+
+def _by_the_log(batch: Batch) -> Iterator[Statement | Truncation]:
+    for run in batch.runs:
+        for message in split_run(run):
+            event = pgoutput.decode(message)
+            if isinstance(event, Truncate):
+                targets = [_target(batch, oid) for oid in event.relation_oids]
+                kept = tuple(target for target in targets if target is not None)
+                if kept:
+                    yield Truncation(kept, event.restart_identity)
+            elif isinstance(event, Insert | Update | Delete):
+                target = _target(batch, event.relation_oid)
+                if target is not None:
+                    yield from _one(target, event)
+
+
+def _target(batch: Batch, oid: int) -> SecondaryTarget | None:
+    if oid in batch.left_out:
+        return None
+    if oid not in batch.targets:
+        raise ReplayError(f"the log changes a relation with oid {oid} that it has not described")
+    return secondary(batch.targets[oid])
+
+
+def _one(target: SecondaryTarget, event: Insert | Update | Delete) -> Iterator[Statement]:
+    if isinstance(event, Insert):
+        yield statements.insert(target, [event.new])
+    elif isinstance(event, Delete):
+        if target.key:
+            yield statements.delete(target, [target.key_of(event.old)])
+        else:
+            yield statements.delete_one(target, event.old)
+    else:
+        yield from _one_update(target, event)
+
+
+def _one_update(target: SecondaryTarget, event: Update) -> Iterator[Statement]:
+    new = _filled(event, target)
+    if not target.key:
+        if event.old is None or event.old_is_key:
+            raise ReplayError(f"an UPDATE of {target} carries no whole old row, and the table has no key")
+        yield from _ordered(OrderedChanges(target, [UpdateOne(event.old, new)]))
+        return
+    key = target.key_of(new if event.old is None else event.old)
+    carried = [i for i, cell in enumerate(new) if cell is not UNCHANGED]
+    if key != target.key_of(new) or not statements.can_update(target, carried):
+        yield statements.replace(target, [(key, new)])
+        return
+    statement = statements.update(target, carried, [key], [new])
+    if statement is not None:
+        yield statement
+
+
+def _filled(event: Update, target: SecondaryTarget) -> Row:
+    """The new row, with those unchanged cells that the old one has: a TOASTed key comes only there."""
+    if event.old is None or UNCHANGED not in event.new:
+        return event.new
+    known = set(target.key) if event.old_is_key else range(len(event.old))
+    return [event.old[i] if cell is UNCHANGED and i in known else cell for i, cell in enumerate(event.new)]

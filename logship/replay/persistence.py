@@ -1,0 +1,413 @@
+"""Persistence: batches become rows of the secondary, and commit together with the position.
+
+In: batches of `logship.replay.batch`, one after another, whole or in pieces. Out: rows and position in
+one transaction; `position` says how far. Every transaction of the log is applied exactly once,
+whatever is killed when: the position is a row, read again whenever the link was lost, and moved
+only from where this process knows it to be.
+
+Used by one thread, but for `position`. What may succeed later is tried again for ever, and each try
+is logged; everything else is a `ReplayError` and stops the replica. Failpoints:
+persistence.after_rows (all but the last rows sent), persistence.before_commit, persistence.after_commit.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from logship.errors import InternalError, RefusedAsUnsafe, SecondaryError, is_transient
+from logship.failpoints import hit
+from logship.lsn import INVALID, Lsn
+from logship.replay.batch import Batch
+from logship.replay.failures import ConstraintViolated, ReplayStopped, StatementFailed, TransactionLost
+from logship.replay.ladder import Rung, climb
+from logship.replay.session import TEXT, Command, ServerError, Session, open_session
+from logship.replay.transaction import Span, Transaction
+
+__all__ = ["Persistence", "ReplayStopped", "TransactionLost"]
+
+log = logging.getLogger(__name__)
+
+_BEGIN: Final = b"begin isolation level read committed read write"
+_VIOLATIONS: Final = ("23505", "23P01")  # unique, exclusion
+_MOVED: Final = ("LS001", "LS002")  # logship.advance: not where we thought
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_TRIES_INSIDE: Final = 10  # of a piece, before the whole transaction is given up and read again
+_LONGEST_PAUSE_S: Final = 5.0
+
+_REPLICA: Final = b"""
+select origin || case when initialised_at is null then ' ' else '' end
+  from logship.replica where name operator(pg_catalog.=) $1
+"""
+_SETUP: Final = b"select pg_catalog.pg_replication_origin_session_setup($1)"
+_POSITION: Final = b"select replay_lsn from logship.position where replica operator(pg_catalog.=) $1"
+_ADVANCE: Final = b"select logship.advance($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+_ADVANCE_TYPES: Final = (TEXT, 3220, 3220, 1184, 20, 20, 20, 20, 20)
+
+
+class _State(enum.Enum):
+    CLOSED = enum.auto()
+    IDLE = enum.auto()  # connected, no transaction
+    PIECES = enum.auto()  # a transaction is open, and pieces of one of the log are in it
+
+
+@dataclass(slots=True)
+class _Totals:
+    transactions: int = 0
+    changes: int = 0
+    batches: int = 0
+    coalesced: int = 0
+    size_bytes: int = 0
+    commit_time_us: int = 0
+
+    def add(self, batch: Batch) -> None:
+        self.transactions += batch.transactions
+        self.changes += batch.changes
+        self.batches += 1
+        self.coalesced += batch.changes - batch.net
+        self.size_bytes += batch.size_bytes
+        self.commit_time_us = batch.commit_time_us or self.commit_time_us
+
+
+class Persistence:
+    """``on_retry`` is told the SQLSTATE (None: link lost) and the number of each further try.
+    ``stop``, when set, ends waiting: for a predecessor, for a lock, for the server to come back."""
+
+    def __init__(
+        self,
+        conninfo: str,
+        replica: str,
+        *,
+        lock_timeout_s: float = 10.0,
+        on_retry: Callable[[str | None, int], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self._conninfo = conninfo
+        self._replica = replica
+        self._lock_timeout_s = lock_timeout_s
+        self._on_retry = on_retry
+        self._stop = stop or threading.Event()
+        self._state = _State.CLOSED
+        self._session: Session | None = None
+        self._transaction: Transaction | None = None
+        self._writers: dict[int, bytes] = {}
+        self._totals = _Totals()
+        self._position = INVALID
+
+    @property
+    def position(self) -> Lsn:
+        """The end of the last transaction that is known to be committed on the secondary."""
+        return self._position
+
+    def open(self) -> Lsn:
+        """Connect, take the replication origin, and read the position; again, when it is open already:
+        whatever transaction was open is rolled back. Raises `SecondaryError`, `RefusedAsUnsafe`,
+        `ReplayStopped`."""
+        self.abandon()
+        if self._state is _State.CLOSED:
+            self._connect()
+        return self._position
+
+    def apply(self, batches: Sequence[Batch]) -> None:
+        """Carry out and commit. A batch that isn't complete leaves the transaction open for the next.
+
+        Raises `ReplayError` (nothing of these batches is committed), `RefusedAsUnsafe`, `ReplayStopped`;
+        `TransactionLost` when earlier pieces went with the link: read the log again from `position`.
+        """
+        for group in _groups(batches):
+            if self._state is _State.PIECES:
+                self._continue(group)
+            else:
+                self._apply(group)
+
+    def advance(self, lsn: Lsn, commit_time_us: int = 0) -> None:
+        """Only the position moves: up to ``lsn`` there is nothing to replay. Not between pieces."""
+        if self._state is _State.PIECES:
+            raise InternalError("the position can't move inside a transaction that is replayed in pieces")
+        self._apply([Batch(lsn, commit_time_us, True, (), 0, 0, 0, 0, (), {}, frozenset())])
+
+    def abandon(self) -> None:
+        """Roll back the transaction that is open, if one is: its pieces will come again, or never."""
+        if self._state is _State.CLOSED:
+            return
+        was_open, self._transaction = self._transaction is not None, None
+        self._state, self._totals = _State.IDLE, _Totals()
+        if not was_open:
+            return
+        try:
+            self._live.run([Command(b"rollback"), Command(b"reset all")])
+        except ServerError:
+            self._disconnect()
+
+    def close(self) -> None:
+        """What isn't committed is rolled back. `open` begins again."""
+        self._disconnect()
+
+    # -- one group of batches: one transaction of the secondary's, or the beginning of one --------------
+
+    def _apply(self, group: Sequence[Batch]) -> None:
+        """From no open transaction: whatever may succeed later is tried again from the start."""
+        careful = False
+        tries = 0
+        while True:
+            try:
+                if self._state is _State.CLOSED and self._found_committed(group):
+                    return
+                self._carry_out(group, careful)
+            except ServerError as error:
+                failure = self._explain(error, group)
+                self.abandon()
+                if error.sqlstate in _VIOLATIONS and not careful:
+                    careful = True
+                elif is_transient(error.sqlstate):
+                    tries += 1
+                    self._pause(error, tries)
+                else:
+                    raise failure from None
+            except BaseException:
+                self.abandon()
+                raise
+            else:
+                return
+
+    def _carry_out(self, group: Sequence[Batch], careful: bool) -> None:
+        transaction = self._transaction = Transaction(self._live, self._writers, self._span(group))
+        transaction.utility(_BEGIN)
+        for batch in group:
+            if careful:
+                self._climb(transaction, batch)
+            else:
+                transaction.write(climb(batch, Rung.NET))
+            self._totals.add(batch)
+        if group[-1].complete:
+            self._commit(transaction, group[-1].end_lsn, counted=bool(group[-1].steps or len(group) > 1))
+        else:
+            transaction.flush()
+            self._state = _State.PIECES
+
+    def _continue(self, group: Sequence[Batch]) -> None:
+        """Behind pieces that can't be sent again: back to before this batch, as long as the link holds."""
+        transaction = self._transaction
+        if transaction is None:
+            raise InternalError("pieces without a transaction")
+        transaction.span = self._span(group)
+        try:
+            for batch in group:
+                self._climb(transaction, batch)
+                self._totals.add(batch)
+            if group[-1].complete:
+                self._commit(transaction, group[-1].end_lsn, counted=True)
+        except ServerError as error:
+            failure = self._explain(error, group)
+            self.abandon()
+            if not is_transient(error.sqlstate):
+                raise failure from None
+            self._pause(error, 1)
+            if self._state is _State.CLOSED and self._found_committed(group):
+                return
+            raise TransactionLost(self._position) from None
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _climb(self, transaction: Transaction, batch: Batch) -> None:
+        """The batch behind a savepoint, a rung higher at each violation."""
+        rung, tries = Rung.NET, 0
+        while True:
+            try:
+                transaction.utility(b"savepoint batch")
+                transaction.write(climb(batch, rung))
+                transaction.utility(b"release savepoint batch")
+                transaction.flush()
+            except ServerError as error:
+                tries += 1
+                again = is_transient(error.sqlstate) and tries < _TRIES_INSIDE
+                if error.sqlstate in _VIOLATIONS and rung < Rung.LOG:
+                    rung = Rung(rung + 1)
+                    log.info(
+                        "batch up to %s violates %s: now as %s", batch.end_lsn, error.constraint, rung.name
+                    )
+                elif not (again and self._state is _State.PIECES and self._live.usable):
+                    raise
+                else:
+                    self._pause(error, tries)
+                self._live.run([Command(b"rollback to savepoint batch"), Command(b"reset all")])
+            else:
+                return
+
+    def _commit(self, transaction: Transaction, reached: Lsn, *, counted: bool) -> None:
+        """Rows are checked before COMMIT is sent. `advance` goes along with the last of them."""
+        totals = self._totals
+        at = _EPOCH + timedelta(microseconds=totals.commit_time_us) if totals.commit_time_us else None
+        numbers = (
+            totals.transactions, totals.changes, totals.batches if counted else 0, totals.coalesced,
+            totals.size_bytes,
+        )  # fmt: skip
+        parameters = [
+            self._replica.encode(), str(self._position).encode(), str(reached).encode(),
+            at.isoformat().encode() if at else None, *(b"%d" % number for number in numbers),
+        ]  # fmt: skip
+        hit("persistence.after_rows")
+        transaction.utility(_ADVANCE, parameters, _ADVANCE_TYPES)
+        transaction.flush()
+        hit("persistence.before_commit")
+        self._live.run([Command(b"commit")])
+        hit("persistence.after_commit")
+        self._committed(reached)
+
+    def _committed(self, reached: Lsn) -> None:
+        self._position = reached
+        self._transaction = None
+        self._totals = _Totals()
+        self._state = _State.IDLE
+
+    def _span(self, group: Sequence[Batch]) -> Span:
+        return Span(self._position, group[-1].end_lsn)
+
+    # -- when something fails ---------------------------------------------------------------------------
+
+    def _explain(self, error: ServerError, group: Sequence[Batch]) -> Exception:
+        """What ``error`` is, should it not be tried again."""
+        after, upto = self._position, group[-1].end_lsn
+        statement = self._transaction.failed if self._transaction else None
+        if error.sqlstate in _MOVED:
+            return RefusedAsUnsafe(
+                f'the position of replica "{self._replica}" is not {after} any more: somebody moved it',
+                hint="only one replayer of a replica may run: end the other one, then start this one again",
+            )
+        table = str(statement.target) if statement else ""
+        if error.sqlstate in _VIOLATIONS:
+            relation = error.relation or table
+            return ConstraintViolated(relation, error.constraint, error.sqlstate, after=after, upto=upto)
+        what = f"{statement.verb} of {table}" if statement else "replay"
+        return StatementFailed(what, error.reason, error.sqlstate, after=after, upto=upto)
+
+    def _pause(self, error: ServerError, tries: int) -> None:
+        """Say it, count it, and wait: from 20 ms up to 5 s."""
+        log.warning(
+            "replay of replica %s is tried again (try %d): %s (SQLSTATE %s)",
+            self._replica, tries, error.reason, error.sqlstate,
+        )  # fmt: skip
+        if self._on_retry is not None:
+            self._on_retry(error.sqlstate, tries)
+        self._wait(min(0.02 * 2 ** min(tries - 1, 10), _LONGEST_PAUSE_S))
+
+    def _wait(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise ReplayStopped
+
+    def _found_committed(self, group: Sequence[Batch]) -> bool:
+        """Connect again. A link that broke at COMMIT doesn't say whether it happened; the position does."""
+        before, reached = self._position, group[-1].end_lsn
+        tries = 0
+        while self._state is _State.CLOSED:
+            try:
+                self._connect()
+            except SecondaryError as error:
+                tries += 1
+                self._pause(ServerError(None, str(error)), tries)
+        if self._position == before:
+            return False
+        if self._position == reached and group[-1].complete:
+            log.info("the transaction up to %s was committed before the link broke", reached)
+            return True
+        raise RefusedAsUnsafe(
+            f'the position of replica "{self._replica}" is {self._position}, neither {before} nor {reached}',
+            hint="another process has moved it: end that one, then start this one again",
+        )
+
+    # -- the session ------------------------------------------------------------------------------------
+
+    @property
+    def _live(self) -> Session:
+        if self._session is None:
+            raise InternalError("persistence is not open")
+        return self._session
+
+    def _connect(self) -> None:
+        name = f"logship replay {self._replica}"
+        session = open_session(self._conninfo, name, self._lock_timeout_s, self._stop)
+        try:
+            origin = self._origin(session)
+            # First the origin, then the position: the backend of a predecessor that was killed may be
+            # committing still, and holds the origin until it has ended. Then the row can't move any more.
+            self._take_origin(session, origin)
+            position = session.run([Command(_POSITION, [self._replica.encode()], [TEXT])])[0]
+        except ServerError as error:
+            session.close()
+            raise _refused(error) from None
+        except BaseException:
+            session.close()
+            raise
+        if position is None:
+            session.close()
+            raise _unknown(self._replica)
+        self._session = session
+        self._writers = {}
+        self._position = Lsn.parse(position.decode())
+        self._state = _State.IDLE
+
+    def _origin(self, session: Session) -> bytes:
+        origin = session.run([Command(_REPLICA, [self._replica.encode()], [TEXT])])[0]
+        if origin is None:
+            raise _unknown(self._replica)
+        if origin.endswith(b" "):
+            raise RefusedAsUnsafe(
+                f'the copy of replica "{self._replica}" is not finished',
+                hint="run `logship init` again: it goes on where it stopped",
+            )
+        return origin
+
+    def _take_origin(self, session: Session, origin: bytes) -> None:
+        waited_s = 0.0
+        while True:
+            try:
+                session.run([Command(_SETUP, [origin], [TEXT])])
+            except ServerError as error:
+                if error.sqlstate != "55006":
+                    raise
+                if waited_s % 10.0 < 0.05:
+                    log.info("waiting for the predecessor to end: %s", error.reason)
+                self._wait(0.1)
+                waited_s = round(waited_s + 0.1, 1)
+            else:
+                return
+
+    def _disconnect(self) -> None:
+        self._transaction = None
+        self._totals = _Totals()
+        self._state = _State.CLOSED
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+
+def _groups(batches: Sequence[Batch]) -> Iterator[list[Batch]]:
+    """Runs of batches that end in a commit: where a piece follows a whole batch, or at the end."""
+    group: list[Batch] = []
+    for batch in batches:
+        if group and group[-1].complete and not batch.complete:
+            yield group
+            group = []
+        group.append(batch)
+    if group:
+        yield group
+
+
+def _refused(error: ServerError) -> SecondaryError:
+    return SecondaryError(
+        f"the secondary refuses the session of the replayer: {error.reason} (SQLSTATE {error.sqlstate})",
+        hint="has `logship init` been run, and is this user a member of the replayer's role?",
+    )
+
+
+def _unknown(replica: str) -> SecondaryError:
+    return SecondaryError(
+        f'the secondary knows no replica "{replica}"',
+        hint="run `logship init` first, or give the name that it was given",
+    )

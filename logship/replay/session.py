@@ -1,0 +1,207 @@
+"""Sends statements to the secondary many at a time, and says which of them failed.
+
+In: a psycopg connection of persistence's own, and `Command`s. Out: the first cell of each command's
+result, or a `ServerError` for the first that failed. One call of `Session.run` is one round trip,
+whatever the number of commands (libpq's pipeline mode). Waiting never holds the interpreter's lock. A
+server's message may hold row values, so only those that can't are passed on.
+
+Source: PostgreSQL documentation, "Pipeline Mode"; "Error Message Fields".
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+from psycopg import pq
+
+from logship.connection import Side, connect
+
+TEXT: Final = 25
+TEXT_ARRAY: Final = 1009
+
+# What every statement of persistence runs under; RESET ALL comes back to it. Plans walk indexes.
+SETTINGS: Final[dict[str, str]] = {
+    "session_replication_role": "replica",
+    "synchronous_commit": "on",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "idle_session_timeout": "0",
+    "client_min_messages": "error",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_nestloop": "on",
+    "enable_indexscan": "on",
+    "enable_tidscan": "on",
+    "jit": "off",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+}
+_STOP_GRACE_S: Final = 4.0  # how long a statement under way may go on after the stop
+# SQLSTATE classes whose primary message is made of identifiers, never of values.
+_SAYABLE: Final = ("08", "23", "25", "28", "2B", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "LS")
+
+
+class ServerError(Exception):
+    """A command failed (``index``: which), or the link broke (``sqlstate`` None). Never leaves replay."""
+
+    def __init__(
+        self, sqlstate: str | None, reason: str, *, index: int = 0, relation: str = "", constraint: str = ""
+    ) -> None:
+        super().__init__(reason)
+        self.sqlstate = sqlstate
+        self.reason = reason
+        self.index = index
+        self.relation = relation
+        self.constraint = constraint
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """``parameters`` with their ``types``; those of type text[] in binary format."""
+
+    sql: bytes
+    parameters: Sequence[bytes | None] = ()
+    types: Sequence[int] = ()
+
+
+class Session:
+    """``stop``: when set, a statement that still runs after some seconds is cancelled."""
+
+    def __init__(self, connection: psycopg.Connection, stop: threading.Event) -> None:
+        self._connection = connection
+        self._pgconn = connection.pgconn
+        self._stop = stop
+        self._cancel_at: float | None = None
+        self._pgconn.nonblocking = 1
+
+    @property
+    def server_version(self) -> int:
+        return self._pgconn.server_version
+
+    @property
+    def usable(self) -> bool:
+        return self._pgconn.status == pq.ConnStatus.OK
+
+    def run(self, commands: Sequence[Command]) -> list[bytes | None]:
+        """The first cell of the first row of each; the commands behind one that fails don't run."""
+        if not commands:
+            return []
+        self._cancel_at = None
+        try:
+            return self._run(commands)
+        except psycopg.Error as error:
+            self.close()
+            raise ServerError(error.sqlstate, "the connection to the secondary is lost") from None
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _run(self, commands: Sequence[Command]) -> list[bytes | None]:
+        pgconn = self._pgconn
+        pgconn.enter_pipeline_mode()
+        for command in commands:
+            formats = [pq.Format.BINARY if oid == TEXT_ARRAY else pq.Format.TEXT for oid in command.types]
+            pgconn.send_query_params(command.sql, command.parameters, command.types, formats)
+            self._flush()
+        pgconn.pipeline_sync()
+        self._flush()
+        cells: list[bytes | None] = []
+        failure: ServerError | None = None
+        index = 0
+        while True:
+            result = self._result()
+            if result is None:
+                index += 1
+            elif result.status == pq.ExecStatus.PIPELINE_SYNC:
+                break
+            elif result.status == pq.ExecStatus.FATAL_ERROR:
+                failure = failure or _failure(result, index)
+            elif result.status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+                cells.append(result.get_value(0, 0) if result.ntuples else None)
+        pgconn.exit_pipeline_mode()
+        if failure is not None:
+            raise failure
+        return cells
+
+    def _flush(self) -> None:
+        # Read meanwhile: a server that can't get rid of what it has to say doesn't listen.
+        self._pump(lambda: not self._pgconn.flush(), select.POLLIN | select.POLLOUT)
+
+    def _result(self) -> pq.abc.PGresult | None:
+        self._pump(lambda: not self._pgconn.is_busy(), select.POLLIN)
+        result = self._pgconn.get_result()
+        if result is None and self._pgconn.status != pq.ConnStatus.OK:
+            raise psycopg.OperationalError("the connection is lost")
+        return result
+
+    def _pump(self, done: Callable[[], bool], events: int) -> None:
+        if done():
+            return
+        poll = select.poll()
+        poll.register(self._pgconn.socket, events)
+        while not done():
+            for _, ready in poll.poll(500):
+                if ready & ~select.POLLOUT:
+                    self._pgconn.consume_input()
+            if self._stop.is_set():
+                self._cancel_in_time()
+
+    def _cancel_in_time(self) -> None:
+        now = time.monotonic()
+        if self._cancel_at is None:
+            self._cancel_at = now + _STOP_GRACE_S
+        elif now >= self._cancel_at:
+            self._cancel_at = now + _STOP_GRACE_S
+            self._pgconn.get_cancel().cancel()
+
+
+def open_session(
+    conninfo: str, application_name: str, lock_timeout_s: float, stop: threading.Event
+) -> Session:
+    """Raises `SecondaryError` when the server can't be reached or refuses."""
+    settings = SETTINGS | {"lock_timeout": f"{round(lock_timeout_s * 1000)}ms"}
+    connection = connect(conninfo, Side.SECONDARY, application_name=application_name, settings=settings)
+    if connection.info.server_version >= 170000 and _has_transaction_timeout(connection):
+        connection.close()  # RESET ALL would come back to it: it must be the session's own from the start
+        settings["transaction_timeout"] = "0"
+        connection = connect(conninfo, Side.SECONDARY, application_name=application_name, settings=settings)
+    return Session(connection, stop)
+
+
+def _has_transaction_timeout(connection: psycopg.Connection) -> bool:
+    row = connection.execute("show transaction_timeout").fetchone()
+    return row is not None and row[0] != "0"
+
+
+def _failure(result: pq.abc.PGresult, index: int) -> ServerError:
+    def field(which: pq.DiagnosticField) -> str:
+        return (result.error_field(which) or b"").decode("utf-8", "replace")
+
+    sqlstate = field(pq.DiagnosticField.SQLSTATE) or None
+    if sqlstate is None:
+        return ServerError(None, "the connection to the secondary is lost", index=index)
+    if sqlstate.startswith(_SAYABLE):
+        reason = field(pq.DiagnosticField.MESSAGE_PRIMARY)
+    else:
+        reason = _condition(sqlstate)
+    schema, table = field(pq.DiagnosticField.SCHEMA_NAME), field(pq.DiagnosticField.TABLE_NAME)
+    return ServerError(
+        sqlstate, reason, index=index,
+        relation=f"{schema}.{table}" if table else "",
+        constraint=field(pq.DiagnosticField.CONSTRAINT_NAME),
+    )  # fmt: skip
+
+
+def _condition(sqlstate: str) -> str:
+    """The condition's name where the message may hold a value: InvalidTextRepresentation."""
+    try:
+        return psycopg.errors.lookup(sqlstate).__name__
+    except KeyError:
+        return "an error that user-written code raised"

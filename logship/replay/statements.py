@@ -1,0 +1,338 @@
+"""The SQL that carries out net changes of one table, and the arrays that feed it.
+
+In: a `SecondaryTarget` and rows of the log. Out: `Statement`s for the writer of the table's owner
+(`logship_writers.write_as_…`): text that names its parameters $1 … $96, all of type text[], and
+how many rows it must affect. Values stand in the parameters, never in the text. No I/O.
+
+A statement must mean the same whatever the database holds: names are quoted and schema-qualified,
+operators are written out, and each cell is cast to its column's type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from logship.change import UNCHANGED, Cell, Row
+from logship.errors import InternalError
+from logship.replay.batch import Key
+from logship.replay.shape import Input, SecondaryColumn, SecondaryTarget
+
+PARAMETERS: Final = 96  # what a writer takes
+_EQUALS: Final = "operator(pg_catalog.=)"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    target: SecondaryTarget
+    verb: str  # for people: INSERT, UPDATE …
+    sql: str
+    arrays: list[list[bytes | None]]
+    rows: int | None  # how many it must affect; None: any
+    scans: bool = False  # there is no index to walk: hashing the table is right
+
+
+def quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def qualified(target: SecondaryTarget) -> str:
+    return f"{quote(target.schema)}.{quote(target.name)}"
+
+
+def insert(target: SecondaryTarget, rows: Sequence[Row]) -> Statement:
+    columns = _writable(target)
+    if not columns:
+        sql = f"insert into {qualified(target)} select from pg_catalog.generate_series(1, {len(rows)})"
+        return Statement(target, "INSERT", sql, [], len(rows))
+    feed = _Feed(len(rows))
+    values = [
+        _value(target.columns[i], feed.add(target.columns[i], [row[i] for row in rows])) for i in columns
+    ]
+    names = ", ".join(quote(target.columns[i].name) for i in columns)
+    sql = (
+        f"insert into {qualified(target)} ({names}){_overriding(target)} "
+        f"select {', '.join(values)} from {feed.sql}"
+    )
+    return Statement(target, "INSERT", sql, feed.arrays, len(rows))
+
+
+def delete(target: SecondaryTarget, keys: Sequence[Key]) -> Statement:
+    feed = _Feed(len(keys))
+    match = _match_keys(target, feed, keys)
+    sql = f"delete from {_one(target)} as t using {feed.sql} where {match}"
+    return Statement(target, "DELETE", sql, feed.arrays, len(keys), scans=not target.key_indexed)
+
+
+def can_update(target: SecondaryTarget, columns: Sequence[int]) -> bool:
+    """Whether UPDATE may set ``columns``; a GENERATED ALWAYS identity column it may not."""
+    return not any(target.columns[i].identity == "a" for i in columns if i not in target.key)
+
+
+def update(
+    target: SecondaryTarget, columns: Sequence[int], keys: Sequence[Key], rows: Sequence[Row]
+) -> Statement | None:
+    """None: nothing of it can be set, since only key columns are carried."""
+    settable = [i for i in columns if i not in target.key and not target.columns[i].generated]
+    if not settable:
+        return None
+    feed = _Feed(len(keys))
+    match = _match_keys(target, feed, keys)
+    sets = [
+        f"{quote(column.name)} = {_value(column, feed.add(column, [row[i] for row in rows]))}"
+        for i, column in ((i, target.columns[i]) for i in settable)
+    ]
+    sql = f"update {_one(target)} as t set {', '.join(sets)} from {feed.sql} where {match}"
+    return Statement(target, "UPDATE", sql, feed.arrays, len(keys), scans=not target.key_indexed)
+
+
+def replace(target: SecondaryTarget, changes: Sequence[tuple[Key, Row]]) -> Statement:
+    """Rows that go, and come again at once: moves, or updates when a value passes between rows.
+
+    What a row doesn't carry, and what only the secondary has, keeps its value. The sort reads the
+    DELETE to its end before the first INSERT, so that rows may exchange keys.
+    """
+    feed = _Feed(len(changes))
+    match = _match_keys(target, feed, [key for key, _ in changes])
+    rows = [row for _, row in changes]
+    masks, groups = _masks(rows)
+    group = feed.add(None, groups) if len(masks) > 1 else ""
+    names, kept = [], []
+    for i in _writable(target):
+        column = target.columns[i]
+        names.append(quote(column.name))
+        without = [n for n, missing in enumerate(masks) if i in missing]
+        new = f"t.{quote(column.name)}"
+        if len(without) < len(masks):
+            cells = [None if row[i] is UNCHANGED else row[i] for row in rows]
+            new = _value(column, feed.add(column, cells))
+            new = _unless(group, without, f"t.{quote(column.name)}", new) if without else new
+        kept.append(new)
+    for name in target.extra:
+        names.append(quote(name))
+        kept.append(f"t.{quote(name)}")
+    returning = ", ".join(f"{value} as r{n}" for n, value in enumerate(kept))
+    sql = (
+        f"with d as (delete from {_one(target)} as t using {feed.ordinal_sql} where {match} "
+        f"returning u.n as n, {returning}) "
+        f"insert into {qualified(target)} ({', '.join(names)}){_overriding(target)} "
+        f"select {', '.join(f'd.r{n}' for n in range(len(kept)))} from d order by d.n"
+    )
+    return Statement(target, "UPDATE", sql, feed.arrays, len(changes), scans=not target.key_indexed)
+
+
+def _unless(group: str, without: Sequence[int], kept: str, new: str) -> str:
+    """``new``, but ``kept`` in the rows of those groups that don't carry the column."""
+    numbers = ", ".join(f"'{n}'" for n in without)
+    return f"case when {group} {_EQUALS} any (array[{numbers}]::pg_catalog.text[]) then {kept} else {new} end"
+
+
+def _masks(rows: Sequence[Row]) -> tuple[list[frozenset[int]], list[Cell]]:
+    """The distinct sets of unchanged columns, and for each row which of them is its."""
+    known: dict[frozenset[int], Cell] = {}
+    groups: list[Cell] = []
+    for row in rows:
+        missing = (
+            frozenset(i for i, cell in enumerate(row) if cell is UNCHANGED) if UNCHANGED in row else _NONE
+        )
+        groups.append(known.setdefault(missing, b"%d" % len(known)))
+    return list(known), groups
+
+
+_NONE: Final[frozenset[int]] = frozenset()
+
+
+def delete_one(target: SecondaryTarget, old: Row) -> Statement:
+    """One row that equals ``old`` in every column, whichever; duplicates stay."""
+    cells = _Cells()
+    sql = f"{_find_one(target, old, cells)} delete from {_one(target)} as t using m where {_SAME_ROW}"
+    return Statement(target, "DELETE", sql, cells.arrays, 1)
+
+
+def update_one(target: SecondaryTarget, old: Row, new: Row) -> Statement | None:
+    """One row that equals ``old`` becomes ``new``. None: nothing of it can be written."""
+    writable = _writable(target)
+    if not writable:
+        return None
+    cells = _Cells()
+    find = _find_one(target, old, cells)
+    values = {i: _value(target.columns[i], cells.add(target.columns[i], new[i])) for i in writable}
+    if can_update(target, writable):
+        sets = ", ".join(f"{quote(target.columns[i].name)} = {value}" for i, value in values.items())
+        sql = f"{find} update {_one(target)} as t set {sets} from m where {_SAME_ROW}"
+        return Statement(target, "UPDATE", sql, cells.arrays, 1)
+    names = ", ".join([quote(target.columns[i].name) for i in writable] + [quote(e) for e in target.extra])
+    kept = [f"t.{quote(name)} as r{n}" for n, name in enumerate(target.extra)]
+    sql = (
+        f"{find}, d as (delete from {_one(target)} as t using m where {_SAME_ROW} "
+        f"returning {', '.join(['t.tableoid as o', *kept])}) "
+        f"insert into {qualified(target)} ({names}){_overriding(target)} "
+        f"select {', '.join([*values.values(), *(f'd.r{n}' for n in range(len(kept)))])} from d order by d.o"
+    )
+    return Statement(target, "UPDATE", sql, cells.arrays, 1)
+
+
+_SAME_ROW: Final = f"t.ctid {_EQUALS} m.i and t.tableoid {_EQUALS} m.o"
+
+
+def _find_one(target: SecondaryTarget, old: Row, cells: _Cells) -> str:
+    tests = [
+        test
+        for column, cell in zip(target.columns, old, strict=True)
+        if not column.generated
+        for test in _equals_cell(column, cell, cells)
+    ]
+    where = f" where {' and '.join(tests)}" if tests else ""
+    source = f"select t.tableoid as o, t.ctid as i from {_one(target)} as t{where} limit 1"
+    return f"with m as materialized ({source})"
+
+
+def _equals_cell(column: SecondaryColumn, cell: Cell, cells: _Cells) -> Iterator[str]:
+    """By type first where an index may answer, then by the text that the type prints, which also tells
+    1.0 from 1.00; format() calls the output function, where a cast to text may be a user's."""
+    name = f"t.{quote(column.name)}"
+    if cell is None:
+        yield f"pg_catalog.num_nulls({name}) {_EQUALS} 1"  # IS NULL is also true of a row of NULLs
+        return
+    value = _value(column, cells.add(column, cell))
+    if column.indexed and column.has_equality and column.equals:
+        yield f"{name} {column.equals} {value}"
+    yield f"pg_catalog.num_nulls({name}) {_EQUALS} 0"
+    yield (
+        f"pg_catalog.format('%s', {name}) collate pg_catalog.\"C\" {_EQUALS} "
+        f"pg_catalog.format('%s', {value}) collate pg_catalog.\"C\""
+    )
+
+
+def truncate(targets: Sequence[SecondaryTarget], restart_identity: bool) -> Statement:
+    """All in one, for tables of one owner: they may refer to one another."""
+    names = ", ".join(_one(target) for target in targets)
+    sql = f"truncate {names}{' restart identity' if restart_identity else ''}"
+    return Statement(targets[0], "TRUNCATE", sql, [], None)
+
+
+def delete_all(target: SecondaryTarget) -> Statement:
+    return Statement(target, "TRUNCATE", f"delete from {_one(target)}", [], None)
+
+
+def restart_sequence(target: SecondaryTarget, schema: str, name: str) -> Statement:
+    sql = f"alter sequence {quote(schema)}.{quote(name)} restart"
+    return Statement(target, "TRUNCATE", sql, [], None)
+
+
+def _one(target: SecondaryTarget) -> str:
+    """The table itself: the log names inheritance children by their own names, but partitions
+    only where the root isn't published in their place."""
+    return qualified(target) if target.kind == "p" else f"only {qualified(target)}"
+
+
+def _writable(target: SecondaryTarget) -> list[int]:
+    return [i for i, column in enumerate(target.columns) if not column.generated]
+
+
+def _overriding(target: SecondaryTarget) -> str:
+    return " overriding system value" if target.writes_identity else ""
+
+
+def _value(column: SecondaryColumn, text: str) -> str:
+    """A cell, which is the SQL expression ``text``, as a value of the column's type."""
+    if column.input is Input.BYTE:
+        return f'{text}::pg_catalog.int4::pg_catalog."char"::{column.type_sql}'
+    if column.input is Input.ELEMENT:
+        return f"((array[{text}]::pg_catalog.text[])::pg_catalog.text::{column.array_sql})[1]"
+    return f"{text}::{column.type_sql}"
+
+
+def _match_keys(target: SecondaryTarget, feed: _Feed, keys: Sequence[Key]) -> str:
+    if not target.key:
+        raise InternalError(f"{target} has no key to find rows by")
+    tests = []
+    for place, i in enumerate(target.key):
+        column = target.columns[i]
+        value = _value(column, feed.add(column, [key[place] for key in keys]))
+        tests.append(f"t.{quote(column.name)} {column.equals or _EQUALS} {value}")
+    return " and ".join(tests)
+
+
+def _encode(column: SecondaryColumn | None, cells: Iterable[Cell]) -> list[bytes | None]:
+    if column is not None and column.input is Input.BYTE:
+        return [_byte_number(cell) for cell in cells]
+    encoded: list[bytes | None] = []
+    for cell in cells:
+        if cell is UNCHANGED:
+            raise InternalError("a cell that the log does not carry can't be written")
+        encoded.append(cell)
+    return encoded
+
+
+def _byte_number(cell: Cell) -> bytes | None:
+    """The text of a "char" as the signed number of its byte; since 16 the upper half prints as \\ooo."""
+    if cell is None:
+        return None
+    if cell is UNCHANGED:
+        raise InternalError("a cell that the log does not carry can't be written")
+    byte = int(cell[1:], 8) if len(cell) == 4 and cell[:1] == b"\\" else (cell or b"\0")[0]
+    return b"%d" % (byte - 256 if byte > 127 else byte)
+
+
+class _Feed:
+    """Columns of cells as rows of u. More columns than a writer has parameters share them, end to end."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._columns: list[list[bytes | None]] = []
+
+    def add(self, column: SecondaryColumn | None, cells: Sequence[Cell]) -> str:
+        self._columns.append(_encode(column, cells))
+        return f"u.c{len(self._columns) - 1}"
+
+    @property
+    def _share(self) -> int:
+        return -(-len(self._columns) // PARAMETERS) or 1
+
+    @property
+    def arrays(self) -> list[list[bytes | None]]:
+        share = self._share
+        if share == 1:
+            return self._columns
+        return [
+            [cell for column in self._columns[start : start + share] for cell in column]
+            for start in range(0, len(self._columns), share)
+        ]
+
+    @property
+    def sql(self) -> str:
+        return f"rows from ({self._sources()}) as u ({self._names()})"
+
+    @property
+    def ordinal_sql(self) -> str:
+        return f"rows from ({self._sources()}) with ordinality as u ({self._names()}, n)"
+
+    def _sources(self) -> str:
+        share, count = self._share, self._count
+        sources = []
+        for i in range(len(self._columns)):
+            parameter, place = f"${i // share + 1}", i % share
+            if share > 1:
+                parameter += f"[{place * count + 1}:{(place + 1) * count}]"
+            sources.append(f"pg_catalog.unnest({parameter})")
+        return ", ".join(sources)
+
+    def _names(self) -> str:
+        return ", ".join(f"c{i}" for i in range(len(self._columns)))
+
+
+class _Cells:
+    """The cells of a single row, all in one array."""
+
+    def __init__(self) -> None:
+        self._cells: list[bytes | None] = []
+
+    def add(self, column: SecondaryColumn, cell: Cell) -> str:
+        self._cells += _encode(column, [cell])
+        return f"($1)[{len(self._cells)}]"
+
+    @property
+    def arrays(self) -> list[list[bytes | None]]:
+        return [self._cells]

@@ -1,0 +1,129 @@
+"""One transaction on the secondary: statements through the owners' writers, then position and commit.
+
+In: statements of `logship.replay.statements`, for a `Session`. Out: rows, written with the rights of
+each table's owner, and an error of replay when a statement didn't affect the rows that it names.
+Statements gather until there are some bytes of them: a small batch is one round trip.
+
+Whatever users wrote (checks, defaults, triggers) runs inside the writers, and may leave settings
+behind, client_encoding and synchronous_commit among them. RESET ALL, which evaluates nothing, comes
+after each writer. `advance` comes last: no user's code runs between it and COMMIT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from logship.errors import InternalError
+from logship.kernel import binary_text_array
+from logship.lsn import Lsn
+from logship.replay import truncation
+from logship.replay.batch import Truncation
+from logship.replay.failures import RowMissing, WriterMissing
+from logship.replay.ladder import secondary
+from logship.replay.session import TEXT, TEXT_ARRAY, Command, ServerError, Session
+from logship.replay.statements import Statement
+
+_FLIGHT_BYTES: Final = 4 << 20  # what is sent before the first answer is looked at
+_RESET: Final = Command(b"reset all")
+_HASHING: Final = (Command(b"set local enable_hashjoin = on"), Command(b"set local enable_nestloop = off"))
+_WRITERS: Final = b"""
+select p.proowner::pg_catalog.text || '.' || pg_catalog.quote_ident(n.nspname)
+       || '.' || pg_catalog.quote_ident(p.proname)
+  from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+ where n.nspname = 'logship_writers' and p.prosecdef and p.proowner = $1::pg_catalog.oid
+   and p.proname = 'write_as_' || p.proowner::pg_catalog.text
+"""
+
+
+@dataclass(slots=True)
+class Span:
+    """The part of the log that is being replayed, for errors: after ``after``, up to ``upto``."""
+
+    after: Lsn
+    upto: Lsn
+
+
+@dataclass(slots=True)
+class Transaction:
+    session: Session
+    writers: dict[int, bytes]  # by owner; kept over transactions by whoever makes them
+    span: Span
+    _commands: list[Command] = field(default_factory=list)
+    _statements: dict[int, Statement] = field(default_factory=dict)  # by place in _commands
+    _bytes: int = 0
+    _failed: Statement | None = None
+
+    def utility(self, sql: bytes, parameters: Sequence[bytes | None] = (), types: Sequence[int] = ()) -> None:
+        """Gather a command that writes no rows of users'."""
+        self._commands.append(Command(sql, parameters, types))
+
+    def write(self, items: Iterable[Statement | Truncation]) -> None:
+        """Gather statements, and send them as they become many. Raises `ServerError`, `RowMissing`."""
+        for item in items:
+            if isinstance(item, Truncation):
+                self._truncate(item)
+            else:
+                self._write(item)
+
+    def flush(self) -> None:
+        """Send what is gathered, and check what it did."""
+        commands, self._commands = self._commands, []
+        written, self._statements, self._bytes = self._statements, {}, 0
+        try:
+            cells = self.session.run(commands)
+        except ServerError as error:
+            self._failed = written.get(error.index)
+            raise
+        for place, statement in written.items():
+            hit = int(cells[place] or b"0")
+            if statement.rows is not None and hit != statement.rows:
+                raise RowMissing(
+                    str(statement.target), statement.verb, named=statement.rows, hit=hit,
+                    after=self.span.after, upto=self.span.upto,
+                )  # fmt: skip
+
+    @property
+    def failed(self) -> Statement | None:
+        """The statement that the last `ServerError` is about."""
+        return self._failed
+
+    def _write(self, statement: Statement) -> None:
+        self._failed = statement
+        writer = self._writer(statement)
+        parameters: list[bytes | None] = [statement.sql.encode()]
+        parameters += [binary_text_array(array) for array in statement.arrays]
+        places = ", ".join(f"${n}" for n in range(1, len(parameters) + 1))
+        types = [TEXT] + [TEXT_ARRAY] * len(statement.arrays)
+        if statement.scans:
+            self._commands += _HASHING
+        self._statements[len(self._commands)] = statement
+        self._commands.append(Command(b"select %b(%b)" % (writer, places.encode()), parameters, types))
+        self._commands.append(_RESET)
+        self._bytes += sum(len(parameter or b"") for parameter in parameters)
+        if self._bytes >= _FLIGHT_BYTES:
+            self.flush()
+
+    def _writer(self, statement: Statement) -> bytes:
+        """Found by owner, and only in the schema where owners can't change their writers."""
+        owner = statement.target.owner_oid
+        if owner not in self.writers:
+            found = self._ask(Command(_WRITERS, [b"%d" % owner], [TEXT]))
+            if found is None:
+                raise WriterMissing(statement.target.owner, owner, str(statement.target))
+            self.writers[owner] = found.partition(b".")[2]
+        return self.writers[owner]
+
+    def _truncate(self, step: Truncation) -> None:
+        targets = [secondary(target) for target in step.targets]
+        oids = binary_text_array([b"%d" % target.oid for target in targets])
+        facts = self._ask(truncation.facts_query(oids))
+        if facts is None:
+            raise InternalError("a query without a condition returned no row")
+        self.write(truncation.statements(targets, step.restart_identity, facts))
+
+    def _ask(self, query: Command) -> bytes | None:
+        """Needs the answer now: send what is gathered along with it."""
+        self.flush()
+        return self.session.run([query])[0]
