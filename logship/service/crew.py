@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from logship.replay.failures import ReplayStopped
+
 
 class Stopped(Exception):
     """Raised inside a stage that waits for something while the program stops."""
@@ -53,7 +55,7 @@ class Crew:
     def _guard(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except Stopped:
+        except (Stopped, ReplayStopped):
             pass
         except BaseException as error:  # noqa: BLE001 - kept, and raised by whoever joins
             with self._lock:

@@ -1,25 +1,22 @@
-"""A replica, as `logship init` left it on the secondary.
+"""Finds the replica that a program is to serve, as `logship init` left it on the secondary.
 
-In: the secondary's conninfo, and a name when it keeps several. Out: `Replica`. Assumes nothing: what
+In: the secondary's conninfo, and a name when it keeps several. Out: `Found`. Assumes nothing: what
 isn't there is said with the command that makes it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
 
+from logship.catalog.state import Replica, replicas
 from logship.connection import Side, connect
 from logship.errors import SecondaryError, UsageError
 
-_REPLICAS = """
-select r.name, r.system_identifier::text, r.database, r.slot, r.publication, r.origin,
-       r.initialised_at is not null
-  from logship.replica r
- order by r.name
-"""
 _LEFT_OUT = "select l.schemaname, l.relname from logship.left_out l where l.replica = %s"
+_SUPERUSER = "select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user"
 
 
 class NotInitialised(SecondaryError):
@@ -28,53 +25,42 @@ class NotInitialised(SecondaryError):
 
 
 @dataclass(frozen=True, slots=True)
-class Replica:
-    name: str
-    system_identifier: int
-    database: str
-    slot: str
-    publication: str
-    origin: str
-    left_out: frozenset[tuple[str, str]]  # (schema, relation)
-    superuser: bool  # whether the session that read this is one
+class Found:
+    replica: Replica
+    left_out: frozenset[tuple[str, str]]  # (schema, relation): not replicated
+    superuser: bool  # whether the secondary's user is one
 
 
-def find(secondary: str, name: str | None) -> Replica:
+def find(secondary: str, name: str | None) -> Found:
     """The replica called ``name``, or the only one. `NotInitialised`, `UsageError`."""
     with connect(secondary, Side.SECONDARY, application_name="logship") as connection:
         try:
-            rows = connection.execute(_REPLICAS).fetchall()
+            replica = _choose(replicas(connection), name)
+            left_out = connection.execute(_LEFT_OUT, [replica.name]).fetchall()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
             raise NotInitialised("the secondary has no schema logship") from error
         except psycopg.errors.InsufficientPrivilege as error:
             raise SecondaryError(
-                f"{connection.info.user} may not read logship's tables on the secondary",
-                hint="as a superuser there: grant logship_replayer_<database> to " + connection.info.user,
+                f'user "{connection.info.user}" may not read logship\'s tables on the secondary',
+                hint=f'grant logship\'s role there to this user: see "Rights" in docs/init.md ({error.sqlstate})',
             ) from error
-        row = _choose(rows, name)
-        left_out = connection.execute(_LEFT_OUT, [row[0]]).fetchall()
-        superuser = connection.execute("select rolsuper from pg_catalog.pg_roles where rolname = current_user")
-        return Replica(
-            name=row[0],
-            system_identifier=int(row[1]),
-            database=row[2],
-            slot=row[3],
-            publication=row[4],
-            origin=row[5],
+        superuser = connection.execute(_SUPERUSER).fetchone()
+        return Found(
+            replica=replica,
             left_out=frozenset((schema, relation) for schema, relation in left_out),
-            superuser=bool((superuser.fetchone() or (False,))[0]),
+            superuser=superuser is not None and superuser[0],
         )
 
 
-def _choose(rows: list[tuple[str, str, str, str, str, str, bool]], name: str | None) -> tuple[str, ...]:
-    if not rows:
+def _choose(found: Sequence[Replica], name: str | None) -> Replica:
+    if not found:
         raise NotInitialised("the secondary keeps no replica yet")
-    names = ", ".join(row[0] for row in rows)
-    if name is None and len(rows) > 1:
+    names = ", ".join(replica.name for replica in found)
+    if name is None and len(found) > 1:
         raise UsageError(f"the secondary keeps several replicas: {names}", hint="choose one with --name")
-    for row in rows:
-        if name is None or row[0] == name:
-            if not row[6]:
-                raise NotInitialised(f'the copy of replica "{row[0]}" was never finished')
-            return row[:6]
+    for replica in found:
+        if name is None or replica.name == name:
+            if not replica.initialised:
+                raise NotInitialised(f'the copy of replica "{replica.name}" was never finished')
+            return replica
     raise UsageError(f'the secondary keeps no replica "{name}"', hint=f"it keeps: {names}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ from logship.service.objects import objects_of
 from logship.service.positions import Positions, Stage
 from logship.service.probe import Probe, flushed_position
 from logship.service.replayer import MakeMemory, Replayer
-from logship.service.replica import Replica, find
+from logship.service.replica import Found, find
 from logship.service.report import ObjectReport, Reporter
 from logship.service.retain import Keeper
 from logship.service.shipper import Shipper, require_same_server, survey
@@ -75,8 +76,9 @@ class Run:
     def run(self) -> Outcome:
         """Replicate until the end. Raises what stopped it."""
         given = self._settings
-        replica = find(given.secondary, given.name)
-        if replica.superuser:
+        found = find(given.secondary, given.name)
+        replica = found.replica
+        if found.superuser:
             log.warning("the secondary's user is a superuser; replay needs far less: see docs/init.md")
         system, slot = survey(given.primary, replica.slot)
         require_same_server(system, replica.system_identifier)
@@ -88,12 +90,12 @@ class Run:
             segment_bytes=given.journal_bounds.segment_bytes,
         )
         try:
-            return self._replicate(replica, journal, stop_at if isinstance(stop_at, Lsn) else None)
+            return self._replicate(found, journal, stop_at if isinstance(stop_at, Lsn) else None)
         finally:
             journal.close()
 
-    def _replicate(self, replica: Replica, journal: Journal, stop_at: Lsn | None) -> Outcome:
-        parts = Parts(self._settings, replica, journal)
+    def _replicate(self, found: Found, journal: Journal, stop_at: Lsn | None) -> Outcome:
+        parts = Parts(self._settings, found, journal)
         crew = Crew(lambda: (parts.stop(), self.stop()))
         parts.start(crew)
         if stop_at is not None:
@@ -104,7 +106,7 @@ class Run:
         replay_lsn = parts.positions.lsn(Stage.PERSISTENCE) or INVALID
         if crew.error is not None:
             raise crew.error
-        return Outcome(replica.name, replay_lsn, stop_at is None or replay_lsn >= stop_at)
+        return Outcome(found.replica.name, replay_lsn, stop_at is None or replay_lsn >= stop_at)
 
     def _wait_for(self, lsn: Lsn, positions: Positions, crew: Crew) -> None:
         if positions.wait(Stage.PERSISTENCE, lsn, None, lambda: crew.stopping):
@@ -115,7 +117,8 @@ class Run:
 class Parts:
     """The threads of a run, and what they share."""
 
-    def __init__(self, given: RunSettings, replica: Replica, journal: Journal) -> None:
+    def __init__(self, given: RunSettings, found: Found, journal: Journal) -> None:
+        replica = found.replica
         self._grace_s = given.intervals.stop_grace_s
         self.positions = positions = Positions()
         positions.reach(Stage.RECEIVED, journal.written_lsn)
@@ -123,8 +126,9 @@ class Parts:
         self.reporter = Reporter(
             given.secondary, replica.name, positions, self._objects, interval_s=given.intervals.report_s
         )
+        self._stopping = threading.Event()
         self.persistence = Persistence(
-            given.secondary, replica.name, origin=replica.origin, on_retry=self.reporter.trouble
+            given.secondary, replica.name, on_retry=self._retried, stop=self._stopping
         )
         self.lookups = Lookups(given.secondary, trouble=self.reporter.trouble)
         self.replayer = Replayer(
@@ -132,7 +136,7 @@ class Parts:
             persistence=self.persistence,
             resolve=self.lookups.resolve,
             make_memory=given.memory and given.memory(given.secondary, replica.name),
-            left_out=replica.left_out,
+            left_out=found.left_out,
             positions=positions,
             bounds=given.replay_bounds,
             intervals=given.intervals,
@@ -162,6 +166,7 @@ class Parts:
         crew.start("reporter", self.reporter.run)
 
     def stop(self) -> None:
+        self._stopping.set()
         for part in (self.shipper, self.replayer, self.lookups, self.probe, self.keeper, self.reporter):
             part.stop()
         self.positions.wake()
@@ -180,6 +185,10 @@ class Parts:
         self.reporter.close()
         self.lookups.close()
         self.persistence.close()
+
+    def _retried(self, sqlstate: str | None, tries: int) -> None:
+        what = "the link was lost" if sqlstate is None else f"SQLSTATE {sqlstate}"
+        self.reporter.error(f"replay on the secondary is tried again (try {tries}): {what}")
 
     def _objects(self) -> list[ObjectReport]:
         return objects_of(self.replayer)
