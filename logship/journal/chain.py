@@ -1,0 +1,95 @@
+"""The segments of an open journal, shared by its writer, its readers and retention.
+
+In: from the writer, how far the last segment is written, and when it is sealed; from retention, what
+goes. Out: to readers, how far they may read, waiting for more where they ask to. All state is behind
+one condition. No I/O.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from logship.journal.active import ActiveSegment
+from logship.journal.directory import describe
+from logship.journal.retention import Segment, begin_for, oldest_lsn
+from logship.lsn import Lsn
+
+
+class Chain:
+    def __init__(self, directory: Path, sealed: list[Segment], active: ActiveSegment) -> None:
+        self.directory = directory
+        self.written_lsn = active.contents.last_lsn
+        self._condition = threading.Condition()
+        self._sealed = sealed
+        self._active = active
+        self._written = active.written
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def publish(self, lsn: Lsn) -> None:
+        """The active segment is written as far as it says, which ends whole transactions at ``lsn``."""
+        with self._condition:
+            self._written = self._active.written
+            self.written_lsn = lsn
+            self._condition.notify_all()
+
+    def turn(self, active: ActiveSegment) -> None:
+        """The active segment has been sealed; ``active`` takes its place."""
+        with self._condition:
+            self._sealed.append(self._describe(sealed=True))
+            self._active = active
+            self._written = active.written
+            self._condition.notify_all()
+
+    def _describe(self, *, sealed: bool) -> Segment:
+        active = self._active
+        trailer = active.contents.trailer(self._written)
+        return describe(active.header, trailer, active.size, self._written, sealed=sealed)
+
+    def segments(self) -> list[Segment]:
+        with self._condition:
+            return [*self._sealed, self._describe(sealed=False)]
+
+    def drop(self, name: str) -> None:
+        """The oldest segment, which must be ``name``, is gone."""
+        with self._condition:
+            if self._sealed and self._sealed[0].name == name:
+                del self._sealed[0]
+
+    def begin(self, lsn: Lsn) -> str | None:
+        """Where a reader begins that wants what ends after ``lsn``; None when that is no longer kept."""
+        segments = self.segments()
+        index = begin_for(segments, lsn)
+        return None if index is None else segments[index].name
+
+    @property
+    def oldest_lsn(self) -> Lsn:
+        return oldest_lsn(self.segments())
+
+    def limit(self, name: str) -> int | None:
+        """Up to where the segment may be read; None: to the end of its file, as it is sealed."""
+        with self._condition:
+            return self._written if name == self._active.header.name else None
+
+    def has(self, name: str) -> bool:
+        with self._condition:
+            return name == self._active.header.name or any(segment.name == name for segment in self._sealed)
+
+    def wait(self, ready: Callable[[], bool], timeout_s: float | None) -> bool:
+        """Wait until ``ready`` (it may ask this chain) or the journal is closed; False: time is up."""
+        with self._condition:
+            return self._condition.wait_for(lambda: self._closed or ready(), timeout_s)
+
+    def notify(self) -> None:
+        with self._condition:
+            self._condition.notify_all()
+
+    def close(self) -> None:
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()

@@ -1,0 +1,189 @@
+"""What stands in a segment, gathered record by record: for its index, and for what the next one opens with.
+
+In: records in their order, the same ones whether they are being appended or read back when a journal
+is opened. Out: the Relation and Type messages in force, the relations touched, the transactions with
+their ends, the transaction that is open, the whole LSN. No I/O.
+
+The walk over a run looks at the first byte of each message and, where that names a relation, at its
+oid; it never looks at rows. It is the only work that appending does per message.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from logship.errors import InternalError
+from logship.journal.segment import (
+    Index,
+    OpenTransaction,
+    Record,
+    RecordKind,
+    TouchedRelation,
+    Trailer,
+    encode_index,
+    transaction_entry,
+)
+from logship.kernel import frame
+from logship.lsn import Lsn
+
+_MESSAGE: Final = struct.Struct(">IBI")  # length, first byte, and the oid that follows in I, U, D, R, Y
+_LENGTH: Final = struct.Struct(">I")
+_TRUNCATE: Final = struct.Struct(">IB")  # number of relations, options; then their oids
+_ROWS: Final = frozenset(b"IUD")
+_DESCRIPTIONS: Final = frozenset(b"RY")
+_RELATION: Final = ord("R")
+_TRUNCATION: Final = ord("T")
+
+Schema = dict[tuple[int, int], bytes]
+"""Relation and Type messages in force: (first byte, oid) to the message, in the order they came."""
+
+
+def walk(run: bytes, schema: Schema, touched: set[int]) -> None:
+    """Put the run's Relation and Type messages into ``schema``, the oids of its rows into ``touched``.
+
+    `ValueError` when ``run`` is not framed messages.
+    """
+    head, touch, rows = _MESSAGE.unpack_from, touched.add, _ROWS
+    at, end = 0, len(run)
+    while at + 9 <= end:
+        length, tag, oid = head(run, at)
+        if tag in rows:
+            touch(oid)
+        elif tag in _DESCRIPTIONS and length > 5:
+            schema[tag, oid] = run[at + 4 : at + 4 + length]
+        elif tag == _TRUNCATION:
+            touched.update(_truncated(run, at + 5, at + 4 + length))
+        at += 4 + length
+    while at + 4 <= end:  # the last message, when it is shorter than five bytes
+        at += 4 + _LENGTH.unpack_from(run, at)[0]
+    if at != end:
+        raise ValueError(f"a run ends inside a message at byte {end}")
+
+
+def _truncated(run: bytes, at: int, end: int) -> tuple[int, ...]:
+    end = min(end, len(run))
+    count = _TRUNCATE.unpack_from(run, at)[0] if at + _TRUNCATE.size <= end else 0
+    if at + _TRUNCATE.size + 4 * count > end:
+        raise ValueError(f"a truncation is cut short at byte {at}")
+    return struct.unpack_from(f">{count}I", run, at + _TRUNCATE.size)
+
+
+def schema_record(schema: Schema) -> Record:
+    """The record that opens a segment."""
+    run = frame(list(schema.values()))
+    return Record(RecordKind.SCHEMA, False, False, 0, Lsn(0), Lsn(0), 0, run)
+
+
+class Contents:
+    """Of one segment. ``last_lsn`` is the end of the last whole transaction, or the position after it."""
+
+    __slots__ = (
+        "_touched", "_transactions", "first_commit_time_us", "last_commit_time_us", "last_lsn",
+        "open", "schema", "transactions", "whole_lsn",
+    )  # fmt: skip
+
+    def __init__(self, first_lsn: Lsn, open_transaction: OpenTransaction | None, schema: Schema) -> None:
+        self.schema = schema
+        self.open = open_transaction
+        self.last_lsn = first_lsn
+        self.whole_lsn = first_lsn if open_transaction is None else None
+        self.transactions = 0
+        self.first_commit_time_us = 0
+        self.last_commit_time_us = 0
+        self._touched: set[int] = set()
+        self._transactions = bytearray()
+
+    def check(self, record: Record) -> None:
+        """`InternalError` unless ``record`` may stand next: transactions contiguous, positions growing."""
+        kind, now_open = record.kind, self.open
+        if kind is RecordKind.CHANGES:
+            if record.first is not (now_open is None):
+                self._refuse(
+                    record, "a transaction begins in another" if now_open else "no transaction is open"
+                )
+            if now_open is not None and record.xid != now_open.xid:
+                self._refuse(record, f"transaction {now_open.xid} is open")
+            if record.last and not self.last_lsn < record.end_lsn > record.commit_lsn:
+                self._refuse(record, "a commit ends where the log has been already")
+        elif kind is RecordKind.POSITION:
+            if now_open is not None:
+                self._refuse(record, f"transaction {now_open.xid} is open")
+            if record.end_lsn < self.last_lsn:
+                self._refuse(record, "positions never go backwards")
+        elif kind is not RecordKind.ABANDON:
+            self._refuse(record, "only the journal itself writes this")
+        elif now_open is None:
+            self._refuse(record, "no transaction is open")
+
+    def _refuse(self, record: Record, why: str) -> None:
+        raise InternalError(
+            f"the journal refuses a {record.kind.name} record (xid {record.xid}, end {record.end_lsn}) "
+            f"after {self.last_lsn}: {why}"
+        )
+
+    def note(self, record: Record) -> None:
+        """``record`` stands in the segment now."""
+        kind = record.kind
+        if kind is RecordKind.CHANGES:
+            walk(record.run, self.schema, self._touched)
+            time = record.commit_time_us
+            if time:
+                self.first_commit_time_us = self.first_commit_time_us or time
+                self.last_commit_time_us = max(self.last_commit_time_us, time)
+            if record.last:
+                self._end(record)
+            elif record.first:
+                self.open = OpenTransaction(record.xid, record.commit_lsn)
+        elif kind is RecordKind.POSITION:
+            self.last_lsn = record.end_lsn
+        elif kind is RecordKind.ABANDON:
+            self.open = None
+            self.whole_lsn = self.last_lsn if self.whole_lsn is None else self.whole_lsn
+        elif kind is RecordKind.SCHEMA:
+            walk(record.run, self.schema, set())
+
+    def _end(self, record: Record) -> None:
+        self.open = None
+        self.last_lsn = record.end_lsn
+        self.transactions += 1
+        self._transactions += transaction_entry(record.xid, record.end_lsn)
+        if self.whole_lsn is None:
+            self.whole_lsn = record.end_lsn
+
+    def relations(self) -> list[TouchedRelation]:
+        """Those whose rows are in the segment, named as of its end."""
+        return [TouchedRelation(oid, *self._names(oid)) for oid in sorted(self._touched)]
+
+    def _names(self, oid: int) -> tuple[str, str]:
+        message = self.schema.get((_RELATION, oid))
+        if message is None:
+            return "", ""
+        schema, _, rest = message[5:].partition(b"\0")
+        return schema.decode(errors="replace"), rest.partition(b"\0")[0].decode(errors="replace")
+
+    def trailer(self, index_offset: int) -> Trailer:
+        return Trailer(
+            index_offset=index_offset,
+            last_lsn=self.last_lsn,
+            whole_lsn=self.whole_lsn,
+            transactions=self.transactions,
+            first_commit_time_us=self.first_commit_time_us,
+            last_commit_time_us=self.last_commit_time_us,
+        )
+
+    def index_record(self, index_offset: int, salt: int) -> Record:
+        """The record that ends the segment when it is sealed at ``index_offset``."""
+        body = encode_index(self.relations(), bytes(self._transactions), self.trailer(index_offset), salt)
+        return Record(RecordKind.INDEX, False, False, 0, Lsn(0), Lsn(0), 0, body)
+
+    def index(self, index_offset: int) -> Index:
+        """The same as a value, of a segment that isn't sealed yet."""
+        entries = [
+            (
+                int.from_bytes(self._transactions[at : at + 4]),
+                Lsn(int.from_bytes(self._transactions[at + 4 : at + 12])),
+            )
+            for at in range(0, len(self._transactions), 12)
+        ]
+        return Index(tuple(self.relations()), tuple(entries), self.trailer(index_offset))

@@ -1,0 +1,176 @@
+"""Reads an open journal while it is being written, from any position on.
+
+In: the chain of segments of this process's journal, and a position. Out: first a SCHEMA record with the
+Relation and Type messages in force there, then every record of every transaction that ends after the
+position, and the positions after it, in order; each transaction from its first record on. ABANDON
+makes void what came of the open transaction. SCHEMA and INDEX records of further segments stay out.
+
+Reads what was handed to the file, which may not be fsynced yet. Every record's checksum is checked;
+bad bytes raise `JournalDamaged`, and segments that retention has taken away raise `JournalTooOld`. One
+thread reads; `wake` may be called from any.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Self
+
+from logship.errors import JournalError, JournalTooOld
+from logship.journal.beginning import Beginning, Place, Verdict
+from logship.journal.chain import Chain
+from logship.journal.contents import schema_record
+from logship.journal.cursor import Cursor, SegmentFile
+from logship.journal.directory import following_name
+from logship.journal.files import Files
+from logship.journal.segment import Malformed, Record, RecordKind, decode_index
+from logship.lsn import Lsn
+
+_INTERNAL = frozenset({RecordKind.SCHEMA, RecordKind.INDEX})
+
+
+class JournalReader:
+    """Made by `Journal.reader`."""
+
+    def __init__(self, chain: Chain, files: Files, start: Lsn) -> None:
+        self._chain = chain
+        self._files = files
+        self._start = start
+        self._woken = False
+        self._closed = False
+        self._beginning: Beginning | None = None
+        self._file: SegmentFile | None = None
+        self._cursor: Cursor | None = None
+        self._name = ""
+        self._begin(None)
+
+    def read(self, max_bytes: int, timeout_s: float | None) -> list[Record]:
+        """The next records, about ``max_bytes`` of runs, at least one; waits for one up to ``timeout_s``.
+
+        Empty when time is up or `wake` was called. `JournalError` once the journal is closed and all is read.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            if self._closed:
+                raise JournalError("this reader of the journal is closed")
+            records = self._collect(max_bytes)
+            if records:
+                return records
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self._chain.wait(self._ready, left) or self._take_wake():
+                return []
+            if self._chain.closed and not self._more():
+                raise JournalError("the journal is closed")
+
+    def wake(self) -> None:
+        """Make a `read` that waits, or the next one that would, return at once."""
+        self._woken = True
+        self._chain.notify()
+
+    def close(self) -> None:
+        self._closed = True
+        if self._file is not None:
+            self._file.close()
+        self._file = self._cursor = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _take_wake(self) -> bool:
+        woken, self._woken = self._woken, False
+        return woken
+
+    def _ready(self) -> bool:
+        return self._woken or self._more()
+
+    def _more(self) -> bool:
+        """Whether something may be read: more of this segment, or the next one."""
+        if self._cursor is None:
+            return self._chain.has(self._name) or self._chain.oldest_lsn > self._start
+        limit = self._chain.limit(self._name)
+        return limit is None or self._cursor.offset < limit
+
+    def _begin(self, aim: Place | None) -> None:
+        name = self._chain.begin(self._start)
+        if name is None:
+            raise self._too_old()
+        self._beginning = Beginning(self._start, aim=aim)
+        self._enter(name)
+
+    def _enter(self, name: str) -> None:
+        self._leave()
+        self._name = name
+        try:
+            self._file = SegmentFile(self._chain.directory / name, self._files)
+        except FileNotFoundError:
+            raise self._too_old() from None
+        self._cursor = Cursor(self._file)
+
+    def _leave(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._file = self._cursor = None
+
+    def _too_old(self) -> JournalTooOld:
+        return JournalTooOld(self._start, self._chain.oldest_lsn)
+
+    def _collect(self, max_bytes: int) -> list[Record]:
+        records: list[Record] = []
+        size = 0
+        while size < max_bytes or not records:
+            if self._cursor is None and not self._enter_next():
+                break
+            record = self._step()
+            if record is None:
+                break
+            if self._beginning is not None:
+                records += self._search(self._beginning, record)
+            elif record.kind not in _INTERNAL:
+                records.append(record)
+                size += len(record.run)
+            if record.kind is RecordKind.INDEX:
+                self._pass(record)
+        return records
+
+    def _step(self) -> Record | None:
+        file, cursor = self._file, self._cursor
+        if file is None or cursor is None:
+            return None
+        limit = self._chain.limit(self._name)
+        try:
+            record = cursor.step(file.size if limit is None else limit)
+        except Malformed as error:
+            raise file.damaged(cursor.offset, error.message) from error
+        if record is None and limit is None:
+            raise file.damaged(cursor.offset, "a sealed segment ends without its index")
+        return record
+
+    def _search(self, beginning: Beginning, record: Record) -> list[Record]:
+        verdict = beginning.judge(record, (self._name, self._cursor.at if self._cursor else 0))
+        if verdict is Verdict.GO_BACK:
+            self._begin(beginning.mark)
+        if verdict is not Verdict.BEGIN:
+            return []
+        self._beginning = None
+        return [schema_record(beginning.schema), record]
+
+    def _pass(self, index: Record) -> None:
+        """The segment is read to its end; the next one may not be there yet."""
+        file = self._file
+        if file is None:
+            return
+        header = file.header
+        last_lsn = decode_index(index.run, header.salt).trailer.last_lsn
+        self._start = max(self._start, last_lsn)
+        self._leave()
+        self._name = following_name(header.first_lsn, header.part, last_lsn)
+
+    def _enter_next(self) -> bool:
+        if not self._chain.has(self._name):
+            if self._chain.oldest_lsn > self._start:
+                raise self._too_old()
+            return False
+        self._enter(self._name)
+        return True
