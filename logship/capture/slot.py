@@ -185,8 +185,11 @@ class SlotStream:
         return Received(items, tuple(keepalives), size, self._wal_end, self._sent_time_us, woken)
 
     def send_status(self, positions: Positions, *, reply_requested: bool = False) -> None:
-        """Report ``positions``. `InternalError` when one moves backwards or claims what isn't written."""
+        """Report ``positions``. `InternalError` when one moves backwards or claims what isn't written; what
+        ended the stream, when it has ended."""
         self._expect(State.STREAMING)
+        if self._failure is not None:
+            raise self._failure
         check_progress(self._sent, positions)
         clock_us = microseconds(time.time())
         message = status_update(positions, clock_us, reply_requested=reply_requested)

@@ -31,9 +31,10 @@ _SILENT: Final[dict[str, str]] = {
 def stream_error(sqlstate: str | None, message: str, slot: str, publications: Sequence[str]) -> PrimaryError:
     """The error to raise for a stream that ended with ``sqlstate`` (None: the link broke)."""
     if sqlstate == "42704":
-        for publication in publications:
-            if f'"{publication}"' in message:
-                return PublicationMissing(publication, sqlstate=sqlstate)
+        # Its language may have other quotes (lc_messages): what is left then is that there is only one.
+        named = [name for name in publications if f'"{name}"' in message] or publications
+        if len(named) == 1:
+            return PublicationMissing(named[0], sqlstate=sqlstate)
     if sqlstate == "55006":
         return SlotActive(slot, None)
     if sqlstate == "58P01":
