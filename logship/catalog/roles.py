@@ -1,0 +1,120 @@
+"""The replayer's role on the secondary, with the least rights that replaying needs.
+
+In: a connection of whoever runs init. Out: a role that may read logship's state, write its reports,
+call `logship.advance` and the owners' writers, take a replication origin, and read all tables. It
+owns nothing, can't log in, and is given to the user that init came as. A right that this user can't
+give, and that the role hasn't got, is named with the statement for an administrator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from logship.errors import SecondaryError
+
+_ADVANCE: Final = (
+    "logship.advance(pg_catalog.text, pg_catalog.pg_lsn, pg_catalog.pg_lsn, pg_catalog.timestamptz, "
+    "pg_catalog.int8, pg_catalog.int8, pg_catalog.int8, pg_catalog.int8, pg_catalog.int8)"
+)
+_OWN: Final = (
+    "grant usage on schema logship, logship_writers to {role}",
+    "grant select on all tables in schema logship to {role}",
+    "grant insert, update, delete on table logship.replay_report, logship.object_report, "
+    "logship.ddl_replayed to {role}",
+    f"grant execute on function {_ADVANCE} to {{role}}",
+)
+# Each with what tells whether the role has it already.
+_OF_THE_SERVER: Final = (
+    (
+        "grant pg_read_all_data to {role}",
+        "select pg_catalog.pg_has_role(%(role)s, 'pg_read_all_data', 'usage')",
+    ),
+    (
+        "grant set on parameter session_replication_role to {role}",
+        "select pg_catalog.has_parameter_privilege(%(role)s, 'session_replication_role', 'set')",
+    ),
+    *(
+        (
+            f"grant execute on function pg_catalog.{function} to {{role}}",
+            f"select pg_catalog.has_function_privilege(%(role)s, 'pg_catalog.{function}', 'execute')",
+        )
+        for function in (
+            "pg_replication_origin_session_setup(pg_catalog.text)",
+            "pg_replication_origin_session_reset()",
+            "pg_replication_origin_session_is_setup()",
+            "pg_replication_origin_session_progress(pg_catalog.bool)",
+            "pg_replication_origin_xact_setup(pg_catalog.pg_lsn, pg_catalog.timestamptz)",
+            "pg_replication_origin_xact_reset()",
+            "pg_replication_origin_oid(pg_catalog.text)",
+            "pg_replication_origin_progress(pg_catalog.text, pg_catalog.bool)",
+        )
+    ),
+)
+
+
+def identifier(prefix: str, database: str, *, limit: int = 63) -> str:
+    """``prefix`` and the database in letters that a slot's name may have; never that of another."""
+    plain = re.sub(r"[^a-z0-9_]", "_", database)
+    if plain == database and len(prefix) + len(plain) <= limit:
+        return prefix + plain
+    mark = hashlib.sha256(database.encode()).hexdigest()[:8]
+    return f"{(prefix + plain)[: limit - 9]}_{mark}"
+
+
+def ensure_replayer(connection: psycopg.Connection) -> tuple[str, list[str]]:
+    """The role's name, and warnings. Where init may not create roles, its own user is the replayer."""
+    database, user = connection.info.dbname, connection.info.user
+    role = identifier("logship_replayer_", database)
+    warnings: list[str] = []
+    found = connection.execute("select from pg_catalog.pg_roles where rolname = %s", [role]).fetchone()
+    if found is None:
+        try:
+            connection.execute(sql.SQL("create role {} nologin").format(sql.Identifier(role)))
+        except psycopg.errors.InsufficientPrivilege:
+            warnings.append(f'user "{user}" may not create roles: it is the replayer itself')
+            role = user
+    if role != user:
+        _give(connection, role, user)
+    _grant(connection, role)
+    return role, warnings
+
+
+def _give(connection: psycopg.Connection, role: str, user: str) -> None:
+    row = connection.execute(
+        "select r.rolsuper, exists (select from pg_catalog.pg_auth_members m "
+        "join pg_catalog.pg_roles g on g.oid = m.roleid where m.member = r.oid and g.rolname = %s) "
+        "from pg_catalog.pg_roles r where r.rolname = %s",
+        [role, user],
+    ).fetchone()
+    if row is not None and not row[1]:
+        statement = sql.SQL("grant {} to {}").format(sql.Identifier(role), sql.Identifier(user))
+        _or_explain(connection, [statement], role)
+
+
+def _grant(connection: psycopg.Connection, role: str) -> None:
+    name = sql.Identifier(role)
+    _or_explain(connection, [sql.SQL(text).format(role=name) for text in _OWN], role)
+    lacking = []
+    for statement, has in _OF_THE_SERVER:
+        row = connection.execute(has.encode(), {"role": role}).fetchone()
+        if not (row and row[0]):
+            lacking.append(sql.SQL(statement).format(role=name))
+    _or_explain(connection, lacking, role)
+
+
+def _or_explain(connection: psycopg.Connection, statements: list[sql.Composed], role: str) -> None:
+    try:
+        with connection.transaction():
+            for statement in statements:
+                connection.execute(statement)
+    except psycopg.errors.InsufficientPrivilege as error:
+        text = "; ".join(statement.as_string(connection) for statement in statements)
+        raise SecondaryError(
+            f'user "{connection.info.user}" may not give the replayer\'s role "{role}" what it needs',
+            hint=f"on the secondary, as a superuser: {text};",
+        ) from error

@@ -1,0 +1,35 @@
+"""What an error of a server means to the operator, without a value of a row in it.
+
+In: a psycopg error and where it happened. Out: `PrimaryError` or `SecondaryError`. PostgreSQL puts
+values into the messages of classes 22 and 23, and lines of COPY into their context: of those only
+the condition's name and the constraint's are passed on.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import psycopg
+
+from logship.connection import Side
+from logship.errors import LogshipError, PrimaryError, SecondaryError
+
+_WITH_VALUES: Final = ("22", "23", "P0")  # data exceptions, constraint violations, RAISE of users' code
+
+
+def failure(side: Side, doing: str, error: psycopg.Error, *, hint: str = "") -> LogshipError:
+    """``doing`` completes the sentence: copy "public"."t", apply the schema."""
+    kind = PrimaryError if side is Side.PRIMARY else SecondaryError
+    return kind(f"can't {doing}: {without_values(error)}", hint=hint)
+
+
+def without_values(error: psycopg.Error) -> str:
+    """One line that names the error."""
+    state = error.sqlstate
+    if state is None:
+        return str(error).strip().splitlines()[0] if str(error).strip() else "the connection broke"
+    if state[:2] in _WITH_VALUES:
+        constraint = f' of constraint "{error.diag.constraint_name}"' if error.diag.constraint_name else ""
+        column = f' in column "{error.diag.column_name}"' if error.diag.column_name else ""
+        return f"{type(error).__name__}{constraint}{column} (SQLSTATE {state})"
+    return f"{error.diag.message_primary} (SQLSTATE {state})"
