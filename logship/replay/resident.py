@@ -1,0 +1,132 @@
+"""What memory knows of one object, and how its residence changes.
+
+In: events of memory's writer thread. Out: `ObjectState`, what is reported of an object. One table
+holds all transitions; anything else is a defect of ours. No I/O.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from logship.errors import InternalError
+from logship.lsn import INVALID, Lsn
+from logship.replay.memory_table import MemoryTable
+from logship.replay.target import Target
+
+Name: TypeAlias = tuple[str, str]  # schema and relation
+
+_LONGEST_PAUSE: Final = 10  # a power of two: at most 1,024 batches between two attempts
+
+
+class Residence(enum.Enum):
+    COLD = "cold"  # in persistence only
+    LOADING = "loading"  # being read, or read and ahead of the position that readers see
+    RESIDENT = "resident"  # readers see it, at memory_lsn
+    EVICTING = "evicting"  # readers still see it; it goes once persistence has all of it
+
+
+class Happening(enum.Enum):
+    LOAD = "load"
+    FAIL = "fail"
+    SHOW = "show"
+    EVICT = "evict"
+    KEEP = "keep"
+    DROP = "drop"
+
+
+_TRANSITIONS: Final[dict[tuple[Residence, Happening], Residence]] = {
+    (Residence.COLD, Happening.LOAD): Residence.LOADING,
+    (Residence.LOADING, Happening.FAIL): Residence.COLD,
+    (Residence.LOADING, Happening.SHOW): Residence.RESIDENT,
+    (Residence.RESIDENT, Happening.EVICT): Residence.EVICTING,
+    (Residence.EVICTING, Happening.KEEP): Residence.RESIDENT,
+    (Residence.EVICTING, Happening.DROP): Residence.COLD,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectState:
+    """One object, as it is reported. ``rows`` and ``bytes`` are None while it isn't in memory."""
+
+    schemaname: str
+    relname: str
+    residence: Residence
+    rows: int | None
+    bytes: int | None
+    loads: int
+    evictions: int
+    dml_memory: int
+    last_change_lsn: Lsn | None
+    reason: str  # why it isn't resident; empty when there is nothing to say
+
+
+@dataclass(slots=True)
+class MemoryObject:
+    """Changed by the writer thread only."""
+
+    target: Target
+    residence: Residence = Residence.COLD
+    table: MemoryTable | None = None  # None exactly while COLD
+    as_text: frozenset[str] = frozenset()  # columns that held a value their type can't; for good
+    loaded_lsn: Lsn = INVALID
+    rows: int = 0
+    size_bytes: int = 0
+    loads: int = 0
+    evictions: int = 0
+    failures: int = 0  # in a row
+    changes: int = 0
+    last_change_lsn: Lsn = INVALID
+    last_used: int = 0
+    not_before: int = 0  # the number of the batch from which it may be loaded again
+    reason: str = field(default="not loaded yet: nothing has changed it")
+
+    @property
+    def name(self) -> Name:
+        return (self.target.schema, self.target.name)
+
+    @property
+    def held(self) -> MemoryTable:
+        if self.table is None:
+            raise InternalError(f"{self.target} is {self.residence.value} and has no table in memory")
+        return self.table
+
+    def on(self, happening: Happening) -> None:
+        following = _TRANSITIONS.get((self.residence, happening))
+        if following is None:
+            raise InternalError(f"{self.target} is {self.residence.value}: it can't {happening.value}")
+        self.residence = following
+
+    def hold(self, table: MemoryTable, lsn: Lsn, rows: int, size_bytes: int) -> None:
+        """The rows have been read; they aren't shown yet."""
+        self.table, self.loaded_lsn, self.rows, self.size_bytes = table, lsn, rows, size_bytes
+        self.loads += 1
+        self.failures = 0
+        self.reason = ""
+
+    def failed(self, reason: str, batch: int) -> None:
+        """LOADING came to nothing; the pause before the next attempt doubles each time."""
+        self.on(Happening.FAIL)
+        self.failures += 1
+        self._forget(reason, batch + 2 ** min(self.failures, _LONGEST_PAUSE))
+
+    def dropped(self, reason: str, batch: int) -> None:
+        """EVICTING is over. An object that is evicted again and again comes back ever more slowly."""
+        self.on(Happening.DROP)
+        self.evictions += 1
+        self._forget(reason, batch + 2 ** min(self.evictions, _LONGEST_PAUSE))
+
+    def _forget(self, reason: str, not_before: int) -> None:
+        self.table = None
+        self.rows = self.size_bytes = 0
+        self.reason, self.not_before = reason, not_before
+
+    def state(self) -> ObjectState:
+        cold = self.residence is Residence.COLD
+        return ObjectState(
+            self.target.schema, self.target.name, self.residence,
+            None if cold else self.rows, None if cold else self.size_bytes,
+            self.loads, self.evictions, self.changes,
+            self.last_change_lsn or None, self.reason,
+        )  # fmt: skip
