@@ -139,6 +139,7 @@ replay_report: Final = Table(
     Column("flush_lsn", PgLsn),
     Column("memory_lsn", PgLsn),
     Column("primary_lsn", PgLsn),
+    _time("primary_lsn_at"),  # by the primary's clock
     Column("received_lag", Interval),
     Column("flushed_lag", Interval),
     Column("memory_lag", Interval),

@@ -195,7 +195,7 @@ class Reading:
         self.failed = False
 
     def blocks(self) -> Generator[bytes, None, None]:
-        """Every row, in COPY's text format; whole rows, gathered so that the other side sends few messages."""
+        """Every row, in COPY's text format: whole rows, gathered so that they go in few messages."""
         gathered = bytearray()
         try:
             with self._primary.cursor() as cursor, cursor.copy(self._statement) as copy:

@@ -90,6 +90,7 @@ def _reports() -> None:
         _replica(),
         sa.Column("state", sa.Text),
         *(sa.Column(name, PgLsn) for name in ("received_lsn", "flush_lsn", "memory_lsn", "primary_lsn")),
+        _time("primary_lsn_at"),
         *(
             sa.Column(name, sa.Interval)
             for name in ("received_lag", "flushed_lag", "memory_lag", "persistence_lag")

@@ -6,7 +6,7 @@ select r.name as replica,
        case when t.primary_lsn is not null and s.lsn is not null
             then greatest(t.primary_lsn - s.lsn, 0)::bigint end as lag_bytes,
        s.lag,
-       t.reported_at as as_of
+       least(t.primary_lsn_at, t.reported_at) as as_of
   from logship.replica r
   left join logship.position p on p.replica = r.name
   left join logship.replay_report t on t.replica = r.name
@@ -29,7 +29,7 @@ comment on column logship.replica_lag.lag_bytes is
   'bytes of WAL between the primary''s position, as of as_of, and lsn; never negative';
 comment on column logship.replica_lag.lag is
   'time from the commit on the primary until the stage had it, or the age of the oldest commit it lacks';
-comment on column logship.replica_lag.as_of is 'when the replayer last reported; an old one means that it does not run';
+comment on column logship.replica_lag.as_of is 'what this is true of: when the primary''s position was last heard of, and no later than the last report';
 
 create view logship.stat_replay as
 select r.name as replica,
