@@ -128,9 +128,9 @@ class Contents:
         if kind is RecordKind.CHANGES:
             walk(record.run, self.schema, self._touched)
             time = record.commit_time_us
-            if time:
+            if time > self.last_commit_time_us:
                 self.first_commit_time_us = self.first_commit_time_us or time
-                self.last_commit_time_us = max(self.last_commit_time_us, time)
+                self.last_commit_time_us = time
             if record.last:
                 self._end(record)
             elif record.first:
@@ -160,7 +160,9 @@ class Contents:
         if message is None:
             return "", ""
         schema, _, rest = message[5:].partition(b"\0")
-        return schema.decode(errors="replace"), rest.partition(b"\0")[0].decode(errors="replace")
+        return schema.decode(errors="replace") or "pg_catalog", rest.partition(b"\0")[0].decode(
+            errors="replace"
+        )
 
     def trailer(self, index_offset: int) -> Trailer:
         return Trailer(

@@ -41,6 +41,7 @@ class JournalReader:
         self._file: SegmentFile | None = None
         self._cursor: Cursor | None = None
         self._name = ""
+        self._limit = 0  # up to where the segment may be read, as of the last time it was asked for
         self._begin(None)
 
     def read(self, max_bytes: int, timeout_s: float | None) -> list[Record]:
@@ -107,6 +108,7 @@ class JournalReader:
         except FileNotFoundError:
             raise self._too_old() from None
         self._cursor = Cursor(self._file)
+        self._limit = 0
 
     def _leave(self) -> None:
         if self._file is not None:
@@ -138,12 +140,16 @@ class JournalReader:
         file, cursor = self._file, self._cursor
         if file is None or cursor is None:
             return None
-        limit = self._chain.limit(self._name)
+        sealed = False
+        if cursor.offset >= self._limit:
+            limit = self._chain.limit(self._name)
+            sealed = limit is None
+            self._limit = file.size if limit is None else limit
         try:
-            record = cursor.step(file.size if limit is None else limit)
+            record = cursor.step(self._limit)
         except Malformed as error:
             raise file.damaged(cursor.offset, error.message) from error
-        if record is None and limit is None:
+        if record is None and sealed:
             raise file.damaged(cursor.offset, "a sealed segment ends without its index")
         return record
 

@@ -82,7 +82,7 @@ def _judge(file: SegmentFile, offset: int, what: str, size: int) -> str:
     proof = find_proof(file, offset, size)
     if proof is not None:
         raise file.damaged(offset, f"{what}, though the record at byte {proof} knew it fsynced")
-    return what if next(_dirty(file, offset, size), None) is not None else ""
+    return what if next(dirty(file, offset, size), None) is not None else ""
 
 
 def find_proof(file: SegmentFile, offset: int, size: int) -> int | None:
@@ -119,7 +119,7 @@ def _chunks(file: SegmentFile, offset: int, size: int, *, overlap: int = 0) -> I
         offset += CHUNK_BYTES
 
 
-def _dirty(file: SegmentFile, offset: int, size: int) -> Iterator[tuple[int, int]]:
+def dirty(file: SegmentFile, offset: int, size: int) -> Iterator[tuple[int, int]]:
     """Ranges behind ``offset`` that aren't zeros, by chunk."""
     for base, chunk in _chunks(file, offset, size):
         if chunk != _ZEROS[: len(chunk)]:
@@ -132,5 +132,5 @@ def wipe(files: Files, fd: int, file: SegmentFile, offset: int) -> None:
 
     The file keeps its size, so a crash in the middle leaves a tail that is as torn as before.
     """
-    for base, length in _dirty(file, offset, file.size):
+    for base, length in dirty(file, offset, file.size):
         write_all(files, fd, _ZEROS[:length], base)

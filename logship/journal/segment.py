@@ -267,7 +267,7 @@ def encode_record(record: Record, salt: int, synced_offset: int) -> tuple[bytes,
     """Header, body and padding, to be written one behind the other. The body is not copied."""
     run = record.run
     rest = _RECORD_REST.pack(
-        len(run), record.kind.value, record.first | record.last << 1, salt & 0xFFFF,
+        len(run), record.kind._value_, record.first | record.last << 1, salt & 0xFFFF,
         record.xid, synced_offset >> 3,
         record.commit_lsn, record.end_lsn, record.commit_time_us,
     )  # fmt: skip
