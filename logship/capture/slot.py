@@ -40,7 +40,7 @@ from logship.capture.copydata import (
 )
 from logship.capture.link import Link
 from logship.capture.slot_state import SlotState, check_slot
-from logship.capture.stream_errors import stream_error
+from logship.capture.stream_errors import HINTS, stream_error
 from logship.connection import Side, connect
 from logship.errors import (
     InternalError,
@@ -91,9 +91,7 @@ class SlotStream:
 
     def __init__(self, conninfo: str, *, application_name: str = "logship") -> None:
         """Connects. ``application_name`` is the name that synchronous_standby_names may list."""
-        self._connection = connect(
-            conninfo, Side.PRIMARY, application_name=application_name, replication=True
-        )
+        self._connection = _walsender(conninfo, application_name)
         self._connection.prepare_threshold = None  # a walsender knows no prepared statements
         self._connection.add_notice_handler(self._notice)
         self._pgconn = self._connection.pgconn
@@ -342,6 +340,16 @@ class SlotStream:
             message = error.diag.message_primary or str(error).strip().split("\n", 1)[0]
         sqlstate = error.sqlstate if error is not None else None
         return stream_error(sqlstate, message, self._slot, self._publications)
+
+
+def _walsender(conninfo: str, application_name: str) -> psycopg.Connection:
+    try:
+        return connect(conninfo, Side.PRIMARY, application_name=application_name, replication=True)
+    except PrimaryError as error:
+        # "must be … to start walsender" (15), "permission denied to start WAL sender" (16 and later).
+        if "walsender" in error.message.lower().replace(" ", ""):
+            raise PrimaryError(error.message, hint=HINTS["42501"]) from error
+        raise
 
 
 def start_command(slot: str, publications: Sequence[str], start_lsn: Lsn) -> str:

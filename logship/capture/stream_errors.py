@@ -12,7 +12,7 @@ from typing import Final
 
 from logship.errors import PrimaryError, PublicationMissing, SlotActive, SlotLost, StreamBroken, is_transient
 
-_HINTS: Final[dict[str, str]] = {
+HINTS: Final[dict[str, str]] = {
     "42501": "the user of --primary needs the attribute REPLICATION: alter role <user> replication",
     "22021": "the database is SQL_ASCII and holds bytes that are not UTF-8: mend the rows or leave the table "
     "out of the publication",
@@ -43,5 +43,5 @@ def stream_error(sqlstate: str | None, message: str, slot: str, publications: Se
         _SILENT.get(sqlstate or "", message) or "the connection was closed",
         sqlstate=sqlstate,
         transient=is_transient(sqlstate),
-        hint=_HINTS.get(sqlstate or "", ""),
+        hint=HINTS.get(sqlstate or "", ""),
     )

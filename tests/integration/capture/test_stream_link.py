@@ -79,10 +79,10 @@ def test_silence_for_longer_than_wal_sender_timeout(synchronous: Database) -> No
 
 def test_keepalives_are_answered_while_a_large_transaction_comes(synchronous: Database) -> None:
     slot = publish(synchronous)
-    pump = open_pump(synchronous, slot)
-    pid = synchronous.value(ACTIVE_PID, [slot])
     synchronous.execute("create table t (id int, v text)")
     synchronous.execute("insert into t select i, repeat('x', 500) from generate_series(1, 60000) i")
+    pump = open_pump(synchronous, slot)
+    pid = synchronous.value(ACTIVE_PID, [slot])
     end = time.monotonic() + 2.5  # slower than the server's patience
     count = 0
     while time.monotonic() < end:
