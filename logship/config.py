@@ -35,4 +35,4 @@ class Intervals:
     position_s: float = 0.1  # an idle position is stored at most this often
     report_s: float = 1.0
     retention_s: float = 5.0
-    stop_grace_s: float = 5.0  # then what still runs on the secondary is cancelled
+    stop_grace_s: float = 8.0  # for all threads to end, once the program is told to

@@ -7,6 +7,7 @@ that ends without an error is done; the others go on.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from logship.replay.failures import ReplayStopped
@@ -46,11 +47,16 @@ class Crew:
     def error(self) -> BaseException | None:
         return self._error
 
+    @property
+    def alive(self) -> list[str]:
+        return [thread.name for thread in self._threads if thread.is_alive()]
+
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait for all; whether all have ended. Raises nothing: look at `error`."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in self._threads:
-            thread.join(timeout_s)
-        return not any(thread.is_alive() for thread in self._threads)
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
+        return not self.alive
 
     def _guard(self, work: Callable[[], None]) -> None:
         try:

@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from logship.config import Intervals, ReplayBounds
 from logship.journal.log import Journal
@@ -27,16 +27,18 @@ from logship.replay.assemble import Abandoned
 from logship.replay.batch import Batch
 from logship.replay.batcher import Batcher, Item
 from logship.replay.classify import Classifier, Resolve
-from logship.replay.memory import Memory
 from logship.replay.persistence import Persistence, TransactionLost
 from logship.service.crew import Crew, Stopped
 from logship.service.positions import Positions, Stage
 from logship.service.queue import ByteQueue
 
+if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
+    from logship.replay.memory import Memory
+
 log = logging.getLogger(__name__)
 
-# Memory is made with a function that waits until persistence has reached an LSN.
-MakeMemory: TypeAlias = Callable[[Callable[[Lsn], None]], Memory]
+# Memory is made at persistence's position, with a function that waits until persistence is at another.
+MakeMemory: TypeAlias = Callable[[Lsn, Callable[[Lsn], None]], "Memory"]
 
 
 @dataclass(slots=True)
@@ -92,6 +94,8 @@ class Replayer:
         while not self._stopping:
             position = self._persistence.open()
             session = self._session = self._begin(position)
+            if self._stopping:  # `stop` came before there was a session to stop
+                session.stop()
             try:
                 session.run()
             except TransactionLost as lost:
@@ -149,7 +153,7 @@ class _Session:
         self.memory: Memory | None = None
         if make_memory is not None:
             self._to_memory = ByteQueue(bounds.queue_bytes, reader.wake)
-            self.memory = make_memory(self._wait_for_persistence)
+            self.memory = make_memory(batcher.position, self._wait_for_persistence)
         self._crew = Crew(self._close_queues)
 
     def run(self) -> None:

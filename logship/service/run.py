@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from logship.config import Intervals, JournalBounds, ReplayBounds
 from logship.errors import LogshipError
@@ -31,6 +32,9 @@ from logship.service.replica import Found, find
 from logship.service.report import ObjectReport, Reporter
 from logship.service.retain import Keeper
 from logship.service.shipper import Shipper, require_same_server, survey
+
+if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
+    from logship.replay.memory import Memory
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +68,15 @@ class Run:
 
     def __init__(self, settings: RunSettings) -> None:
         self._settings = settings
+        self._parts: Parts | None = None
         # A pipe, because a signal handler may not take a lock that the thread it interrupts holds.
         self._ended, self._end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(self._ended, True)
+
+    @property
+    def memory(self) -> Memory | None:
+        """The memory that answers queries now; None while there is none."""
+        return self._parts.replayer.memory if self._parts else None
 
     def stop(self) -> None:
         """End cleanly: what was received is fsynced in the journal."""
@@ -95,8 +105,13 @@ class Run:
             journal.close()
 
     def _replicate(self, found: Found, journal: Journal, stop_at: Lsn | None) -> Outcome:
-        parts = Parts(self._settings, found, journal)
-        crew = Crew(lambda: (parts.stop(), self.stop()))
+        parts = self._parts = Parts(self._settings, found, journal)
+
+        def stop_all() -> None:
+            parts.stop()
+            self.stop()
+
+        crew = Crew(stop_all)
         parts.start(crew)
         if stop_at is not None:
             crew.start("stop-at", lambda: self._wait_for(stop_at, parts.positions, crew))
@@ -172,11 +187,9 @@ class Parts:
         self.positions.wake()
 
     def end(self, crew: Crew) -> None:
-        """Let every thread end; what is still being written on the secondary is cancelled after the grace."""
+        """Let every thread end. Persistence cancels by itself what the secondary doesn't finish soon."""
         if not crew.join(self._grace_s):
-            log.warning("the secondary has not finished within %.0f s: cancelled", self._grace_s)
-            self.persistence.cancel()
-            crew.join(self._grace_s)
+            log.warning("gave up waiting for %s", ", ".join(crew.alive))
         error = crew.error
         if error is not None:
             self.reporter.error(str(error) if isinstance(error, LogshipError) else type(error).__name__)
