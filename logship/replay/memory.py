@@ -331,7 +331,7 @@ class Memory:
                 if not opened.begun:
                     self._store.begin()
                     opened.begun = True
-                carry_out(prepared, self._store, batch.end_lsn)
+                carry_out(prepared, opened, self._store, batch.end_lsn)
                 break
             except (Misses, duckdb.OutOfMemoryException) as error:
                 self._roll_back(opened)

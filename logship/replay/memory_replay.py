@@ -158,9 +158,13 @@ def _cast(part: RowsGoingAndComing, table: MemoryTable, store: Store) -> list[Me
     return missed
 
 
-def carry_out(prepared: Prepared, store: Store, lsn: Lsn) -> None:
+def carry_out(prepared: Prepared, opened: OpenTransaction, store: Store, lsn: Lsn) -> None:
     """``lsn`` is for the error. After any exception the transaction has to be rolled back."""
     standing: dict[Name, tuple[int, int]] = {}  # rows and bytes as of the operation before
+    for name, earlier in opened.changes.items():
+        known = next((one.known for one in prepared if one.known.name == name), None)
+        if known is not None:
+            standing[name] = (known.rows + earlier.rows, known.size_bytes + earlier.size_bytes)
     for operation in prepared:
         name = operation.known.name
         rows, size = standing.get(name, (operation.known.rows, operation.known.size_bytes))
@@ -186,7 +190,7 @@ def _change(table: MemoryTable, part: RowsGoingAndComing, store: Store, lsn: Lsn
     gone = 0
     if part.keys is not None:
         with store.staged(part.keys) as view:
-            gone = store.count(table.delete_keys(view, part.going))
+            gone = store.count(table.delete_keys(view))
     if part.equal is not None:
         with store.staged(part.equal) as view:
             gone = store.count(table.delete_equal(view))

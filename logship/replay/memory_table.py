@@ -86,18 +86,9 @@ class MemoryTable:
     def delete_all(self) -> str:
         return f"delete from {self.qualified}"
 
-    def delete_keys(self, view: str, count: int) -> str:
-        """Delete the rows whose keys stand in ``view``.
-
-        One key is compared as a value, so that DuckDB passes over the blocks that can't hold it.
-        """
+    def delete_keys(self, view: str) -> str:
+        """Delete the rows whose keys stand in ``view``; the join passes over blocks that can't hold one."""
         found = " and ".join(f"t.{quoted(column.name)} = {column.staged('k')}" for column in self.key)
-        if count == 1:
-            found = " and ".join(
-                f"t.{quoted(column.name)} = (select {column.staged('k')} from {view} k)"
-                for column in self.key
-            )
-            return f"delete from {self.qualified} t where {found}"
         return f"delete from {self.qualified} t using {view} k where {found}"
 
     def complete(self, view: str) -> str:

@@ -1,0 +1,138 @@
+"""A database as plain lists, its history of batches, and persistence that stands anywhere in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+
+from logship.change import Cell, Column, Relation, Row
+from logship.lsn import Lsn
+from logship.replay.batch import Batch, Step
+from logship.replay.coalesce import Coalescer
+from logship.replay.load import Size
+from logship.replay.memory import Memory
+from logship.replay.target import Target, TargetColumn
+
+INT4, INT8, TEXT, NUMERIC, FLOAT8, TIMESTAMP, UUID, BYTEA = 23, 20, 25, 1700, 701, 1114, 2950, 17
+MONEY = (12 << 16 | 2) + 4  # numeric(12,2)
+
+Rows = dict[str, list[Row]]
+
+
+def target(
+    name: str, *columns: tuple[str, int] | tuple[str, int, int], key: tuple[int, ...] = (0,), oid: int = 0
+) -> Target:
+    shapes = [(column[0], column[1], column[2] if len(column) > 2 else -1) for column in columns]
+    relation = Relation(
+        oid or sum(name.encode()) + 20_000, "public", name, "d",
+        tuple(Column(label, type_oid, typmod, index in key) for index, (label, type_oid, typmod) in enumerate(shapes)),
+    )  # fmt: skip
+    held = tuple(
+        TargetColumn(label, "", type_oid, typmod, False, "", "", True) for label, type_oid, typmod in shapes
+    )
+    return Target(relation, relation.oid, "r", 10, "owner", held, key)
+
+
+def batch(end: int, steps: Sequence[Step] = (), *, complete: bool = True) -> Batch:
+    return Batch(Lsn(end), 0, complete, tuple(steps), 1, 1, 1, 1, (), {}, frozenset())
+
+
+def coalesced(*changes: Callable[[Coalescer], object]) -> tuple[Step, ...]:
+    coalescer = Coalescer()
+    for change in changes:
+        assert change(coalescer) is not False
+    return coalescer.take()
+
+
+def insert(into: Target, *cells: Cell) -> Callable[[Coalescer], object]:
+    return lambda coalescer: coalescer.table(into).insert(list(cells))
+
+
+def update(of: Target, old: Row | None, new: Row) -> Callable[[Coalescer], object]:
+    return lambda coalescer: coalescer.table(of).update(old, False, new)
+
+
+def delete(of: Target, *cells: Cell) -> Callable[[Coalescer], object]:
+    return lambda coalescer: coalescer.table(of).delete(list(cells))
+
+
+def truncate(*targets: Target) -> Callable[[Coalescer], object]:
+    return lambda coalescer: coalescer.truncate(targets, False)
+
+
+class ModelPersistence:
+    """What persistence holds at each position; it stands at ``lsn``. The source that memory loads from."""
+
+    def __init__(self, rows: Rows, lsn: int = 1, *, size_bytes: int = 0) -> None:
+        self.history: dict[int, Rows] = {lsn: {name: list(held) for name, held in rows.items()}}
+        self.lsn = lsn
+        self.size_bytes = size_bytes
+        self.waits: list[Lsn] = []
+        self.loads: list[str] = []
+        self.fails: Exception | None = None
+        self.on_read: Callable[[], None] = lambda: None
+
+    def reach(self, lsn: int, rows: Rows) -> None:
+        self.history[lsn] = {name: list(held) for name, held in rows.items()}
+
+    def wait(self, lsn: Lsn) -> None:
+        self.waits.append(lsn)
+        self.lsn = max(self.lsn, int(lsn))
+
+    @contextmanager
+    def snapshot(self, wanted: Target) -> Iterator[Any]:
+        if self.fails is not None:
+            raise self.fails
+        self.loads.append(wanted.name)
+        self.on_read()
+        yield _ModelSnapshot(self, wanted)
+
+    def close(self) -> None:
+        pass
+
+
+class _ModelSnapshot:
+    def __init__(self, persistence: ModelPersistence, wanted: Target) -> None:
+        self.lsn = Lsn(persistence.lsn)
+        self.rows = persistence.history[persistence.lsn][wanted.name]
+        self.size = Size(persistence.size_bytes, len(self.rows))
+
+    def tables(self, columns: Sequence[int]) -> Iterator[Any]:
+        for start in range(0, len(self.rows), 3):
+            chunk = self.rows[start : start + 3]
+            yield pa.table(
+                {
+                    f"c{index}": pa.array([row[index] for row in chunk], pa.binary()).cast(pa.string())
+                    for index in columns
+                }
+            )
+
+
+def memory_of(persistence: ModelPersistence, **settings: Any) -> Memory:
+    settings.setdefault("budget_bytes", 64 << 20)
+    return Memory(
+        persistence,
+        start_lsn=Lsn(persistence.lsn),
+        wait_for_persistence=persistence.wait,
+        threads=1,
+        **settings,
+    )
+
+
+def contents(memory: Memory, name: str) -> tuple[list[Row], Lsn]:
+    """The rows as PostgreSQL's text, sorted, and the LSN they are true at."""
+    table, lsn = memory.query(f'select * from public."{name}"', as_text=True)
+    columns = [column.to_pylist() for column in table.columns]
+    rows: list[Row] = [
+        [None if cell is None else cell.encode() for cell in row] for row in zip(*columns, strict=True)
+    ]
+    return ordered(rows), lsn
+
+
+def ordered(rows: Sequence[Row]) -> list[Row]:
+    return sorted(
+        (list(row) for row in rows), key=lambda row: [(cell is not None, cell or b"") for cell in row]
+    )
