@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
@@ -57,6 +58,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._marked = marked
         self._completions: list[Completion] = []
+        self._retention = threading.Lock()
         self._chain = Chain(directory, sealed, active)
         self._flusher = Flusher(files, self._chain.written_lsn, self._chain.notify)
         self._open = True
@@ -234,23 +236,24 @@ class Journal:
         now_us: int | None = None,
     ) -> Retention:
         """Unlink the segments that may go (`retention`), oldest first. ``now_us``: µs since 2000-01-01."""
-        retention = decide(
-            self._chain.segments(),
-            needed,
-            limit_bytes=limit_bytes,
-            min_age_s=min_age_s,
-            now_us=current_time_us() if now_us is None else now_us,
-        )
-        for name in retention.drop:
-            path = self._directory / name
-            self._chain.drop(name)
-            try:
-                self._files.unlink(path)
-                hit("journal.retention.unlinked")
-                # one by one: a crash may keep a later unlink and lose an earlier, which would leave a gap
-                self._files.sync_directory(self._directory)
-            except OSError as error:
-                raise failure(error, "remove", str(path)) from error
+        with self._retention:  # two at once would unlink the same files
+            retention = decide(
+                self._chain.segments(),
+                needed,
+                limit_bytes=limit_bytes,
+                min_age_s=min_age_s,
+                now_us=current_time_us() if now_us is None else now_us,
+            )
+            for name in retention.drop:
+                path = self._directory / name
+                self._chain.drop(name)
+                try:
+                    self._files.unlink(path)
+                    hit("journal.retention.unlinked")
+                    # one by one: a crash may keep a later unlink and lose an earlier, which would leave a gap
+                    self._files.sync_directory(self._directory)
+                except OSError as error:
+                    raise failure(error, "remove", str(path)) from error
         return retention
 
     # -- the end -----------------------------------------------------------------------------------

@@ -129,6 +129,7 @@ class JournalReader:
                 break
             if self._beginning is not None:
                 records += self._search(self._beginning, record)
+                size = len(record.run) if records else 0
             elif record.kind not in _INTERNAL:
                 records.append(record)
                 size += len(record.run)
