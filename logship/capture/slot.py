@@ -140,9 +140,12 @@ class SlotStream:
         state = self.check(slot, publications)
         self._slot, self._publications = slot, tuple(publications)
         command = start_command(slot, publications, start_lsn)
-        self._pgconn.send_query(command.encode())
-        self._link.flush(_ANSWER_S)
-        result = self._link.result(_ANSWER_S)
+        try:
+            self._pgconn.send_query(command.encode())
+            self._link.flush(_ANSWER_S)
+            result = self._link.result(_ANSWER_S)
+        except psycopg.Error as error:
+            raise self._broken(error) from error
         if result is None or result.status != pq.ExecStatus.COPY_BOTH:
             self._state = State.ENDED
             raise self._refused(result)
@@ -170,8 +173,8 @@ class SlotStream:
                 woken = ready.woken
                 if ready.readable:
                     size = self._gather(items, keepalives, max_bytes)
-                elif left_s <= 0:
-                    break
+                if left_s <= 0:
+                    break  # also in the middle of a message that takes long: the caller has a timer
         except (PrimaryError, psycopg.Error) as error:
             self._failure = error if isinstance(error, PrimaryError) else self._broken(error)
             if not items:
@@ -298,15 +301,15 @@ class SlotStream:
     def _refused(self, result: pq.abc.PGresult | None) -> PrimaryError:
         """Why START_REPLICATION was refused: the slot's state now says it better than the message."""
         refused = self._of_result(result)
-        while self._link.result(_ANSWER_S) is not None:
-            pass
         try:
+            while self._link.result(_ANSWER_S) is not None:
+                pass
             state = check_slot(self._connection, self._slot, self._publications)
+        except (StreamBroken, psycopg.Error):
+            return refused
         except PrimaryError as better:
             better.__cause__ = refused
             return better
-        except psycopg.Error:
-            return refused
         return SlotActive(self._slot, state.active_pid) if isinstance(refused, SlotActive) else refused
 
     def _broken(self, error: psycopg.Error | None) -> PrimaryError:

@@ -96,6 +96,19 @@ def test_keepalives_are_answered_while_a_large_transaction_comes(synchronous: Da
     pump.stream.close()
 
 
+def test_a_full_socket_blocks_neither_side(primary: Database) -> None:
+    slot = publish(primary)
+    primary.execute("create table t (id int, v text)")
+    primary.execute("insert into t select i, repeat('x', 500) from generate_series(1, 20000) i")
+    pump = open_pump(primary, slot)
+    # The server is busy sending, and reads nothing until half of wal_sender_timeout is over or its own
+    # socket is full: these are more than ours takes.
+    for _ in range(20_000):
+        pump.stream.send_status(Positions(INVALID, INVALID, INVALID))
+    assert sum(isinstance(event, Insert) for event in pump.catch_up(primary)) == 20_000
+    pump.stream.close()
+
+
 def reopen(database: Database, slot: str, assembler: Assembler) -> Pump:
     """A new stream from where the assembler stands, as soon as the predecessor has let go of the slot."""
     found: list[Pump] = []
