@@ -152,15 +152,22 @@ def test_commands_in_the_documents_exist() -> None:
     """`logship …` in code blocks and backticks; what is planned is named in prose only."""
     unknown = []
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "tutorial.md"):
-        for used in re.findall(r"(?:^|`)\$? ?logship ([a-z][^`\n]*)", path.read_text(), re.M):
+        for used in re.findall(r"(?:^|`)logship ([a-z][^`\n]*)", _code_in(path), re.M):
             unknown += [f"{path.name}: logship {used}: {wrong}" for wrong in _wrong(used.split())]
     assert unknown == []
+
+
+def _code_in(document: Path) -> str:
+    """Its code blocks and what stands in backticks, a line each."""
+    text = document.read_text()
+    blocks = re.findall(r"^```\n(.*?)^```$", text, re.M | re.S)
+    return "\n".join([*blocks, *re.findall(r"(?<!`)`[^`\n]+`(?!`)", text)])
 
 
 def test_make_targets_in_the_documents_exist() -> None:
     targets = set(_make_targets())
     for path in documents():
-        for used in re.findall(r"(?:^|`)(?:\w+=\S+ )?make ([a-z][a-z-]*)", path.read_text(), re.M):
+        for used in re.findall(r"(?:^|`)(?:\w+=\S+ )?make ([a-z][a-z-]*)", _code_in(path), re.M):
             assert used in targets, f"{path.name}: make {used}"
 
 
@@ -194,7 +201,7 @@ def _compose() -> dict[str, Any]:
 
 def test_compose_runs_commands_that_exist() -> None:
     service = _compose()["services"]["logship"]
-    commands = [part.removeprefix("exec ").strip() for part in service["command"][0].split("&&")]
+    commands = [part.strip().removeprefix("exec ") for part in service["command"][0].split("&&")]
     commands.append(" ".join(service["healthcheck"]["test"][1:]))
     for command in commands:
         program, *arguments = command.split()
