@@ -79,6 +79,7 @@ primary_replica: Final = Table(
     Column("publication", Text, nullable=False),
     _time("created_at", nullable=False),
     _time("initialised_at"),
+    comment="one row per replica that logship init made",
 )
 
 replica: Final = Table(
@@ -95,6 +96,7 @@ replica: Final = Table(
     Column("snapshot_lsn", PgLsn),
     _time("created_at", nullable=False),
     _time("initialised_at"),  # null: init did not finish
+    comment="one row per replica kept in this database; initialised_at NULL: init did not finish",
 )
 
 # One row, updated with every commit of the replayer: room on the page keeps those updates HOT.
@@ -110,6 +112,7 @@ position: Final = Table(
     _counter("coalesced"),
     _counter("bytes"),
     postgresql_with={"fillfactor": 50},
+    comment="how far each replica is, committed together with its rows; counters since init",
 )
 
 left_out: Final = Table(
@@ -118,6 +121,7 @@ left_out: Final = Table(
     _replica(),
     Column("schemaname", Text, primary_key=True),
     Column("relname", Text, primary_key=True),
+    comment="tables without replica identity that init was told to leave out",
 )
 
 # Tables that an init is filling: what may be emptied when that init is run again.
@@ -128,6 +132,7 @@ copy_progress: Final = Table(
     Column("schemaname", Text, primary_key=True),
     Column("relname", Text, primary_key=True),
     _time("done_at"),
+    comment="tables that an init is filling or has filled; empty once it has finished",
 )
 
 replay_report: Final = Table(
@@ -148,6 +153,7 @@ replay_report: Final = Table(
     _time("last_error_time"),
     _time("reported_at"),
     prefixes=["UNLOGGED"],
+    comment="what the replayer last reported of itself; emptied by a crash of this server",
 )
 
 object_report: Final = Table(
@@ -167,6 +173,7 @@ object_report: Final = Table(
     Column("ddl_persistence", BigInteger),
     Column("last_change_lsn", PgLsn),
     prefixes=["UNLOGGED"],
+    comment="what the replayer last reported of each relation; emptied by a crash of this server",
 )
 
 ddl_replayed: Final = Table(
@@ -182,4 +189,5 @@ ddl_replayed: Final = Table(
     Column("made_from", Text),
     Column("duration", Interval),
     Index("ddl_replayed_replica_lsn", "replica", "lsn"),
+    comment="schema changes replayed here",
 )

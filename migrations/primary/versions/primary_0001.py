@@ -23,11 +23,11 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("initialised_at", sa.DateTime(timezone=True)),
         schema="logship",
+        comment="one row per replica that logship init made",
     )
     op.execute("revoke all on schema logship from public")
     op.execute("revoke all on all tables in schema logship from public")
     op.execute("comment on schema logship is 'logship: replicas that follow this database'")
-    op.execute("comment on table logship.replica is 'one row per replica that logship init made'")
 
 
 def downgrade() -> None:

@@ -67,6 +67,7 @@ def _state() -> None:
         _time("created_at", nullable=False),
         _time("initialised_at"),
         schema="logship",
+        comment="one row per replica kept in this database; initialised_at NULL: init did not finish",
     )
     op.create_table(
         "position",
@@ -79,9 +80,23 @@ def _state() -> None:
         ),
         schema="logship",
         postgresql_with={"fillfactor": 50},
+        comment="how far each replica is, committed together with its rows; counters since init",
     )
-    op.create_table("left_out", _replica(), *_relation(), schema="logship")
-    op.create_table("copy_progress", _replica(), *_relation(), _time("done_at"), schema="logship")
+    op.create_table(
+        "left_out",
+        _replica(),
+        *_relation(),
+        schema="logship",
+        comment="tables without replica identity that init was told to leave out",
+    )
+    op.create_table(
+        "copy_progress",
+        _replica(),
+        *_relation(),
+        _time("done_at"),
+        schema="logship",
+        comment="tables that an init is filling or has filled; empty once it has finished",
+    )
 
 
 def _reports() -> None:
@@ -100,6 +115,7 @@ def _reports() -> None:
         _time("reported_at"),
         schema="logship",
         prefixes=["UNLOGGED"],
+        comment="what the replayer last reported of itself; emptied by a crash of this server",
     )
     op.create_table(
         "object_report",
@@ -122,6 +138,7 @@ def _reports() -> None:
         sa.Column("last_change_lsn", PgLsn),
         schema="logship",
         prefixes=["UNLOGGED"],
+        comment="what the replayer last reported of each relation; emptied by a crash of this server",
     )
     op.create_table(
         "ddl_replayed",
@@ -131,6 +148,7 @@ def _reports() -> None:
         *(sa.Column(name, sa.Text) for name in ("owner", "tag", "statement", "target", "made_from")),
         sa.Column("duration", sa.Interval),
         schema="logship",
+        comment="schema changes replayed here",
     )
     op.create_index("ddl_replayed_replica_lsn", "ddl_replayed", ["replica", "lsn"], schema="logship")
 

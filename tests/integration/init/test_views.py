@@ -1,0 +1,209 @@
+"""The public views and functions of the secondary, and who may do what with them."""
+
+from __future__ import annotations
+
+import threading
+
+import psycopg
+import pytest
+
+from logship.catalog import migrate
+from logship.connection import Side
+from tests.servers import Database, eventually
+
+VIEWS = {
+    "replica_lag": "replica stage lsn lag_bytes lag as_of",
+    "stat_replay": "replica state received_lsn flush_lsn memory_lsn replay_lsn transactions changes batches "
+    "coalesced bytes last_error last_error_time reported_at",
+    "stat_object": "schemaname relname residence rows bytes loads evictions dml_memory dml_persistence "
+    "ddl_memory ddl_persistence last_change_lsn",
+    "stat_ddl": "lsn replayed_at owner tag statement target made_from duration",
+}
+
+
+@pytest.fixture
+def catalog(secondary: Database) -> Database:
+    """A secondary with one replica at 0/100."""
+    migrate.upgrade(secondary.conninfo, Side.SECONDARY)
+    add_replica(secondary, "one", "0/100")
+    return secondary
+
+
+def add_replica(database: Database, name: str, lsn: str) -> None:
+    database.execute(
+        "insert into logship.replica values (%s, 1, 1, 'd', 's', 'p', 'o', 'full', %s, now(), now())",
+        [name, lsn],
+    )
+    database.execute("insert into logship.position (replica, replay_lsn) values (%s, %s)", [name, lsn])
+
+
+def report(database: Database, **values: str | None) -> None:
+    names = ", ".join(values)
+    places = ", ".join(["%s"] * len(values))
+    database.execute(
+        f"insert into logship.replay_report (replica, {names}) values ('one', {places})",
+        list(values.values()),
+    )
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_views_have_their_columns_in_order_and_each_is_explained(catalog: Database, view: str) -> None:
+    columns = catalog.execute(
+        "select a.attname, col_description(a.attrelid, a.attnum) from pg_attribute a "
+        "where a.attrelid = %s::regclass and a.attnum > 0 order by a.attnum",
+        [f"logship.{view}"],
+    )
+    assert " ".join(name for name, _ in columns) == VIEWS[view]
+    assert [name for name, comment in columns if not comment] == []
+    assert catalog.value("select obj_description(%s::regclass)", [f"logship.{view}"])
+
+
+def test_what_nobody_measured_is_null_and_the_position_is_known(catalog: Database) -> None:
+    rows = catalog.execute("select stage, lsn::text, lag_bytes, lag, as_of from logship.replica_lag")
+    assert rows == [
+        ("received", None, None, None, None),
+        ("flushed", None, None, None, None),
+        ("memory", None, None, None, None),
+        ("persistence", "0/100", None, None, None),
+    ]
+
+
+def test_lag_is_what_is_between_and_never_negative(catalog: Database) -> None:
+    report(
+        catalog, state="streaming", primary_lsn="0/180", received_lsn="0/190", flush_lsn="0/140",
+        flushed_lag="2 s", reported_at="2020-01-01Z", primary_lsn_at="2019-12-31Z",
+    )  # fmt: skip
+    rows = catalog.execute(
+        "select stage, lag_bytes, lag::text, extract(year from as_of)::int from logship.replica_lag"
+    )
+    assert rows == [
+        ("received", 0, None, 2019),
+        ("flushed", 0x40, "00:00:02", 2019),
+        ("memory", None, None, 2019),
+        ("persistence", 0x80, None, 2019),
+    ]
+    # the state is what was last reported, and its age shows
+    assert catalog.execute(
+        "select state, extract(year from reported_at)::int, replay_lsn::text from logship.stat_replay"
+    ) == [("streaming", 2020, "0/100")]
+
+
+def test_public_reads_the_views_and_waits_and_nothing_else(catalog: Database) -> None:
+    # Whatever default privileges the database has.
+    catalog.execute("create role nosy login")
+    with catalog.connect("nosy") as nosy:
+        for view in VIEWS:
+            nosy.execute(f"select * from logship.{view}").fetchall()
+        assert nosy.execute("select logship.wait_for('0/100')").fetchone() == (True,)
+        relations = catalog.execute(
+            "select c.oid::regclass::text, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace "
+            "where n.nspname = 'logship' and c.relkind in ('r', 'v')"
+        )
+        assert len(relations) > len(VIEWS)
+        for relation, name in relations:
+            privileges = nosy.execute(
+                "select has_table_privilege(%s, 'insert, update, delete, truncate, references, trigger'), "
+                "has_table_privilege(%s, 'select')",
+                [relation, relation],
+            ).fetchone()
+            assert privileges == (False, name in VIEWS), relation
+        functions = nosy.execute(
+            "select p.proname from pg_proc p join pg_namespace n on n.oid = p.pronamespace "
+            "where n.nspname like 'logship%' and has_function_privilege(p.oid, 'execute')"
+        ).fetchall()
+        assert functions == [("wait_for",)]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            nosy.execute("create table logship.mine (a int)")
+        assert nosy.execute("select has_schema_privilege('logship_writers', 'usage')").fetchone() == (False,)
+
+
+def test_wait_for_comes_true_when_the_position_moves(catalog: Database) -> None:
+    answers: list[object] = []
+    with catalog.connect() as waiting:
+        pid = waiting.info.backend_pid
+        thread = threading.Thread(
+            target=lambda: answers.append(
+                waiting.execute("select logship.wait_for('0/200', '30 s')").fetchone()
+            )
+        )
+        thread.start()
+        eventually(
+            lambda: catalog.value("select wait_event = 'PgSleep' from pg_stat_activity where pid = %s", [pid])
+        )
+        assert not answers
+        catalog.execute("update logship.position set replay_lsn = '0/200'")
+        thread.join(10)
+    assert answers == [(True,)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        ("'0/100'", True),
+        ("'0/100', '0 s'", True),
+        ("'0/101', '0 s'", False),
+        ("'0/101', '20 ms'", False),
+        ("'0/100', '0 s', 'memory'", False),
+        ("'0/100', stage => 'persistence'", True),
+    ],
+)
+def test_wait_for_answers(catalog: Database, arguments: str, answer: bool) -> None:
+    assert catalog.value(f"select logship.wait_for({arguments})") is answer
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("'0/1', '-1 s'", "not negative"),
+        ("'0/1', null", "not negative"),
+        ("null", "lsn must not be null"),
+        ("'0/1', '1 s', 'disk'", "unknown stage: 'disk'"),
+        ("'0/1', '1 s', null", "unknown stage: null"),
+    ],
+)
+def test_wait_for_refuses(catalog: Database, arguments: str, message: str) -> None:
+    with pytest.raises(psycopg.Error, match=message):
+        catalog.execute(f"select logship.wait_for({arguments})")
+
+
+def test_wait_for_names_the_stages(catalog: Database) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue) as caught:
+        catalog.execute("select logship.wait_for('0/1', '1 s', 'disk')")
+    assert caught.value.diag.message_hint == "the stages are received, flushed, memory and persistence"
+
+
+def test_wait_for_waits_for_all_replicas_and_needs_one(catalog: Database) -> None:
+    add_replica(catalog, "two", "0/50")
+    assert catalog.value("select logship.wait_for('0/100', '0 s')") is False
+    assert catalog.value("select logship.wait_for('0/50', '0 s')") is True
+    catalog.execute("delete from logship.replica")
+    with pytest.raises(psycopg.Error, match="no replica is initialised"):
+        catalog.execute("select logship.wait_for('0/1')")
+
+
+def test_wait_for_says_when_it_could_never_see_progress(catalog: Database) -> None:
+    with catalog.connect() as link:
+        link.execute("begin isolation level repeatable read")
+        assert link.execute("select logship.wait_for('0/100')").fetchone() == (True,)
+        with pytest.raises(psycopg.Error, match="repeatable read"):
+            link.execute("select logship.wait_for('0/101')")
+
+
+def test_advance_moves_from_where_it_is_expected_and_adds(catalog: Database) -> None:
+    advance = "select logship.advance('one', %s, %s, %s, 1, 2, 3, 4, 5)"
+    catalog.execute(advance, ["0/100", "0/200", "2020-01-01Z"])
+    catalog.execute(advance, ["0/200", "0/200", None])
+    row = catalog.execute(
+        "select replay_lsn::text, extract(year from commit_time)::int, transactions, changes, batches, "
+        "coalesced, bytes from logship.position"
+    )
+    assert row == [("0/200", 2020, 2, 4, 6, 8, 10)]
+    for expected, reached, state in (
+        ("0/100", "0/300", "LS001"),
+        ("0/200", "0/199", "LS002"),
+        (None, "0/1", "22004"),
+    ):
+        with pytest.raises(psycopg.Error) as caught:
+            catalog.execute(advance, [expected, reached, None])
+        assert caught.value.sqlstate == state
+    assert catalog.value("select replay_lsn::text from logship.position") == "0/200"
