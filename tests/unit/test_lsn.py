@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logship.errors import MalformedLsn, UsageError
@@ -12,6 +12,7 @@ from logship.lsn import INVALID, Lsn
 values = st.integers(0, 2**64 - 1)
 
 
+@settings(deadline=None)
 @given(values)
 def test_parse_is_the_inverse_of_str(value: int) -> None:
     lsn = Lsn(value)
@@ -28,6 +29,7 @@ def test_the_text_is_postgresqls() -> None:
     assert Lsn.parse("a/b") == Lsn(0xA_0000_000B)
 
 
+@settings(deadline=None)
 @given(values, values)
 def test_order_and_distance_are_those_of_the_integers(a: int, b: int) -> None:
     assert (Lsn(a) < Lsn(b)) == (a < b)

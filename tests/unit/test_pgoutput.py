@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logship import pgoutput
@@ -54,11 +54,13 @@ events: st.SearchStrategy[Event] = st.one_of(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(events)
 def test_decode_is_the_inverse_of_encode(event: Event) -> None:
     assert pgoutput.decode(pgoutput.encode(event)) == event
 
 
+@settings(deadline=None)
 @given(events, st.data())
 def test_a_cut_message_is_refused_at_its_end(event: Event, data: st.DataObject) -> None:
     message = pgoutput.encode(event)
@@ -68,6 +70,7 @@ def test_a_cut_message_is_refused_at_its_end(event: Event, data: st.DataObject) 
     assert caught.value.offset == len(cut)
 
 
+@settings(deadline=None)
 @given(events, st.binary(min_size=1, max_size=4))
 def test_bytes_behind_a_message_are_refused(event: Event, more: bytes) -> None:
     message = pgoutput.encode(event)
@@ -76,6 +79,7 @@ def test_bytes_behind_a_message_are_refused(event: Event, more: bytes) -> None:
     assert caught.value.offset == len(message)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60) | st.tuples(st.sampled_from(b"BCORYIUDTM"), st.binary(max_size=60)).map(
     lambda pair: bytes([pair[0]]) + pair[1]
 ))  # fmt: skip
@@ -83,6 +87,7 @@ def test_random_bytes_decode_or_are_refused(message: bytes) -> None:
     _decodes_or_is_refused(message)
 
 
+@settings(deadline=None)
 @given(events, st.data())
 def test_a_mutated_message_decodes_or_is_refused(event: Event, data: st.DataObject) -> None:
     message = bytearray(pgoutput.encode(event))
@@ -151,6 +156,7 @@ def test_a_name_in_pg_catalog_is_spelt_out() -> None:
     assert pgoutput.decode(b"Y\0\0\0\x10\0bool\0") == TypeName(16, "pg_catalog", "bool")
 
 
+@settings(deadline=None)
 @given(st.builds(Commit, lsns, lsns, times))
 def test_the_accessors_equal_the_decoder(commit: Commit) -> None:
     message = pgoutput.encode(commit)
@@ -169,6 +175,7 @@ def test_an_accessor_refuses_another_message(accessor: object) -> None:
             accessor(message)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=8))
 def test_the_small_accessors_refuse_or_answer(message: bytes) -> None:
     for accessor in (pgoutput.relation_oid, pgoutput.is_transactional):

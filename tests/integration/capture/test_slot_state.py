@@ -9,7 +9,15 @@ import pytest
 from logship.capture.copydata import Positions
 from logship.capture.slot import SlotStream
 from logship.capture.slot_state import gap
-from logship.errors import InternalError, PrimaryError, PublicationMissing, SlotActive, SlotLost, SlotMissing
+from logship.errors import (
+    InternalError,
+    PrimaryError,
+    PublicationMissing,
+    SlotActive,
+    SlotLost,
+    SlotMissing,
+    StreamBroken,
+)
 from logship.lsn import INVALID, Lsn
 from logship.service.servers import Server
 from tests.integration.capture.pump import current_lsn, make_slot, open_pump, publish
@@ -142,13 +150,20 @@ def test_a_lost_slot(make_server: Callable[..., Server]) -> None:
     database = Database(server, "postgres")
     slot = publish(database)
     database.execute("create table t (v text)")
+    stream = SlotStream(database.conninfo)
+    stream.start(slot, ["everything"], INVALID)  # and acknowledges nothing
 
     def lost() -> bool:
         database.execute("insert into t values ('x'); select pg_switch_wal(); checkpoint")
         status = database.value("select wal_status from pg_replication_slots where slot_name = %s", [slot])
         return str(status) == "lost"
 
-    eventually(lost, what="slot lost")
+    eventually(lost, deadline_s=60.0, what="slot lost")
+    # The server ends the walsender to release the slot: to be tried again, and then it is said.
+    with stream, pytest.raises(StreamBroken) as caught:
+        while True:
+            stream.read(30.0)
+    assert caught.value.transient
     error = refusal(database, slot)
     assert isinstance(error, SlotLost)
     assert "max_slot_wal_keep_size" in error.hint

@@ -27,7 +27,7 @@ ACTIVE_PID = "select active_pid from pg_replication_slots where slot_name = %s"
 @pytest.fixture
 def synchronous(make_server: Callable[..., Server]) -> Database:
     """A server of its own with a short wal_sender_timeout, where commits can be made to wait for us."""
-    server = make_server(durable=False, settings={"wal_sender_timeout": "1s"})
+    server = make_server(durable=False, settings={"wal_sender_timeout": "2s"})
     return Database(server, "postgres")
 
 
@@ -69,7 +69,7 @@ def test_silence_for_longer_than_wal_sender_timeout(synchronous: Database) -> No
     pump = open_pump(synchronous, slot)
     pump.interval_s = 600.0  # only what the server asks for
     pid = synchronous.value(ACTIVE_PID, [slot])
-    end = time.monotonic() + 2.5
+    end = time.monotonic() + 4.5
     pump.until(lambda: time.monotonic() > end)
     assert synchronous.value(ACTIVE_PID, [slot]) == pid
     synchronous.execute("create table t (id int); insert into t values (1)")
@@ -83,7 +83,7 @@ def test_keepalives_are_answered_while_a_large_transaction_comes(synchronous: Da
     synchronous.execute("insert into t select i, repeat('x', 500) from generate_series(1, 60000) i")
     pump = open_pump(synchronous, slot)
     pid = synchronous.value(ACTIVE_PID, [slot])
-    end = time.monotonic() + 2.5  # slower than the server's patience
+    end = time.monotonic() + 4.5  # slower than the server's patience
     count = 0
     while time.monotonic() < end:
         received = pump.stream.read(0.05, max_bytes=64 * 1024)

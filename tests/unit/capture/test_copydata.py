@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logship.capture import copydata
@@ -27,6 +27,7 @@ def test_the_layouts_are_the_protocols() -> None:
     assert update == b"r" + struct.pack(">QQQqB", 3, 2, 1, 825, 1)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_random_bytes_are_read_or_refused(data: bytes) -> None:
     for reader in (copydata.keepalive, copydata.header):
@@ -41,6 +42,7 @@ def test_time_is_counted_from_2000() -> None:
     assert copydata.microseconds(946_684_801.5) == 1_500_000
 
 
+@settings(deadline=None)
 @given(positions, positions)
 def test_progress_never_moves_backwards_nor_promises_what_is_not_written(a: Positions, b: Positions) -> None:
     allowed = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logship import pgoutput
@@ -72,6 +72,7 @@ streams = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(streams, st.integers(1, 200), st.lists(st.integers(0, 60), max_size=20))
 def test_the_pieces_are_the_stream_however_it_was_cut(
     shape: list[tuple[list[int], bool, bool]], piece_bytes: int, cuts: list[int]
@@ -205,6 +206,7 @@ events: st.SearchStrategy[Event] = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(events.map(pgoutput.encode) | st.integers(0, 60).map(alive) | st.binary(max_size=3)))
 def test_any_stream_is_assembled_or_refused_and_positions_never_move_backwards(items: list[Item]) -> None:
     assembler = Assembler(Lsn(10))

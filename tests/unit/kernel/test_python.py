@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logship import kernel
@@ -14,16 +14,19 @@ messages = st.lists(st.binary(max_size=30), max_size=8)
 cells = st.lists(st.none() | st.binary(max_size=20), max_size=8)
 
 
+@settings(deadline=None)
 @given(messages)
 def test_split_run_is_the_inverse_of_frame(given_messages: list[bytes]) -> None:
     assert kernel.split_run(kernel.frame(given_messages)) == given_messages
 
 
+@settings(deadline=None)
 @given(messages, messages)
 def test_runs_join_by_concatenation(first: list[bytes], second: list[bytes]) -> None:
     assert kernel.split_run(kernel.frame(first) + kernel.frame(second)) == first + second
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=30), min_size=1, max_size=8), st.data())
 def test_a_cut_run_is_refused_or_ends_between_messages(
     given_messages: list[bytes], data: st.DataObject
@@ -37,6 +40,7 @@ def test_a_cut_run_is_refused_or_ends_between_messages(
     assert kernel.frame(whole) == cut
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_random_bytes_split_or_are_refused(run: bytes) -> None:
     try:
@@ -63,6 +67,7 @@ def test_a_malformed_tuple_is_a_value_error(message: bytes) -> None:
         kernel.tuple_at(message, 0)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40), st.integers(0, 45))
 def test_random_bytes_are_a_tuple_or_a_value_error(message: bytes, offset: int) -> None:
     try:
@@ -72,6 +77,7 @@ def test_random_bytes_are_a_tuple_or_a_value_error(message: bytes, offset: int) 
     assert offset < end <= len(message)
 
 
+@settings(deadline=None)
 @given(cells)
 def test_a_binary_text_array_reads_back(row: list[bytes | None]) -> None:
     encoded = kernel.binary_text_array(row)
