@@ -155,7 +155,7 @@ def _row_key(
 def _indexed(key: set[int], indexes: Sequence[Mapping[str, Any]]) -> bool:
     """Whether some index leads to few rows per key: its columns are the key's, or begin with them."""
     return bool(key) and any(
-        set(index["columns"]) <= key if index["unique"] else key <= set(index["columns"][: len(key)])
+        key <= set(index["columns"][: len(key)]) or (index["unique"] and set(index["columns"]) <= key)
         for index in indexes
     )
 
