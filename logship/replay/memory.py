@@ -32,7 +32,7 @@ from logship.replay.memory_load import CouldNotLoad, convert, load
 from logship.replay.memory_query import answer
 from logship.replay.memory_replay import Misses, Named, OpenTransaction, carry_out, named, prepare
 from logship.replay.memory_store import Store
-from logship.replay.memory_table import why_not
+from logship.replay.memory_table import same_shape, why_not
 from logship.replay.resident import Happening, MemoryObject, Name, ObjectState, Residence
 from logship.replay.target import Target
 
@@ -172,7 +172,7 @@ class Memory:
         """Before a transaction: drop what has another shape now, load what it changes."""
         for name, target in changed.targets.items():
             known = self._objects.setdefault(name, MemoryObject(target))
-            if known.target != target or name in changed.reshaped:
+            if not same_shape(known.target, target) or name in changed.reshaped:
                 if known.residence is not Residence.COLD:
                     self._evict(known, "its shape changed")
                 known.target = target
@@ -197,7 +197,7 @@ class Memory:
                 known.target = target
                 if name in changed.rows:
                     self._wanted[name] = target
-            elif known.target != target or name in changed.reshaped:
+            elif not same_shape(known.target, target) or name in changed.reshaped:
                 self._lose(opened, "its shape changed inside a transaction")
 
     def _load(self, known: MemoryObject, protected: set[Name]) -> None:

@@ -17,7 +17,7 @@ from logship.lsn import Lsn
 from logship.replay.batch import Batch, NetChanges, Truncation
 from logship.replay.memory_rows import RowsGoingAndComing, of_net, of_ordered
 from logship.replay.memory_store import Store, size_of
-from logship.replay.memory_table import MemoryColumn, MemoryTable
+from logship.replay.memory_table import MemoryColumn, MemoryTable, same_shape
 from logship.replay.resident import MemoryObject, Name
 from logship.replay.target import Target
 
@@ -99,7 +99,7 @@ def named(batch: Batch) -> Named:
 
     def add(target: Target) -> Name:
         name = (target.schema, target.name)
-        if found.targets.setdefault(name, target) != target:
+        if not same_shape(found.targets.setdefault(name, target), target):
             found.targets[name] = target
             found.reshaped.add(name)
         return name

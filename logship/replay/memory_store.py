@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -63,6 +63,7 @@ class Store:
 
     def rollback(self) -> None:
         self.execute("rollback")
+        self.writer.unregister(_STAGED)
 
     def execute(self, statement: str) -> None:
         # A result that isn't read to its end keeps the connection busy.
@@ -84,7 +85,12 @@ class Store:
         self.writer.register(_STAGED, table)
         try:
             yield _STAGED
-        finally:
+        except BaseException:
+            # In an aborted transaction it can't be taken away; `rollback` does it then.
+            with suppress(duckdb.TransactionException):
+                self.writer.unregister(_STAGED)
+            raise
+        else:
             self.writer.unregister(_STAGED)
 
     def table(self, query: str) -> Table:

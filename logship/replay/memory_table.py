@@ -137,6 +137,18 @@ def table_of(target: Target, as_text: AbstractSet[str], name: str = "") -> Memor
     return MemoryTable(target, columns, name or target.name)
 
 
+def same_shape(one: Target, other: Target) -> bool:
+    """Whether what memory holds for ``one`` stands for ``other`` too. A table made anew has another OID."""
+
+    def shape(target: Target) -> object:
+        columns = [
+            (column.name, column.type_oid, column.typmod, column.generated) for column in target.columns
+        ]
+        return target.relation.oid, target.oid, target.kind, target.key, columns
+
+    return shape(one) == shape(other)
+
+
 def why_not(target: Target) -> str:
     """Why ``target`` can't be held at all; empty when it can."""
     names = [column.name.lower() for column in target.columns if column.generated != "v"]

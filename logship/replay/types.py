@@ -108,7 +108,8 @@ def _float_text() -> str:
         f"case {_NOT_FINITE}"
         f" when {{0}} = 0 then left({_SHORTEST}, -2)"
         f" when abs({{0}}) < 1.17549435e-38 then {_SHORTEST}"
-        f" when abs({{0}}) >= 1e6 or abs({{0}}) < 1e-4 then regexp_replace({fewest}, '\\.?0*e', 'e')"
+        f" when abs(cast({fewest} as double)) >= 1e6 or abs(cast({fewest} as double)) < 1e-4"
+        f" then regexp_replace({fewest}, '\\.?0*e', 'e')"
         f" else regexp_replace(cast(cast({fewest} as double) as varchar), '\\.0$', '') end"
     )
 
@@ -136,7 +137,9 @@ def _proven(duckdb: str, cast: str = "") -> MemoryType:
 def _floating(duckdb: str) -> MemoryType:
     """The number itself is always exact; one whose text DuckDB can't be made to give again is a miss."""
     number = f"try_cast({{0}} as {duckdb})"
-    cheap = f"regexp_replace(cast({number} as varchar), '\\.0$', '') = {{0}} and length({{0}}) < 7"
+    # Where both write the same: no exponent is near, and there are few figures.
+    plain = f"regexp_replace(cast({number} as varchar), '\\.0$', '') = {{0}}"
+    cheap = f"abs({number}) between 0.001 and 99999 and length({{0}}) < 7 and {plain}"
     same = f"{_TEXT[duckdb].replace('{0}', number)} = {{0}}"
     cast = f"case when {cheap} then {number} when {same} then {number} end"
     # -0 and 0 are equal and their texts aren't; DuckDB's own text tells all values apart.

@@ -101,8 +101,9 @@ class _ModelSnapshot:
         self.size = Size(persistence.size_bytes, len(self.rows))
 
     def tables(self, columns: Sequence[int]) -> Iterator[Any]:
-        for start in range(0, len(self.rows), 3):
-            chunk = self.rows[start : start + 3]
+        step = max(3, len(self.rows) // 4)
+        for start in range(0, len(self.rows), step):
+            chunk = self.rows[start : start + step]
             yield pa.table(
                 {
                     f"c{index}": pa.array([row[index] for row in chunk], pa.binary()).cast(pa.string())

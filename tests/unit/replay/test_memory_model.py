@@ -14,7 +14,19 @@ from logship.replay.coalesce import Coalescer
 from logship.replay.memory import Memory
 from logship.replay.resident import Residence
 from tests.unit.replay.memory_model import (
-    FLOAT8, INT4, MONEY, NUMERIC, TEXT, TIMESTAMP, ModelPersistence, Rows, batch, contents, memory_of, ordered, target,
+    FLOAT8,
+    INT4,
+    MONEY,
+    NUMERIC,
+    TEXT,
+    TIMESTAMP,
+    ModelPersistence,
+    Rows,
+    batch,
+    contents,
+    memory_of,
+    ordered,
+    target,
 )  # fmt: skip
 
 KEYED = target("keyed", ("id", INT4), ("note", TEXT), ("amount", NUMERIC, MONEY), ("at", TIMESTAMP))
