@@ -169,11 +169,18 @@ def exists(connection: psycopg.Connection, table: TableName) -> bool:
 
 
 def rows_in(connection: psycopg.Connection, table: TableName) -> bool:
-    """Whether the secondary's table holds any row; False when it doesn't exist."""
-    if not exists(connection, table):
+    """Whether the secondary's table itself (not one that inherits from it) holds any row."""
+    kind = connection.execute(
+        "select c.relkind = 'p' from pg_catalog.pg_class c "
+        "join pg_catalog.pg_namespace n on n.oid = c.relnamespace "
+        "where n.nspname = %s and c.relname = %s and c.relkind in ('r', 'p')",
+        [table.schema, table.name],
+    ).fetchone()
+    if kind is None:
         return False
+    of = sql.SQL("" if kind[0] else "only ")
     found = connection.execute(
-        sql.SQL("select exists (select from {} t)").format(table.identifier())
+        sql.SQL("select exists (select from {}{} t)").format(of, table.identifier())
     ).fetchone()
     return bool(found and found[0])
 
