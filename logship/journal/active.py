@@ -94,10 +94,10 @@ class ActiveSegment:
 
     def append(self, record: Record) -> None:
         """Into the buffer. `ValueError` or `struct.error` when it can't be coded; nothing is buffered."""
-        head, run, padding = encode_record(record, self._salt, self.synced)
+        parts = encode_record(record, self._salt, self.synced)
         self.contents.note(record)
-        self._parts += (head, run, padding)
-        self.offset += len(head) + len(run) + len(padding)
+        self._parts += parts
+        self.offset += record_size(len(record.run))
 
     def write(self) -> bool:
         """The buffer into the file; False when it is empty."""

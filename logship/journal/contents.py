@@ -15,7 +15,7 @@ from typing import Final
 
 from logship.errors import InternalError
 from logship.journal.segment import (
-    Index,
+    TRANSACTION_BYTES,
     OpenTransaction,
     Record,
     RecordKind,
@@ -80,7 +80,7 @@ class Contents:
 
     __slots__ = (
         "_touched", "_transactions", "first_commit_time_us", "last_commit_time_us", "last_lsn",
-        "open", "schema", "transactions", "whole_lsn",
+        "open", "schema", "whole_lsn",
     )  # fmt: skip
 
     def __init__(self, first_lsn: Lsn, open_transaction: OpenTransaction | None, schema: Schema) -> None:
@@ -88,7 +88,6 @@ class Contents:
         self.open = open_transaction
         self.last_lsn = first_lsn
         self.whole_lsn = first_lsn if open_transaction is None else None
-        self.transactions = 0
         self.first_commit_time_us = 0
         self.last_commit_time_us = 0
         self._touched: set[int] = set()
@@ -132,7 +131,11 @@ class Contents:
                 self.first_commit_time_us = self.first_commit_time_us or time
                 self.last_commit_time_us = time
             if record.last:
-                self._end(record)
+                self.open = None
+                self.last_lsn = end = record.end_lsn
+                self._transactions += transaction_entry(record.xid, end)
+                if self.whole_lsn is None:
+                    self.whole_lsn = end
             elif record.first:
                 self.open = OpenTransaction(record.xid, record.commit_lsn)
         elif kind is RecordKind.POSITION:
@@ -143,13 +146,10 @@ class Contents:
         elif kind is RecordKind.SCHEMA:
             walk(record.run, self.schema, set())
 
-    def _end(self, record: Record) -> None:
-        self.open = None
-        self.last_lsn = record.end_lsn
-        self.transactions += 1
-        self._transactions += transaction_entry(record.xid, record.end_lsn)
-        if self.whole_lsn is None:
-            self.whole_lsn = record.end_lsn
+    @property
+    def transactions(self) -> int:
+        """That end in the segment."""
+        return len(self._transactions) // TRANSACTION_BYTES
 
     def relations(self) -> list[TouchedRelation]:
         """Those whose rows are in the segment, named as of its end."""
@@ -178,14 +178,3 @@ class Contents:
         """The record that ends the segment when it is sealed at ``index_offset``."""
         body = encode_index(self.relations(), bytes(self._transactions), self.trailer(index_offset), salt)
         return Record(RecordKind.INDEX, False, False, 0, Lsn(0), Lsn(0), 0, body)
-
-    def index(self, index_offset: int) -> Index:
-        """The same as a value, of a segment that isn't sealed yet."""
-        entries = [
-            (
-                int.from_bytes(self._transactions[at : at + 4]),
-                Lsn(int.from_bytes(self._transactions[at + 4 : at + 12])),
-            )
-            for at in range(0, len(self._transactions), 12)
-        ]
-        return Index(tuple(self.relations()), tuple(entries), self.trailer(index_offset))

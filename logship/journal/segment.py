@@ -73,6 +73,7 @@ HEADER_BYTES: Final = 4096
 RECORD_HEADER_BYTES: Final = 48
 TRAILER_BYTES: Final = 64
 MAX_BODY_BYTES: Final = 2**32 - 64
+_COPIED_BYTES: Final = 4096
 RECORD_MAGIC: Final = b"\xa7LSR"
 _HEADER_MAGIC: Final = b"LOGSHIPJ"
 _TRAILER_MAGIC: Final = b"LgSE"
@@ -86,6 +87,7 @@ _RECORD_START: Final = struct.Struct(">4sI")
 _COUNTS: Final = struct.Struct(">II")
 _RELATION: Final = struct.Struct(">IHH")
 _TRANSACTION: Final = struct.Struct(">IQ")
+TRANSACTION_BYTES: Final = _TRANSACTION.size
 _TRAILER: Final = struct.Struct(">4sIQQIIIIqqQ")
 _PADDING: Final = tuple(bytes(size) for size in range(8))
 _NAME: Final = re.compile(r"\A([0-9A-F]{16})(?:_([0-9]{6}))?\.seg\Z")
@@ -263,15 +265,18 @@ def record_size(body_bytes: int) -> int:
     return (RECORD_HEADER_BYTES + body_bytes + 7) & ~7
 
 
-def encode_record(record: Record, salt: int, synced_offset: int) -> tuple[bytes, bytes, bytes]:
-    """Header, body and padding, to be written one behind the other. The body is not copied."""
+def encode_record(record: Record, salt: int, synced_offset: int) -> tuple[bytes, ...]:
+    """What is to be written, in parts. A large body is one of them and is not copied."""
     run = record.run
+    size = len(run)
     rest = _RECORD_REST.pack(
-        len(run), record.kind._value_, record.first | record.last << 1, salt & 0xFFFF,
-        record.xid, synced_offset >> 3,
+        size, record.kind._value_, record.first | record.last << 1, salt & 0xFFFF, record.xid, synced_offset >> 3,
         record.commit_lsn, record.end_lsn, record.commit_time_us,
     )  # fmt: skip
-    padding = _PADDING[-len(run) & 7]
+    padding = _PADDING[-size & 7]
+    if size <= _COPIED_BYTES:  # a copy is cheaper than two more calls
+        rest = rest + run + padding
+        return _RECORD_START.pack(RECORD_MAGIC, _extend(salt, rest)), rest
     crc = _extend(_extend(_extend(salt, rest), run), padding)
     return _RECORD_START.pack(RECORD_MAGIC, crc) + rest, run, padding
 
@@ -325,8 +330,7 @@ def encode_index(
     return listing + _PADDING[-len(listing) & 7] + end
 
 
-def transaction_entry(xid: int, end_lsn: Lsn) -> bytes:
-    return _TRANSACTION.pack(xid, end_lsn)
+transaction_entry = _TRANSACTION.pack  # (xid, end LSN), of an index
 
 
 def decode_trailer(data: bytes, salt: int) -> Trailer:
