@@ -235,6 +235,7 @@ class _Init:
                 "and run init",
             )
         self.result.already = True
+        self._writers(guard.owners(self.secondary))
         self.result.slot, self.result.publication = replica.slot, replica.publication
         self.result.origin, self.result.snapshot_lsn = replica.origin, replica.snapshot_lsn
         return True
@@ -366,11 +367,8 @@ class _Init:
 
     def _rows(self, snapshot: source.Snapshot, tables: list[Source]) -> None:
         self.side = Side.SECONDARY
-        role, warnings = ensure_replayer(self.secondary)
-        self.result.replayer_role = role
-        self.result.warnings += warnings
         targets = [guard.destination(self.secondary, table) for table in tables]
-        ensure_wrappers(self.secondary, {target.owner for target in targets}, replayer=role)
+        self._writers({target.owner for target in targets})
         self._warn_about_owner({target.owner_name for target in targets})
         by_owner = writers(self.secondary)
         work = [
@@ -380,6 +378,15 @@ class _Init:
         self.result.staged = {str(target.table): target.risk for target in targets if target.risk}
         ends = copy.Ends(self.options.primary, self.options.secondary, snapshot.name)
         copy.copy_all(ends, work, jobs=self.options.jobs, done=self._filled, progress=self._copied(len(work)))
+
+    def _writers(self, owners: set[int]) -> None:
+        """The replayer's role, and a writer for each owner; those that are there and right stay as they are."""
+        role, warnings = ensure_replayer(self.secondary)
+        self.result.replayer_role = role
+        self.result.warnings += warnings
+        made = ensure_wrappers(self.secondary, owners, replayer=role)
+        if made:
+            self.say(f"functions to write with the rights of {', '.join(made)}")
 
     def _filled(self, link: psycopg.Connection, copied: copy.Copied) -> None:
         table = copied.work.source.table

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from logship.errors import SecondaryError
-from logship.snapshot.relations import Source, TableName
+from logship.snapshot.relations import OURS, Source, TableName
 
 # Node trees hold the functions they call as oids, and nodes whose functions are chosen elsewhere
 # (a cast through a type's input, a domain, a row comparison). Source: nodes/primnodes.h.
@@ -156,6 +156,18 @@ def _types(connection: psycopg.Connection, oid: int, source: Source) -> tuple[st
 def _risk(connection: psycopg.Connection, oid: int, columns: tuple[str, ...]) -> str:
     row = connection.execute(_RISKS.encode(), {"oid": oid, "copied": list(columns)}).fetchone()
     return str(row[0]) if row else ""
+
+
+def owners(connection: psycopg.Connection) -> set[int]:
+    """Who owns tables here, logship's own left aside."""
+    rows = connection.execute(
+        "select distinct c.relowner::pg_catalog.int8 from pg_catalog.pg_class c "
+        "join pg_catalog.pg_namespace n on n.oid = c.relnamespace "
+        "where c.relkind in ('r', 'p') and c.relpersistence = 'p' and n.nspname <> all (%s) "
+        "and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname !~ '^pg_toast'",
+        [list(OURS)],
+    ).fetchall()
+    return {owner for (owner,) in rows}
 
 
 def exists(connection: psycopg.Connection, table: TableName) -> bool:

@@ -127,8 +127,13 @@ def test_what_commits_after_the_snapshot_is_in_the_slot(pair: Pair) -> None:
 def test_again_there_is_nothing_to_do(pair: Pair) -> None:
     pair.primary.execute("create table public.t (a int primary key)")
     first = run(pair)
+    pair.secondary.execute(
+        "create role late; create table public.u (a int); alter table public.u owner to late"
+    )
     again = run(pair)
     assert (again.already, again.replica, again.snapshot_lsn) == (True, first.replica, first.snapshot_lsn)
+    writers = "select pg_get_userbyid(proowner) from pg_proc where proname like 'write_as_%' order by 1"
+    assert pair.secondary.execute(writers) == [("late",), ("postgres",)]
     pair.primary.execute("select pg_drop_replication_slot(%s)", [first.slot])
     with pytest.raises(RefusedAsUnsafe, match=r"slot .* is gone from the primary"):
         run(pair)
