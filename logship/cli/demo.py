@@ -50,7 +50,7 @@ def demo(seconds: int, keep: bool, as_json: bool) -> int:
         else:
             console.print("logship run was told to stop, and ended with exit code 0")
     if not as_json and not keep:
-        console.print(_NEXT)
+        console.print(_NEXT, soft_wrap=True)
     return 0 if verdict.equal else DIFFERENT
 
 
@@ -127,8 +127,8 @@ def show(console: Console, verdict: Verdict) -> None:
     console.print(shown)
     late = {stage: output.duration(seconds) for stage, seconds in verdict.caught_up_s.items()}
     console.print(
-        f"{verdict.committed} transactions committed, {verdict.replayed} replayed. After the last one the secondary "
-        f"had all of them within {late['persistence']}, memory within {late['memory']}.\n"
+        f"{verdict.committed} transactions under load; {verdict.replayed} replayed, with init's own. After the last "
+        f"commit the secondary had everything within {late['persistence']}, memory within {late['memory']}.\n"
         f"Verdict: both sides are {'equal' if verdict.equal else 'DIFFERENT'}.",
         soft_wrap=True,
     )

@@ -7,6 +7,8 @@ import os
 import signal
 from pathlib import Path
 
+import psycopg
+
 from logship.service.watcher import alive, children
 from tests.servers import Logship, Running, eventually
 
@@ -62,6 +64,23 @@ def test_json_is_the_verdict(logship: Logship) -> None:
     # The log has init's own last transaction, too.
     assert verdict["replayed"] >= verdict["committed"] > 0
     assert {table["table"]: table["equal"] for table in verdict["tables"]}["shop.event"] is True
+
+
+def test_kept_it_can_be_tried_until_ctrl_c(logship: Logship) -> None:
+    demo = logship.start("demo", "--seconds", "1", "--keep")
+    eventually(lambda: "Ctrl-C ends it" in demo.stdout or not demo.alive, 110, what="the demo kept running")
+    primary, secondary = (
+        line.split("'")[1] for line in demo.stdout.splitlines() if line.strip().startswith("psql ")
+    )
+    with psycopg.connect(primary) as connection:
+        connection.execute("insert into shop.event (kind) values ('tried')")
+    with psycopg.connect(secondary, autocommit=True) as connection:
+        ask = "select from shop.event where kind = 'tried'"
+        eventually(lambda: connection.execute(ask).fetchall(), what="the row on the secondary")
+    used = directories(demo)
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(60).exit_code == 0
+    assert not any(directory.exists() for directory in used)
 
 
 def test_interrupted_it_leaves_nothing(logship: Logship) -> None:
