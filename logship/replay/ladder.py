@@ -36,7 +36,7 @@ from logship.replay.target import Target
 
 # One statement's rows: enough to make its cost small, few enough to keep its arrays so.
 _CHUNK_ROWS: Final = 10_000
-_CHUNK_BYTES: Final = 32 << 20
+_CHUNK_BYTES: Final = 8 << 20
 
 Item = TypeVar("Item")
 

@@ -187,10 +187,8 @@ def _failure(result: pq.abc.PGresult, index: int) -> ServerError:
     sqlstate = field(pq.DiagnosticField.SQLSTATE) or None
     if sqlstate is None:
         return ServerError(None, "the connection to the secondary is lost", index=index)
-    if sqlstate.startswith(_SAYABLE):
-        reason = field(pq.DiagnosticField.MESSAGE_PRIMARY)
-    else:
-        reason = _condition(sqlstate)
+    sayable = sqlstate.startswith(_SAYABLE)
+    reason = field(pq.DiagnosticField.MESSAGE_PRIMARY) if sayable else _condition(sqlstate)
     schema, table = field(pq.DiagnosticField.SCHEMA_NAME), field(pq.DiagnosticField.TABLE_NAME)
     return ServerError(
         sqlstate, reason, index=index,

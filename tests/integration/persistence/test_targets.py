@@ -98,6 +98,7 @@ def test_how_rows_are_found(replica: Replica) -> None:
     assert replica.resolve(relation(ID, A, identity="n"), {}).key == ()
     replica.create("alter table t add primary key (id)")
     assert replica.resolve(relation(ID, A, identity="f"), {}).key == (0,)
+    replica.create("alter table t alter id set default 7")
     only_a = Column("a", VARCHAR, 14, True)
     assert replica.resolve(relation(only_a, identity="f"), {}).key == ()
 

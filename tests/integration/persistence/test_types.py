@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from logship.change import Relation
@@ -89,11 +90,15 @@ def make_tables(replica: Replica, types: list[tuple[str, list[str]]]) -> tuple[S
     replica.create(f"create table src.v (id int primary key, {columns})")
     replica.create(f"create table public.v (id int primary key, {columns})")
     count = 0
-    for n, (_, values) in enumerate(types):
+    for n, (kind, values) in enumerate(types):
         for value in values:
-            replica.create(
-                f"set search_path = public; insert into src.v (id, c{n}) values ({count}, {value})"
-            )
+            try:
+                replica.create(
+                    f"set search_path = public; insert into src.v (id, c{n}) values ({count}, {value})"
+                )
+            except psycopg.errors.FeatureNotSupported:
+                assert "xml" in kind  # a server may be built without libxml
+                continue
             count += 1
     relation, names = replica.relation("src.v")
     return replica.resolve(Relation(1, "public", "v", "d", relation.columns), names), count
@@ -152,11 +157,12 @@ def test_every_type_finds_its_row_without_a_key(replica: Replica, types: list[tu
 def test_keys_of_many_types(replica: Replica, kind: str, values: list[str]) -> None:
     replica.database.execute(USERS)
     if "collate" in kind:
-        if not replica.execute("select 1 from pg_collation where collprovider = 'i'"):
+        try:
+            replica.database.execute(
+                "create collation ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+            )
+        except psycopg.errors.FeatureNotSupported:
             pytest.skip("this server was built without ICU: it has no nondeterministic collations")
-        replica.database.execute(
-            "create collation ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
-        )
     replica.create(f"create table t (k {kind} primary key, a text)")
     for value in values:
         replica.create(f"insert into t values ({value}, 'x')")
