@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -220,6 +221,16 @@ class Logship:
     ) -> Finished:
         """Run a command to its end."""
         return self.start(*arguments, env=env).wait(deadline_s)
+
+    def limited(self, file_bytes: int, *arguments: str | Path, deadline_s: float = 60.0) -> Finished:
+        """Run a command that may make no file larger than this: the full disk that a test can have."""
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, before[1]))
+        try:
+            running = self.start(*arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        return running.wait(deadline_s)
 
     def close(self) -> None:
         for running in self._started:
