@@ -4,9 +4,8 @@ In: a `Target`, and which of its columns have gone on as text. Out: DuckDB SQL, 
 quoted and qualified by the database, so that a schema called "temp" or "memory" is only a schema.
 Names and columns are PostgreSQL's, in the relation's order. No I/O.
 
-A table has no index: a batch finds its rows by one join over the key, which costs less than keeping
-one (docs/memory.md has the figures). Everything a batch changes is deleted and inserted: DuckDB's
-UPDATE took five times as long.
+A table has no index: a batch finds its rows by one join over the key. Everything a batch changes is
+deleted and inserted, which takes less than DuckDB's UPDATE (docs/memory.md, "Figures").
 """
 
 from __future__ import annotations
