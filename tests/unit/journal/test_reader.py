@@ -191,10 +191,8 @@ def test_writer_readers_and_retention_at_once(tmp_path: Path) -> None:
                         found = shape(reader.read(20_000, DEADLINE_S))
                         assert found
                         seen[name] += found
-                        reached = min(
-                            (records_[-1].end_lsn for records_ in seen.values() if records_), default=Lsn(0)
-                        )
-                        if all(seen.values()):
+                        if all(seen.values()):  # first this: then neither can be further back than `reached`
+                            reached = min(records_[-1].end_lsn for records_ in seen.values())
                             journal.apply_retention({"slowest": reached})
             except (JournalError, AssertionError) as error:  # handed to the test's thread
                 problems.append(error)
