@@ -86,12 +86,14 @@ def ensure_replayer(connection: psycopg.Connection) -> tuple[str, list[str]]:
 
 def _give(connection: psycopg.Connection, role: str, user: str) -> None:
     row = connection.execute(
-        "select r.rolsuper, exists (select from pg_catalog.pg_auth_members m "
-        "join pg_catalog.pg_roles g on g.oid = m.roleid where m.member = r.oid and g.rolname = %s) "
-        "from pg_catalog.pg_roles r where r.rolname = %s",
-        [role, user],
+        # From 16 on, who creates a role is a member that inherits nothing; a superuser has everything unasked.
+        "select case when r.rolsuper then exists (select from pg_catalog.pg_auth_members m "
+        "join pg_catalog.pg_roles g on g.oid = m.roleid where m.member = r.oid and g.rolname = %(role)s) "
+        "else pg_catalog.pg_has_role(r.oid, %(role)s, 'usage') end "
+        "from pg_catalog.pg_roles r where r.rolname = %(user)s",
+        {"role": role, "user": user},
     ).fetchone()
-    if row is not None and not row[1]:
+    if row is not None and not row[0]:
         statement = sql.SQL("grant {} to {}").format(sql.Identifier(role), sql.Identifier(user))
         _or_explain(connection, [statement], role)
 
