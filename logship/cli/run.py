@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def quarter_of_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+
+
 @click.command("run")
 @options.primary
 @options.secondary
@@ -45,7 +49,7 @@ log = logging.getLogger(__name__)
 @options.setting(
     "--memory-budget",
     type=Size(at_least=16 * MIB),
-    default=lambda: quarter_of_memory(),
+    default=quarter_of_memory,
     show_default="a quarter of the machine's memory",
     help="What the tables in memory may take; a table that doesn't fit stays on the secondary only.",
 )
@@ -141,7 +145,3 @@ def memory_of(budget_bytes: int) -> Callable[[str, str], MakeMemory]:
     from logship.service.remember import memory_maker
 
     return memory_maker(budget_bytes)
-
-
-def quarter_of_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4

@@ -65,7 +65,8 @@ def decide(
     min_age_s: float,
     now_us: int,
 ) -> Retention:
-    """``needed``: the position of each replica, by name. With none, age alone keeps segments."""
+    """``needed``: the position of each replica, by name. With none, age alone keeps segments. A replica
+    that has been given up is to be left out, or it holds everything up to the limit."""
     may_begin = [index for index, segment in enumerate(segments) if segment.whole_lsn is not None]
     if not may_begin:
         return Retention((), oldest_lsn(segments), ())
@@ -80,9 +81,9 @@ def decide(
 
 
 def _by_need(segments: Sequence[Segment], needed: Mapping[str, Lsn]) -> int:
-    """The first segment that a replica needs. One that has lost its place already holds nothing back."""
-    begins = (begin_for(segments, lsn) for lsn in needed.values())
-    return min((index for index in begins if index is not None), default=len(segments) - 1)
+    """The first segment that a replica needs. A position before all of them keeps all: it may have been
+    read before a later one was acted upon, and what a replica needs must not go by a stale look at it."""
+    return min((begin_for(segments, lsn) or 0 for lsn in needed.values()), default=len(segments) - 1)
 
 
 def _by_age(segments: Sequence[Segment], since_us: int) -> int:

@@ -72,12 +72,31 @@ class Keyed:
         return True
 
     def delete(self, old: Row) -> bool:
-        key = self.target.key_of(old)
+        self._delete(self.target.key_of(old))
+        return True
+
+    def _delete(self, key: Key) -> None:
         entry = self._live.pop(key, None)
         origin = key if entry is None else entry.origin
         if origin is not None:
             self._gone[origin] = None
-        return True
+
+    def absorb(self, later: NetChanges | OrderedChanges) -> None:
+        """Take in the net change of a step that follows."""
+        assert isinstance(later, NetChanges)
+        for key in later.deletes:
+            self._delete(key)
+        for group in later.updates:
+            for row in group.rows:
+                self.update(None, False, row)
+        # All leave their old keys before any takes its new one: they may exchange them.
+        moved = [(key, self._live.pop(key, None), row) for key, row in later.moves]
+        for key, known, row in moved:
+            entry = known or _Entry(key, row)
+            entry.row = _merged(entry.row, row)
+            self._live[self.target.key_of(entry.row)] = entry
+        for row in later.inserts:
+            self._live[self.target.key_of(row)] = _Entry(None, row)
 
     def net(self) -> NetChanges:
         changes = NetChanges(self.target, deletes=list(self._gone))
@@ -128,6 +147,17 @@ class Keyless:
         self.count += 1
         return True
 
+    def absorb(self, later: NetChanges | OrderedChanges) -> None:
+        """Take in the changes of a step that follows."""
+        assert isinstance(later, OrderedChanges)
+        for operation in later.operations:
+            if isinstance(operation, InsertRun):
+                for row in operation.rows:
+                    self.insert(row)
+            else:
+                self.changes.operations.append(operation)
+                self.count += 1
+
     def net(self) -> OrderedChanges:
         return self.changes
 
@@ -162,6 +192,15 @@ class Coalescer:
         made = Keyed(target) if target.key else Keyless(OrderedChanges(target))
         self._tables[name] = made
         return made
+
+    def absorb(self, steps: Sequence[Step]) -> None:
+        """Take in steps that follow what has come so far."""
+        for step in steps:
+            if isinstance(step, Truncation):
+                self.truncate(step.targets, step.restart_identity)
+                continue
+            for later in step.tables:
+                self.table(later.target).absorb(later)
 
     def truncate(self, targets: Sequence[Target], restart_identity: bool) -> None:
         self.close_step()

@@ -27,6 +27,7 @@ from logship.replay.assemble import Abandoned
 from logship.replay.batch import Batch
 from logship.replay.batcher import Batcher, Item
 from logship.replay.classify import Classifier, Resolve
+from logship.replay.merge import merged
 from logship.replay.persistence import Persistence, TransactionLost
 from logship.service.crew import Crew, Stopped
 from logship.service.positions import Positions, Stage
@@ -215,12 +216,13 @@ class _Session:
         assert self._to_memory is not None
         assert self.memory is not None
         while not self._to_memory.closed:
-            for item in self._to_memory.take(self._bounds.batch_bytes):
-                if isinstance(item, Abandoned):
+            for group in _groups(self._to_memory.take(self._bounds.batch_bytes)):
+                if isinstance(group, Abandoned):
                     self.memory.abandon()
                     continue
-                self.memory.apply(item)
-                if item.complete:
+                for batch in group:
+                    self.memory.apply(batch)
+                if group[-1].complete:
                     self._positions.reach(Stage.MEMORY, self.memory.memory_lsn)
 
     def _wait_for_persistence(self, lsn: Lsn) -> None:
@@ -256,18 +258,23 @@ class _Session:
 
 
 def _groups(items: list[Item]) -> Iterator[list[Batch] | Abandoned]:
-    """Whole batches together, for one commit; each piece of a large transaction by itself."""
+    """Whole batches merged, for one commit; each piece of a large transaction by itself.
+
+    The batch behind pieces, which completes their transaction, stays with them and alone.
+    """
     whole: list[Batch] = []
+    in_pieces = False
     for item in items:
-        if isinstance(item, Batch) and item.complete:
+        if isinstance(item, Batch) and item.complete and not in_pieces:
             whole.append(item)
             continue
         if whole:
-            yield whole
+            yield list(merged(whole))
             whole = []
-        yield item if isinstance(item, Abandoned) else [item]
+        in_pieces = isinstance(item, Batch) and not item.complete
+        yield [item] if isinstance(item, Batch) else item
     if whole:
-        yield whole
+        yield list(merged(whole))
 
 
 class _IdlePosition:

@@ -36,7 +36,7 @@ def prepare(primary: Database, scale: int) -> None:
 def pgbench(
     primary: Database, directory: Path, *, clients: int, transactions: int, rate: int
 ) -> Iterator[Load]:
-    """``transactions`` for each client, ``rate`` of them a second in all; ended with the block, whatever happens in it."""
+    """``transactions`` for each client, ``rate`` a second in all; ended with the block, whatever happens."""
     output = directory / "pgbench.log"
     arguments = ["-n", "-c", str(clients), "-j", "2", "-t", str(transactions), "-R", str(rate)]
     with output.open("wb") as out:
@@ -61,7 +61,8 @@ def _command(primary: Database, *arguments: str) -> list[str]:
 def assert_pgbench_equal(primary: Database, secondary: Database) -> None:
     """Every row of every table, duplicates counted: the checksum of the sorted rows."""
     for table in TABLES:
-        query = f'select count(*), md5(string_agg(r, chr(10) order by r collate "C")) from (select t::text r from {table} t) s'
+        rows = f"(select t::text as r from {table} t) s"
+        query = f'select count(*), md5(string_agg(r, chr(10) order by r collate "C")) from {rows}'
         expected, found = primary.execute(query), secondary.execute(query)
         assert found == expected, (
             f"{table}: {found[0][0]} rows on the secondary, {expected[0][0]} on the primary"

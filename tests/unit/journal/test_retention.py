@@ -112,3 +112,10 @@ def test_past_the_limit_the_replica_that_needed_it_is_told() -> None:
     segments = [segment(0, 0, 10, 0), segment(1, 10, 20, 10), segment(2, 20, 30, 20)]
     found = decide(segments, {"slow": Lsn(5), "quick": Lsn(30)}, limit_bytes=250, min_age_s=0, now_us=0)
     assert (found.drop, found.lost, found.oldest_lsn) == (("s0",), ("slow",), 10)
+
+
+def test_a_position_before_all_segments_keeps_them() -> None:
+    """It may be a stale look at a replica that has moved on, but not to the end."""
+    segments = [segment(1, 10, 20, 10), segment(2, 20, 30, 20)]
+    found = decide(segments, {"a": Lsn(5)}, limit_bytes=None, min_age_s=0, now_us=0)
+    assert (found.drop, found.lost) == ((), ("a",))

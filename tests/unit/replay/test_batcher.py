@@ -29,6 +29,7 @@ from logship.replay.assemble import Abandoned
 from logship.replay.batch import Batch, NetChanges, Rows, Truncation
 from logship.replay.batcher import Batcher, Item
 from logship.replay.classify import Classifier
+from logship.replay.merge import merged
 from logship.replay.target import Target, TargetColumn
 
 COLUMNS = (Column("id", 23, -1, True), Column("v", 25, -1, False))
@@ -322,3 +323,24 @@ def test_update_and_delete_find_their_rows() -> None:
     assert changes.deletes == [(b"2",)]
     assert changes.moves == [((b"1",), [b"3", b"z"])]
     assert changes.count == 2
+
+
+def test_batches_that_wait_are_merged_and_hot_rows_written_once() -> None:
+    making = batcher()
+    feed(making, transaction(1, RELATION, insert(1), insert(2)))
+    waiting = [making.take()]
+    for number in range(2, 6):
+        feed(making, transaction(number, Update(1000, None, False, [b"1", str(number).encode()])))
+        waiting.append(making.take())
+    (one,) = merged(waiting)
+    assert (one.end_lsn, one.transactions, one.changes, one.net) == (Lsn(500), 5, 6, 2)
+    assert inserted(one) == [b"1", b"2"]
+    assert b"".join(one.runs) == b"".join(run for batch in waiting for run in batch.runs)
+
+
+def test_batches_of_different_shapes_stay_apart() -> None:
+    making = batcher()
+    feed(making, transaction(1, RELATION, insert(1)))
+    first = making.take()
+    feed(making, transaction(2, WIDER, Insert(1000, [b"2", b"x", b"y"])))
+    assert [batch.end_lsn for batch in merged([first, making.take()])] == [Lsn(100), Lsn(200)]

@@ -68,17 +68,20 @@ OPERATIONS = st.lists(
 )
 
 
-@given(start=st.sets(KEYS), operations=OPERATIONS, cut=st.integers(0, 40))
-@settings(max_examples=600, deadline=None)
-def test_equals_replay_one_by_one(start: set[bytes], operations: list, cut: int) -> None:
-    """Random histories that a primary could have written, cut into two batches anywhere."""
+@given(start=st.sets(KEYS), operations=OPERATIONS, cuts=st.sets(st.integers(0, 40)), together=st.booleans())
+@settings(max_examples=800, deadline=None)
+def test_equals_replay_one_by_one(
+    start: set[bytes], operations: list, cuts: set[int], together: bool
+) -> None:
+    """Random histories that a primary could have written, cut into batches anywhere, and these carried
+    out one after the other or put together again."""
     target = make_target()
     one_by_one: Table = {key: [key, b"old", b"toasted-" + key] for key in sorted(start)}
     net = {key: list(row) for key, row in one_by_one.items()}
-    coalescer = Coalescer()
+    coalescer, steps = Coalescer(), list[Step]()
     for index, (kind, key, other, value, big) in enumerate(operations):
-        if index == cut:
-            net, coalescer = carry_out(net, coalescer.take()), Coalescer()
+        if index in cuts:
+            steps += coalescer.take()
         old_row = one_by_one.get(key)
         if kind == "truncate":
             one_by_one = {}
@@ -107,7 +110,13 @@ def test_equals_replay_one_by_one(start: set[bytes], operations: list, cut: int)
         else:
             continue
         assert ok, "a history of the primary never puts two rows under one key"
-    assert carry_out(net, coalescer.take()) == one_by_one
+    steps += coalescer.take()
+    if together:
+        whole = Coalescer()
+        for step in steps:
+            whole.absorb([step])
+        steps = list(whole.take())
+    assert carry_out(net, tuple(steps)) == one_by_one
 
 
 def test_hot_row_is_written_once() -> None:
