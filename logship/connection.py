@@ -58,11 +58,13 @@ def connect(
     pinned.update(settings or {})
     try:
         given = libpq.conninfo_to_dict(conninfo)
-    except psycopg.ProgrammingError as error:
+    except psycopg.ProgrammingError:
+        # libpq's message quotes a word of the conninfo, which may be a part of a password.
         raise UsageError(
-            f"the {side.value}'s conninfo can't be read: {_first_line(error)}",
-            hint="write it like 'host=db1 dbname=app user=me' or 'postgresql://me@db1/app'",
-        ) from error
+            f"the {side.value}'s conninfo can't be read",
+            hint="write it like 'host=db1 dbname=app user=me' or 'postgresql://me@db1/app'; "
+            "quote a value with spaces: password='two words'",
+        ) from None
     options = " ".join(f"-c {name}={_escape(value)}" for name, value in pinned.items())
     parameters = {
         "connect_timeout": "10",
@@ -82,7 +84,7 @@ def connect(
 
 def unreachable(side: Side, conninfo: str, error: psycopg.Error) -> LogshipError:
     """What a failed connection attempt means for the operator."""
-    text = _first_line(error)
+    text = _cause(error)
     kind = PrimaryError if side is Side.PRIMARY else SecondaryError
     return kind(
         f"can't connect to the {side.value} ({describe(conninfo)}): {text}",
@@ -111,9 +113,14 @@ def _advice(text: str, side: Side) -> str:
     return f"is the {side.value} running, and are host and port right? Try: psql '<the same conninfo>'"
 
 
-def _first_line(error: BaseException) -> str:
+def _cause(error: BaseException) -> str:
+    """The server's or libpq's reason, without what psycopg and libpq put around it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if len(lines) == 1 or "connection" in lines[-1] else lines[0] if lines else ""
+    reason = lines[0] if lines else type(error).__name__
+    for around in ("connection failed: ", "connection is bad: "):
+        reason = reason.removeprefix(around)
+    _, failed, inner = reason.partition(" failed: ")
+    return inner.removeprefix("FATAL:").strip() if failed else reason
 
 
 def _escape(value: str) -> str:

@@ -109,7 +109,7 @@ class Follower:
     def _work(self) -> None:
         try:
             self.outcome = self.run.run()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - kept, and raised by whoever waits
             self.error = error
 
     def __enter__(self) -> Self:

@@ -188,7 +188,8 @@ def test_other_column_order_and_extra_columns(pair: Pair, tmp_path: Path) -> Non
         "alter table t alter big set storage external; insert into t values (1, 'a', 1, 'x')"
     )
     pair.secondary.execute(
-        "create table t (note text default 'mine', b int, big text, id int primary key, seen timestamptz default now(), a text)"
+        "create table t (note text default 'mine', b int, big text, id int primary key, "
+        "seen timestamptz default now(), a text)"
     )
     with Follower(pair.primary, pair.secondary, tmp_path, schema="existing") as f:
         f.primary.execute(

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import traceback
+
+import psycopg
+import pytest
+
+from logship.connection import Side, connect, describe
+from logship.errors import PrimaryError, SecondaryError, UsageError
+
+
+def test_a_conninfo_that_cannot_be_read_is_not_quoted() -> None:
+    """libpq would name the word that it stumbled over: half of a password with a space in it."""
+    with pytest.raises(UsageError) as caught:
+        connect("host=a password=ge heim", Side.PRIMARY)
+    shown = "".join(traceback.format_exception(caught.value)) + caught.value.hint
+    assert "heim" not in shown.replace('connect("host=a password=ge heim"', "")
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("side", "kind", "code"), [(Side.PRIMARY, PrimaryError, 3), (Side.SECONDARY, SecondaryError, 4)]
+)
+def test_a_refused_connection_says_why_and_where(side: Side, kind: type[Exception], code: int) -> None:
+    with pytest.raises(kind) as caught:
+        connect("host=127.0.0.1 port=1 dbname=x user=u password=geheim", side)
+    error = caught.value
+    assert str(error) == (
+        f"can't connect to the {side.value} (host=127.0.0.1 port=1 dbname=x user=u): Connection refused"
+    )
+    assert error.exit_code == code  # type: ignore[attr-defined]
+    assert "psql" in error.hint  # type: ignore[attr-defined]
+    assert isinstance(error.__cause__, psycopg.OperationalError)
+
+
+def test_describe_shows_no_password() -> None:
+    assert describe("postgresql://u:geheim@h:5/d?sslpassword=x") == "host=h port=5 dbname=d user=u"
+    assert describe("host=a password=ge heim") == "unreadable conninfo"
+    assert describe("") == "libpq's defaults"
