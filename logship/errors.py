@@ -226,7 +226,7 @@ class JournalBehind(JournalError):
 
     def __init__(self, journal_end: int, slot: str, confirmed_flush: int) -> None:
         super().__init__(
-            f"the journal ends at {journal_end}, but slot \"{slot}\" was told that everything up to "
+            f'the journal ends at {journal_end}, but slot "{slot}" was told that everything up to '
             f"{confirmed_flush} is safe: what lies between is in neither",
             hint="this is not the journal that the slot was read into, or it has lost its end. Give --journal "
             "the right directory, or restore it; without one, run `logship init` again to copy from the start",
