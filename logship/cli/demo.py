@@ -127,8 +127,8 @@ def show(console: Console, verdict: Verdict) -> None:
     console.print(shown)
     late = {stage: output.duration(seconds) for stage, seconds in verdict.caught_up_s.items()}
     console.print(
-        f"{verdict.committed} transactions under load; {verdict.replayed} replayed, with init's own. After the last "
-        f"commit the secondary had everything within {late['persistence']}, memory within {late['memory']}.\n"
+        f"{verdict.committed} transactions under load, {verdict.replayed} changed rows and were replayed. After the "
+        f"last commit the secondary had everything within {late['persistence']}, memory within {late['memory']}.\n"
         f"Verdict: both sides are {'equal' if verdict.equal else 'DIFFERENT'}.",
         soft_wrap=True,
     )

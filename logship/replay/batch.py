@@ -113,7 +113,7 @@ class Batch:
     commit_time_us: int  # of the last transaction, microseconds since 2000-01-01 UTC; 0: none
     complete: bool
     steps: tuple[Step, ...]
-    transactions: int
+    transactions: int  # that changed something replicated
     changes: int  # row changes in the log
     net: int  # row changes left after coalescing
     size_bytes: int  # of the log's messages

@@ -61,6 +61,7 @@ class Batcher:
         self._handed_out = position
         self._commit_time_us = 0
         self._in_transaction = False  # a part without its end has been taken in
+        self._changing = False  # the transaction changes something that is replicated
         self._pieces_out = False  # a piece of the open transaction has left in a batch
         self._making = _Making()
 
@@ -108,13 +109,14 @@ class Batcher:
         if part.first and not part.last and self.pending:
             yield self._cut()  # so that pieces hold nothing but their own transaction
         self._in_transaction = True
+        self._changing = self._changing and not part.first
         for run in part.runs:
             yield from self._run(run)
         if part.last:
             self._in_transaction = False
             self._position = part.end_lsn
             self._commit_time_us = part.commit_time_us
-            self._making.transactions += 1
+            self._making.transactions += self._changing
             if self._pieces_out:
                 yield self._cut()
         else:
@@ -158,6 +160,7 @@ class Batcher:
         if (new is not None and len(new) != width) or (old is not None and len(old) != width):
             raise ProtocolViolation(f"a row of {target} that is not {width} columns wide", offset=5)
         self._making.changes += 1
+        self._changing = True
         coalescer = self._making.coalescer
         if not _change(coalescer.table(target), tag, old, old_is_key, new):
             coalescer.close_step()
@@ -169,6 +172,7 @@ class Batcher:
         targets = [target for oid in event.relation_oids if (target := self._target(oid)) is not None]
         if targets:
             self._making.changes += len(targets)
+            self._changing = True
             self._making.coalescer.truncate(targets, event.restart_identity)
 
     def _target(self, oid: int) -> Target | None:

@@ -151,6 +151,7 @@ class _Session:
         self._intervals = intervals
         self._to_persistence: ByteQueue[Item] = ByteQueue(bounds.queue_bytes, reader.wake)
         self._to_memory: ByteQueue[Item] | None = None
+        self._in_pieces = False  # persistence has an open transaction, with pieces of one of the log
         self.memory: Memory | None = None
         if make_memory is not None:
             self._to_memory = ByteQueue(bounds.queue_bytes, reader.wake)
@@ -245,13 +246,15 @@ class _Session:
     def _apply(self, group: list[Batch] | Abandoned, idle: _IdlePosition) -> None:
         if isinstance(group, Abandoned):
             self._persistence.abandon()
+            self._in_pieces = False
             return
         end_lsn = group[-1].end_lsn
-        changing = [batch for batch in group if batch.steps or batch.transactions or not batch.complete]
+        changing = [batch for batch in group if batch.steps or not batch.complete or self._in_pieces]
         if changing:
             self._persistence.apply(changing)
             for batch in changing:
                 self._replayed.add(batch)
+        self._in_pieces = not group[-1].complete
         if group[-1].complete:
             idle.reached(end_lsn)
             self._positions.reach(Stage.PERSISTENCE, end_lsn)

@@ -61,8 +61,7 @@ def test_json_is_the_verdict(logship: Logship) -> None:
     assert done.exit_code == 0, done.stderr
     verdict = json.loads(done.stdout)
     assert verdict["equal"] is True
-    # The log has init's own last transaction, too.
-    assert verdict["replayed"] >= verdict["committed"] > 0
+    assert verdict["committed"] >= verdict["replayed"] > 0, "a transaction that changes no row is not counted"
     assert {table["table"]: table["equal"] for table in verdict["tables"]}["shop.event"] is True
 
 

@@ -288,3 +288,16 @@ def test_restart_goes_on_where_it_stood(pair: Pair, tmp_path: Path, memory: bool
             f.primary.execute("update t set v = v || 'y' where id % 2 = 0")
         f.assert_equal()
         assert f.secondary.value("select transactions from logship.stat_replay") >= 6
+
+
+def test_a_large_transaction_of_a_table_that_is_left_out(pair: Pair, tmp_path: Path) -> None:
+    """Its pieces change nothing, and must not leave a transaction open on the secondary."""
+    schema = "create table t (id int primary key); create table log (v text)"
+    with follow(pair, tmp_path, schema, keyless="leave-out", batch_bytes=64 * 1024) as f:
+        f.primary.execute("insert into log select repeat('x', 50) from generate_series(1, 20000)")
+        f.primary.execute("insert into t values (1)")
+        f.assert_equal(without={"log"})
+        assert f.secondary.value("select count(*) from log") == 0
+        assert f.secondary.value("select transactions from logship.stat_replay") == 1
+        idle = "select count(*) from pg_stat_activity where application_name like 'logship replay%' and state <> 'idle'"
+        assert f.secondary.value(idle) == 0

@@ -344,3 +344,12 @@ def test_batches_of_different_shapes_stay_apart() -> None:
     first = making.take()
     feed(making, transaction(2, WIDER, Insert(1000, [b"2", b"x", b"y"])))
     assert [batch.end_lsn for batch in merged([first, making.take()])] == [Lsn(100), Lsn(200)]
+
+
+def test_transactions_that_change_nothing_replicated_are_not_counted() -> None:
+    making = batcher()
+    feed(making, transaction(1, OWN, LEFT_OUT, insert(1, oid=1001), insert(2, oid=1002)))
+    feed(making, transaction(2, RELATION, insert(1)))
+    feed(making, transaction(3))
+    batch = making.take()
+    assert (batch.end_lsn, batch.transactions, batch.changes) == (Lsn(300), 1, 1)
