@@ -24,6 +24,7 @@ PINNED: Final[dict[str, str]] = {
     "extra_float_digits": "3",
     "bytea_output": "hex",
     "xmloption": "content",
+    "array_nulls": "on",
     "lc_monetary": "C",
     "standard_conforming_strings": "on",
     "search_path": "",

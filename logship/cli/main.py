@@ -47,6 +47,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "status": Entry("logship.cli.status", "status", "Show the state of every stage."),
     "lag": Entry("logship.cli.status", "lag", "Show the lag of every stage."),
     "journal": Entry("logship.cli.journal", "journal", "Read a journal: ls, dump, verify."),
+    "config": Entry("logship.cli.config", "config", "Show every setting, and where its value comes from."),
     "demo": Entry("logship.cli.demo", "demo", "Show it all on two embedded PostgreSQL servers."),
 }
 
@@ -71,6 +72,10 @@ class Commands(click.Group):
         if not any(parameter.name == "config" for parameter in command.params):
             command.params.append(settings.config_option())
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        settings.note_help(ctx, args)
+        return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -107,6 +112,8 @@ class Commands(click.Group):
 def logship(ctx: click.Context, log_level: str) -> None:
     """Keep a second PostgreSQL database in step with a first one by shipping its log and replaying it."""
     output.log_to_stderr(log_level)
+    for sentence in settings.unknown_variables(ctx, os.environ):
+        logging.getLogger(__name__).warning(sentence)
 
 
 logship.params.append(settings.config_option(from_directory=True))
@@ -169,7 +176,7 @@ def _usage(error: click.ClickException) -> UsageError:
                 f"{error.param.opts[0]} is missing", hint=options.where_to_set(error.param) or hint
             )
         case click.BadParameter() if isinstance(error.param, click.Option):
-            return UsageError(f"{error.param.opts[0]}: {_sentence(error.message)}", hint=hint)
+            return UsageError(f"{settings.said_by(ctx, error.param)}: {_sentence(error.message)}", hint=hint)
     return UsageError(_sentence(error.format_message()), hint=hint)
 
 

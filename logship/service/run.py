@@ -73,6 +73,9 @@ class Run:
         self._ended, self._end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(self._ended, True)
 
+    def __del__(self) -> None:
+        os.close(self._end)
+
     @property
     def memory(self) -> Memory | None:
         """The memory that answers queries now; None while there is none."""
@@ -80,11 +83,17 @@ class Run:
 
     def stop(self) -> None:
         """End cleanly: what was received is fsynced in the journal."""
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # full, or ended already
             os.write(self._end, b"\0")
 
     def run(self) -> Outcome:
-        """Replicate until the end. Raises what stopped it."""
+        """Replicate until the end. Raises what stopped it. To be called once."""
+        try:
+            return self._run()
+        finally:
+            os.close(self._ended)
+
+    def _run(self) -> Outcome:
         given = self._settings
         found = find(given.secondary, given.name)
         replica = found.replica

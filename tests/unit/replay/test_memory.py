@@ -279,7 +279,7 @@ def test_another_shape_is_loaded_anew(memory: Memory, persistence: ModelPersiste
     assert (state(memory).loads, state(memory).evictions) == (2, 1)
 
 
-def test_eviction_waits_for_persistence_and_readers_keep_their_snapshot(
+def test_eviction_waits_for_persistence_and_queries_then_say_cold(
     memory: Memory, persistence: ModelPersistence
 ) -> None:
     memory.apply(batch(2, coalesced(insert(T, b"3", None))))
