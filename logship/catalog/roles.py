@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from typing import Final
 
 import psycopg
@@ -21,27 +22,64 @@ _ADVANCE: Final = (
     "logship.advance(pg_catalog.text, pg_catalog.pg_lsn, pg_catalog.pg_lsn, pg_catalog.timestamptz, "
     "pg_catalog.int8, pg_catalog.int8, pg_catalog.int8, pg_catalog.int8, pg_catalog.int8)"
 )
-_OWN: Final = (
-    "grant usage on schema logship, logship_writers to {role}",
-    "grant select on all tables in schema logship to {role}",
-    "grant insert, update, delete on table logship.replay_report, logship.object_report, "
-    "logship.ddl_replayed to {role}",
-    f"grant execute on function {_ADVANCE} to {{role}}",
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """Something to be given to ``{role}``. ``has`` is a query with %(role)s: whether the role has it."""
+
+    statement: str
+    has: str
+    why: str
+
+
+# What init gives by itself, as the owner of logship's schemas.
+OWN: Final = (
+    Right(
+        "grant usage on schema logship, logship_writers to {role}",
+        "select pg_catalog.has_schema_privilege(%(role)s, 'logship', 'usage') "
+        "and pg_catalog.has_schema_privilege(%(role)s, 'logship_writers', 'usage')",
+        "its state, and the functions that write with the owners' rights, lie there",
+    ),
+    Right(
+        "grant select on all tables in schema logship to {role}",
+        "select not exists (select from pg_catalog.pg_class c where c.relkind in ('r', 'v') "
+        "and c.relnamespace = pg_catalog.to_regnamespace('logship') "
+        "and not pg_catalog.has_table_privilege(%(role)s, c.oid, 'select'))",
+        "it reads which replica it serves, and where that stands",
+    ),
+    Right(
+        "grant insert, update, delete on table logship.replay_report, logship.object_report, "
+        "logship.ddl_replayed to {role}",
+        "select pg_catalog.bool_and(pg_catalog.has_table_privilege(%(role)s, c.oid, p.privilege)) "
+        "from pg_catalog.pg_class c, pg_catalog.unnest(array['insert', 'update', 'delete']) p (privilege) "
+        "where c.relnamespace = pg_catalog.to_regnamespace('logship') "
+        "and c.relname in ('replay_report', 'object_report', 'ddl_replayed')",
+        "it reports once a second what the views show",
+    ),
+    Right(
+        f"grant execute on function {_ADVANCE} to {{role}}",
+        f"select pg_catalog.has_function_privilege(%(role)s, '{_ADVANCE}', 'execute')",
+        "it moves the position, in the transaction that writes the rows",
+    ),
 )
-# Each with what tells whether the role has it already.
-_OF_THE_SERVER: Final = (
-    (
+# What only a superuser can give (or who has the right to give it on).
+OF_THE_SERVER: Final = (
+    Right(
         "grant pg_read_all_data to {role}",
         "select pg_catalog.pg_has_role(%(role)s, 'pg_read_all_data', 'usage')",
+        "it loads tables into memory",
     ),
-    (
+    Right(
         "grant set on parameter session_replication_role to {role}",
         "select pg_catalog.has_parameter_privilege(%(role)s, 'session_replication_role', 'set')",
+        "triggers and foreign keys don't fire on rows that were written on the primary already",
     ),
     *(
-        (
+        Right(
             f"grant execute on function pg_catalog.{function} to {{role}}",
             f"select pg_catalog.has_function_privilege(%(role)s, 'pg_catalog.{function}', 'execute')",
+            "it marks what it writes with a replication origin, which also keeps a second replayer out",
         )
         for function in (
             "pg_replication_origin_session_setup(pg_catalog.text)",
@@ -100,12 +138,12 @@ def _give(connection: psycopg.Connection, role: str, user: str) -> None:
 
 def _grant(connection: psycopg.Connection, role: str) -> None:
     name = sql.Identifier(role)
-    _or_explain(connection, [sql.SQL(text).format(role=name) for text in _OWN], role)
+    _or_explain(connection, [sql.SQL(right.statement).format(role=name) for right in OWN], role)
     lacking = []
-    for statement, has in _OF_THE_SERVER:
-        row = connection.execute(has.encode(), {"role": role}).fetchone()
+    for right in OF_THE_SERVER:
+        row = connection.execute(right.has.encode(), {"role": role}).fetchone()
         if not (row and row[0]):
-            lacking.append(sql.SQL(statement).format(role=name))
+            lacking.append(sql.SQL(right.statement).format(role=name))
     _or_explain(connection, lacking, role)
 
 

@@ -35,7 +35,8 @@ select n.nspname, c.relname
          when 'f' then false
          when 'n' then true
          when 'd' then not exists (select from pg_catalog.pg_index i
-                                    where i.indrelid = c.oid and i.indisprimary and i.indislive)
+                                    where i.indrelid = c.oid and i.indisprimary and i.indislive
+                                      and i.indimmediate)  -- a deferrable key identifies no row
          else not exists (select from pg_catalog.pg_index i
                            where i.indrelid = c.oid and i.indisreplident and i.indislive)
        end
