@@ -3,7 +3,8 @@
 In: the chain of segments of this process's journal, and a position. Out: first a SCHEMA record with the
 Relation and Type messages in force there, then every record of every transaction that ends after the
 position, and the positions after it, in order; each transaction from its first record on. ABANDON
-makes void what came of the open transaction. SCHEMA and INDEX records of further segments stay out.
+makes void what came of the open transaction; one that was abandoned may stand in front, and behind it a
+position that is not after the asked one. SCHEMA and INDEX records of further segments stay out.
 
 Reads what was handed to the file, which may not be fsynced yet. Every record's checksum is checked;
 bad bytes raise `JournalDamaged`, and segments that retention has taken away raise `JournalTooOld`. One
