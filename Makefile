@@ -8,6 +8,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 # PYTEST_ARGS narrows a run: make test PYTEST_ARGS="-k journal -x"
 PYTEST_ARGS ?=
+# Tests wait for servers more than they compute; each worker has servers of its own.
+WORKERS ?= 3
 PYTEST := $(BIN)/pytest $(PYTEST_ARGS)
 
 help: ## This list
@@ -39,10 +41,15 @@ imports: init ## Imports run downward only
 	$(BIN)/lint-imports
 
 unit: init ## Unit tests
-	$(PYTEST) tests/unit -m "not soak and not matrix"
+	$(PYTEST) tests/unit -m "not soak and not matrix and not web"
 
 test: init ## All tests against real servers, except the long ones
-	$(PYTEST) -m "not soak and not matrix"
+	$(PYTEST) -m "not soak and not matrix and not web"
+
+test-web: init ## The status page in a headless Chromium
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+	  echo "no Chromium here: on Debian, apt-get install chromium; elsewhere put chromium or google-chrome into PATH" >&2; exit 1; }
+	$(PYTEST) -m web tests/web
 
 test-matrix: init ## PostgreSQL 15 to 15, 15 to 18, 18 to 18
 	$(BIN)/python tests/matrix.py
@@ -60,4 +67,4 @@ clean: ## Remove what was made here
 	rm -rf $(VENV) var build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help init demo check lint types imports unit test test-matrix soak up down clean
+.PHONY: help init demo check lint types imports unit test test-web test-matrix soak up down clean
