@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from logship.cli import options, output
+from logship.cli import options, output, settings_file
 
 if TYPE_CHECKING:
     from logship.service.init import InitResult, Keyless, Partitions, Progress, SchemaMode
@@ -54,6 +54,7 @@ log = logging.getLogger(__name__)
     show_default=True,
     help="Follow each partition as a table, or the partitioned table as one (other partitions there).",
 )
+@settings_file.write_config
 @options.as_json
 def init(
     *,
@@ -80,6 +81,7 @@ def init(
         primary, secondary, name, slot=slot, publication=publication, keyless=keyless, schema=schema,
         pg_dump=pg_dump, jobs=jobs, partitions=partitions, progress=_progress(),
     )  # fmt: skip
+    settings_file.write(click.get_current_context())
     if as_json:
         output.record(dataclasses.asdict(result), as_json=True)
     else:

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
+from logship.cli.quantity import Duration, written_s
+from logship.config import Intervals, JournalBounds
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+CONNINFO: Final = "CONNINFO"
 
 
 def setting(flag: str, *more: str, **attributes: Any) -> Callable[[F], F]:
@@ -22,15 +27,15 @@ def setting(flag: str, *more: str, **attributes: Any) -> Callable[[F], F]:
 
 def primary(command: F) -> F:
     """`--primary`, as ``primary: str``."""
-    return setting(
-        "--primary", required=True, metavar="CONNINFO", help="The primary: libpq conninfo or URI."
-    )(command)
+    return setting("--primary", required=True, metavar=CONNINFO, help="The primary: libpq conninfo or URI.")(
+        command
+    )
 
 
 def secondary(command: F) -> F:
     """`--secondary`, as ``secondary: str``."""
     return setting(
-        "--secondary", required=True, metavar="CONNINFO", help="The secondary: libpq conninfo or URI."
+        "--secondary", required=True, metavar=CONNINFO, help="The secondary: libpq conninfo or URI."
     )(command)
 
 
@@ -52,11 +57,50 @@ def name(command: F) -> F:
     )
 
 
+def intervals(command: F) -> F:
+    """`--feedback-interval`, `--report-interval`, `--position-interval`, in seconds."""
+    usual = Intervals()
+    for flag, default, at_least, at_most, text in reversed(
+        (
+            ("--feedback-interval", usual.feedback_s, 0.01, 30.0,
+             "Tell the primary the positions at least this often."),
+            ("--report-interval", usual.report_s, 0.1, 300.0,
+             "Report to the views, and look at the primary's position, this often."),
+            ("--position-interval", usual.position_s, 0.01, 60.0,
+             "Store the position of an idle primary at most this often."),
+        )
+    ):  # fmt: skip
+        command = setting(
+            flag,
+            type=Duration(at_least=at_least, at_most=at_most),
+            default=default,
+            show_default=written_s(default),
+            help=text,
+        )(command)
+    return command
+
+
+def journal_min_age(command: F) -> F:
+    """`--journal-min-age`, as ``journal_min_age: float`` seconds."""
+    return setting(
+        "--journal-min-age",
+        type=Duration(at_least=0),
+        default=JournalBounds().min_age_s,
+        show_default=written_s(JournalBounds().min_age_s),
+        help="Keep journal files at least this long, even when nobody needs them; --journal-limit goes first.",
+    )(command)
+
+
 def as_json(command: F) -> F:
     """`--json`, as ``as_json: bool``. Errors are JSON then, too."""
     return click.option(
         "--json", "as_json", is_flag=True, envvar="LOGSHIP_JSON", help="Print JSON, for programs."
     )(command)
+
+
+def is_conninfo(option: click.Parameter) -> bool:
+    """Whether its value is a conninfo, which may hold a password."""
+    return option.metavar == CONNINFO
 
 
 def where_to_set(option: click.Parameter) -> str:

@@ -1,12 +1,14 @@
-"""Sizes and positions as people write them: 64MB, 1 GB, 512kB; an LSN, or `current`.
+"""Sizes, durations and positions as people write them: 64MB, 1 GB; 500ms, 5 min; an LSN, or `current`.
 
-The units are PostgreSQL's, and mean what they mean there: 1 kB is 1024 bytes.
+The units are PostgreSQL's, and mean what they mean there: 1 kB is 1024 bytes. What has none of them is
+refused, with the nearest right way to write it.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -14,7 +16,18 @@ from logship.errors import MalformedLsn
 from logship.lsn import Lsn
 
 _UNITS = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
-_SIZE = re.compile(r"\A\s*([0-9]+)\s*([A-Za-z]*)\s*\Z")
+_QUANTITY: Final = re.compile(r"\A\s*([0-9]+)\s*([A-Za-zµ]*)\s*\Z")
+_TIMES: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+# What people write elsewhere, and what PostgreSQL calls it.
+_OTHERWISE: Final = {
+    "k": "kB", "kib": "kB", "m": "MB", "mib": "MB", "g": "GB", "gib": "GB", "t": "TB", "tib": "TB",
+    "byte": "B", "bytes": "B",
+}  # fmt: skip
+_OTHERWISE_TIMES: Final = {
+    "µs": "us", "usec": "us", "msec": "ms", "sec": "s", "secs": "s", "second": "s", "seconds": "s",
+    "m": "min", "mins": "min", "minute": "min", "minutes": "min", "hr": "h", "hour": "h", "hours": "h",
+    "day": "d", "days": "d",
+}  # fmt: skip
 
 
 class Size(click.ParamType[int]):
@@ -30,10 +43,15 @@ class Size(click.ParamType[int]):
         if isinstance(value, int) and not isinstance(value, bool):
             size = value
         else:
-            match = _SIZE.match(str(value))
+            match = _QUANTITY.match(str(value))
             units = {unit.lower(): factor for unit, factor in _UNITS.items()}
             if match is None or (match[2] and match[2].lower() not in units):
-                self.fail(f"{value!r} is not a size: write it like 64MB ({', '.join(_UNITS)})", param, ctx)
+                near = _nearest(match, list(_UNITS), _OTHERWISE)
+                self.fail(
+                    f"{value!r} is not a size: {near or 'write it like 64MB'} ({', '.join(_UNITS)})",
+                    param,
+                    ctx,
+                )
             size = int(match[1]) * units.get(match[2].lower(), 1)
         if not self.at_least <= size <= self.at_most:
             self.fail(
@@ -45,6 +63,54 @@ class Size(click.ParamType[int]):
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         return "SIZE"
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, between two bounds. Only 0 needs no unit."""
+
+    name = "duration"
+
+    def __init__(self, *, at_least: float, at_most: float = 365 * 86400.0) -> None:
+        self.at_least = at_least
+        self.at_most = at_most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            seconds = float(value)
+        else:
+            match = _QUANTITY.match(str(value))
+            if match is None or (match[2] not in _TIMES and (match[2] or int(match[1]))):
+                near = _nearest(match, list(_TIMES), _OTHERWISE_TIMES, without="s")
+                self.fail(
+                    f"{value!r} is not a duration: {near or 'write it like 500ms'} ({', '.join(_TIMES)})",
+                    param,
+                    ctx,
+                )
+            seconds = int(match[1]) * _TIMES.get(match[2], 1.0)
+        if not self.at_least <= seconds <= self.at_most:
+            self.fail(
+                f"{value} is out of bounds: from {written_s(self.at_least)} to {written_s(self.at_most)}",
+                param,
+                ctx,
+            )
+        return seconds
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "DURATION"
+
+
+def _nearest(
+    match: re.Match[str] | None, units: list[str], otherwise: dict[str, str], *, without: str = ""
+) -> str:
+    """``did you mean 10min?``: the same number with the unit that was meant; empty when nobody can know."""
+    if match is None:
+        return ""
+    unit = match[2].lower()
+    near = difflib.get_close_matches(unit, [*(known.lower() for known in units), *otherwise], n=1)
+    meant = otherwise.get(unit) if unit else without
+    if not meant and near:
+        meant = otherwise.get(near[0]) or next(known for known in units if known.lower() == near[0])
+    return f"did you mean {match[1]}{meant}?" if meant else ""
 
 
 class StopAt(click.ParamType["Lsn | str"]):
@@ -70,3 +136,14 @@ def written(size: int) -> str:
         if size >= factor and size % factor == 0:
             return f"{size // factor}{unit}"
     return f"{size}B"
+
+
+def written_s(seconds: float) -> str:
+    """The largest unit that says it exactly: 500ms, 5min."""
+    if seconds == 0:
+        return "0"
+    microseconds = round(seconds * 1e6)
+    for unit, factor in reversed(_TIMES.items()):
+        if microseconds % round(factor * 1e6) == 0:
+            return f"{microseconds // round(factor * 1e6)}{unit}"
+    return f"{microseconds}us"

@@ -17,7 +17,7 @@ import click
 
 from logship.cli import options, output
 from logship.cli.quantity import Size, StopAt, written
-from logship.config import GIB, KIB, MIB, JournalBounds, ReplayBounds
+from logship.config import GIB, KIB, MIB, Intervals, JournalBounds, ReplayBounds
 from logship.lsn import Lsn
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ def quarter_of_memory() -> int:
     show_default=written(JournalBounds().limit_bytes),
     help="Past this size the journal drops its oldest file, even one that the replica still needs.",
 )
+@options.journal_min_age
+@options.intervals
 @options.setting(
     "--application-name",
     default="logship",
@@ -101,6 +103,10 @@ def run(
     queue_size: int,
     segment_size: int,
     journal_limit: int,
+    journal_min_age: float,
+    feedback_interval: float,
+    report_interval: float,
+    position_interval: float,
     application_name: str,
     as_json: bool,
 ) -> int:
@@ -116,8 +122,11 @@ def run(
             stop_at=stop_at,
             application_name=application_name,
             memory=None if memory == "off" else memory_of(memory_budget),
-            journal_bounds=JournalBounds(segment_bytes=segment_size, limit_bytes=journal_limit),
+            journal_bounds=JournalBounds(segment_size, journal_limit, journal_min_age),
             replay_bounds=ReplayBounds(batch_bytes=batch_size, queue_bytes=queue_size),
+            intervals=Intervals(
+                feedback_s=feedback_interval, report_s=report_interval, position_s=position_interval
+            ),
         )
     )
     stop_on_signals(running)
