@@ -21,7 +21,7 @@ _TIMES: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d"
 # What people write elsewhere, and what PostgreSQL calls it.
 _OTHERWISE: Final = {
     "k": "kB", "kib": "kB", "m": "MB", "mib": "MB", "g": "GB", "gib": "GB", "t": "TB", "tib": "TB",
-    "byte": "B", "bytes": "B",
+    "byte": "B", "bytes": "B", "kilobytes": "kB", "megabytes": "MB", "gigabytes": "GB", "terabytes": "TB",
 }  # fmt: skip
 _OTHERWISE_TIMES: Final = {
     "µs": "us", "usec": "us", "msec": "ms", "sec": "s", "secs": "s", "second": "s", "seconds": "s",

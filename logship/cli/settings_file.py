@@ -106,11 +106,11 @@ def _entries(ctx: click.Context | None, found: Iterable[click.Option]) -> Iterat
         value = ctx.params.get(option.name or "") if ctx is not None and given else None
         text = f"# {option.help}\n"
         if value is None or value == ():
-            yield f"{text}#{name} = {_toml(_example(option))}\n"
+            yield f"{text}#{name} = {quoted(_example(option))}\n"
         elif options.is_conninfo(option):
-            yield f"{text}{_PASSWORD if has_password(value) else ''}{name} = {_toml(without_password(value))}\n"
+            yield f"{text}{_PASSWORD if has_password(value) else ''}{name} = {quoted(without_password(value))}\n"
         else:
-            yield f"{text}{name} = {_toml(_plain(option, value))}\n"
+            yield f"{text}{name} = {quoted(_plain(option, value))}\n"
 
 
 def _example(option: click.Option) -> Any:
@@ -140,6 +140,6 @@ def without_password(conninfo: str) -> str:
     return libpq.make_conninfo("", **{key: value for key, value in given.items() if key not in SECRETS})
 
 
-def _toml(value: Any) -> str:
+def quoted(value: Any) -> str:
     """JSON's strings, numbers, booleans and lists are TOML's; DEL is the one character that only TOML refuses."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

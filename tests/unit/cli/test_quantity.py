@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logship.cli.quantity import Size, StopAt, written
+from logship.cli.quantity import Duration, Size, StopAt, written, written_s
 from logship.lsn import Lsn
 
 
@@ -19,8 +19,52 @@ def test_sizes_are_written_as_in_postgresql(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["64 megabytes", "-1MB", "MB", "", "1.5GB", "64Mb/s"])
 def test_what_is_not_a_size_is_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is not a size: write it like 64MB"):
+    with pytest.raises(click.BadParameter, match="is not a size: "):
         Size(at_least=1).convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("64 megabytes", "64MB"),
+        ("MB", "write it like 64MB"),
+        ("8MiB", "8MB"),
+        ("8 Mbs", "8MB"),
+        ("1G", "1GB"),
+        ("12 bytes", "12B"),
+    ],
+)
+def test_the_nearest_size_is_named(text: str, meant: str) -> None:
+    with pytest.raises(click.BadParameter, match=meant):
+        Size(at_least=1).convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("500ms", 0.5), ("5 min", 300), ("1h", 3600), ("2d", 172800), ("0", 0), ("250us", 0.00025)],
+)
+def test_durations_are_written_as_in_postgresql(text: str, seconds: float) -> None:
+    assert Duration(at_least=0).convert(text, None, None) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("5", "5s"), ("10 mins", "10min"), ("3 sec", "3s"), ("3S", "3s"), ("1 hour", "1h"), ("soon", "500ms")],
+)
+def test_the_nearest_duration_is_named(text: str, meant: str) -> None:
+    with pytest.raises(click.BadParameter, match=meant):
+        Duration(at_least=0).convert(text, None, None)
+
+
+def test_bounds_of_a_duration_are_named() -> None:
+    with pytest.raises(click.BadParameter, match="from 100ms to 1min"):
+        Duration(at_least=0.1, at_most=60).convert("5min", None, None)
+
+
+@given(st.integers(0, 10**12))
+def test_written_s_reads_back(microseconds: int) -> None:
+    seconds = microseconds / 1e6
+    assert Duration(at_least=0).convert(written_s(seconds), None, None) == pytest.approx(seconds)
 
 
 def test_bounds_are_named() -> None:
