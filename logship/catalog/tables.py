@@ -191,3 +191,17 @@ ddl_replayed: Final = Table(
     Index("ddl_replayed_replica_lsn", "replica", "lsn"),
     comment="schema changes replayed here",
 )
+
+# A request of `logship verify` to the running replayer, see logship.service.hold. Gone with a crash of the
+# server, and then nobody is held.
+hold: Final = Table(
+    "hold",
+    SECONDARY,
+    _replica(),
+    Column("token", Text, nullable=False),
+    Column("up_to", PgLsn),  # null: stand where you are; else: replay what ends here or before, then stand
+    Column("held_at", PgLsn),  # the replayer's answer: it stands, and persistence is there
+    _time("expires_at", nullable=False),
+    prefixes=["UNLOGGED"],
+    comment="who asked the replayer to stand still for a moment; it goes on by itself at expires_at",
+)

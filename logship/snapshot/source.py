@@ -264,7 +264,7 @@ def _watched(
                     row = future.result(timeout=1)
                     break
                 except NotYet:
-                    reason = _waits_for(watcher)
+                    reason = waits_for(watcher)
                     if reason and reason != said:
                         say(reason)
                         said = reason
@@ -277,7 +277,8 @@ def _watched(
     return row
 
 
-def _waits_for(watcher: psycopg.Connection) -> str:
+def waits_for(watcher: psycopg.Connection) -> str:
+    """What keeps a slot from being made on the primary, in words; empty: nothing that can be seen."""
     synchronous = _number(
         watcher,
         "select pg_catalog.count(*) from pg_catalog.pg_stat_activity where wait_event = 'SyncRep'",

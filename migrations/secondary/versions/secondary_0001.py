@@ -150,6 +150,17 @@ def _reports() -> None:
         schema="logship",
         comment="schema changes replayed here",
     )
+    op.create_table(
+        "hold",
+        _replica(),
+        sa.Column("token", sa.Text, nullable=False),
+        sa.Column("up_to", PgLsn),
+        sa.Column("held_at", PgLsn),
+        _time("expires_at", nullable=False),
+        schema="logship",
+        prefixes=["UNLOGGED"],
+        comment="who asked the replayer to stand still for a moment; it goes on by itself at expires_at",
+    )
     op.create_index("ddl_replayed_replica_lsn", "ddl_replayed", ["replica", "lsn"], schema="logship")
 
 
@@ -163,6 +174,7 @@ def downgrade() -> None:
     for view in ("replica_lag", "stat_replay", "stat_object", "stat_ddl"):
         op.execute(f"drop view logship.{view}")
     for table in (
+        "hold",
         "ddl_replayed",
         "object_report",
         "replay_report",
