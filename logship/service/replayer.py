@@ -30,6 +30,7 @@ from logship.replay.classify import Classifier, Resolve
 from logship.replay.merge import merged
 from logship.replay.persistence import Persistence, TransactionLost
 from logship.service.crew import Crew, Stopped
+from logship.service.hold import Doorkeeper, Gate
 from logship.service.positions import Positions, Stage
 from logship.service.queue import ByteQueue
 
@@ -65,6 +66,7 @@ class Replayer:
         resolve: Resolve,
         make_memory: MakeMemory | None,
         left_out: Collection[tuple[str, str]],
+        gate: Gate,
         positions: Positions,
         bounds: ReplayBounds,
         intervals: Intervals,
@@ -74,6 +76,7 @@ class Replayer:
         self._resolve = resolve
         self._make_memory = make_memory
         self._left_out = left_out
+        self._gate = gate
         self._positions = positions
         self._bounds = bounds
         self._intervals = intervals
@@ -120,6 +123,7 @@ class Replayer:
             batcher=Batcher(classifier, position, bound_bytes=self._bounds.batch_bytes),
             persistence=self._persistence,
             make_memory=self._make_memory,
+            gate=self._gate,
             positions=self._positions,
             replayed=self.replayed,
             bounds=self._bounds,
@@ -137,6 +141,7 @@ class _Session:
         batcher: Batcher,
         persistence: Persistence,
         make_memory: MakeMemory | None,
+        gate: Gate,
         positions: Positions,
         replayed: Replayed,
         bounds: ReplayBounds,
@@ -157,6 +162,9 @@ class _Session:
             self._to_memory = ByteQueue(bounds.queue_bytes, reader.wake)
             self.memory = make_memory(batcher.position, self._wait_for_persistence)
         self._crew = Crew(self._close_queues)
+        self._gate = gate
+        gate.on_change = reader.wake
+        self._door = Doorkeeper(gate, batcher, self._hand_over, self._settled, lambda: self._crew.stopping)
 
     def run(self) -> None:
         self._crew.start("replay", self._read)
@@ -180,13 +188,16 @@ class _Session:
         if self._to_memory is not None:
             self._to_memory.close()
         self._reader.wake()
+        self._gate.wake()
         self._positions.wake()
 
     # -- the replay thread: journal to batches ------------------------------------------------------
 
     def _read(self) -> None:
         while not self._crew.stopping:
+            self._door.between()
             for record in self._reader.read(self._bounds.read_bytes, timeout_s=1.0):
+                self._door.admit(record)
                 for item in self._batches(record):
                     self._hand_over(item)
             if self._batcher.pending and self._somebody_is_idle():
@@ -210,6 +221,14 @@ class _Session:
         for queue in (self._to_memory, self._to_persistence):
             if queue is not None and not queue.put(item, size_bytes):
                 raise Stopped
+
+    def _settled(self, position: Lsn, stored: bool) -> bool:
+        """Whether both stores have everything up to ``position``; ``stored``: the secondary's row says so."""
+        reached = [self._positions.lsn(Stage.PERSISTENCE)]
+        if self._to_memory is not None:
+            reached.append(self._positions.lsn(Stage.MEMORY))
+        there = all(lsn is not None and lsn >= position for lsn in reached)
+        return there and (not stored or self._persistence.position >= position)
 
     # -- the memory thread --------------------------------------------------------------------------
 
@@ -235,10 +254,16 @@ class _Session:
     def _persist(self) -> None:
         idle = _IdlePosition(self._persistence, self._intervals.position_s)
         while not self._to_persistence.closed:
-            items = self._to_persistence.take(self._bounds.queue_bytes, idle.due_in_s)
+            due_in_s = None if self._in_pieces else idle.due_in_s
+            items = self._to_persistence.take(self._bounds.queue_bytes, due_in_s)
             for group in _groups(items):
                 self._apply(group, idle)
-            idle.store_if_due()
+            if self._in_pieces:
+                continue  # their transaction is open: the position moves when it commits
+            if self._gate.limit is None:
+                idle.store_if_due()
+            else:  # somebody waits to see where the replica stands
+                idle.store()
         if self._crew.error is None:
             self._persistence.abandon()
             idle.store()

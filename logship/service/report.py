@@ -87,11 +87,16 @@ class Reporter:
         self._connection: psycopg.Connection | None = None
         self._reported: dict[tuple[str, str], ObjectReport] = {}
         self._state = "starting"
+        self._held = False
         self._error: tuple[str, dt.datetime] | None = None
 
     def state(self, state: str) -> None:
         """starting, streaming, waiting (for a server that is away), stopped, or failed."""
         self._state = state
+
+    def held(self, held: bool) -> None:
+        """Whether replay stands still because `logship verify` or `repair` asked for it."""
+        self._held = held
 
     def trouble(self, error: Exception | None) -> None:
         """What is being waited out now; None: nothing any more."""
@@ -153,7 +158,7 @@ class Reporter:
         primary = positions.primary
         return [
             self._replica,
-            self._state,
+            "held" if self._held and self._state == "streaming" else self._state,
             *[None if lsn is None else str(lsn) for lsn in lsns],
             None if primary is None else str(primary[0]),
             None if primary is None else _EPOCH + dt.timedelta(microseconds=primary[1]),

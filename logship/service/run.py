@@ -23,6 +23,7 @@ from logship.journal.segment import Source
 from logship.lsn import INVALID, Lsn
 from logship.replay.persistence import Persistence
 from logship.service.crew import Crew
+from logship.service.hold import Gate, Holds
 from logship.service.lookups import Lookups
 from logship.service.objects import objects_of
 from logship.service.positions import Positions, Stage
@@ -155,12 +156,15 @@ class Parts:
             given.secondary, replica.name, on_retry=self._retried, stop=self._stopping
         )
         self.lookups = Lookups(given.secondary, trouble=self.reporter.trouble)
+        gate = Gate()
+        self.holds = Holds(given.secondary, replica.name, gate, self.reporter.held)
         self.replayer = Replayer(
             journal=journal,
             persistence=self.persistence,
             resolve=self.lookups.resolve,
             make_memory=given.memory and given.memory(given.secondary, replica.name),
             left_out=found.left_out,
+            gate=gate,
             positions=positions,
             bounds=given.replay_bounds,
             intervals=given.intervals,
@@ -186,11 +190,13 @@ class Parts:
         crew.start("shipper", self.shipper.run)
         crew.start("replayer", self.replayer.run)
         crew.start("probe", self.probe.run)
+        crew.start("holds", self.holds.run)
         crew.start("retention", self.keeper.run)
         crew.start("reporter", self.reporter.run)
 
     def stop(self) -> None:
         self._stopping.set()
+        self.holds.stop()
         for part in (self.shipper, self.replayer, self.lookups, self.probe, self.keeper, self.reporter):
             part.stop()
         self.positions.wake()
