@@ -22,6 +22,7 @@ _ADVANCE: Final = (
     "logship.advance(pg_catalog.text, pg_catalog.pg_lsn, pg_catalog.pg_lsn, pg_catalog.timestamptz, "
     "pg_catalog.int8, pg_catalog.int8, pg_catalog.int8, pg_catalog.int8, pg_catalog.int8)"
 )
+_NOTICE_COPIES: Final = "logship.notice_copies(pg_catalog.text)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,11 @@ OWN: Final = (
         f"grant execute on function {_ADVANCE} to {{role}}",
         f"select pg_catalog.has_function_privilege(%(role)s, '{_ADVANCE}', 'execute')",
         "it moves the position, in the transaction that writes the rows",
+    ),
+    Right(
+        f"grant execute on function {_NOTICE_COPIES} to {{role}}",
+        f"select pg_catalog.has_function_privilege(%(role)s, '{_NOTICE_COPIES}', 'execute')",
+        "it asks which tables were copied at a later LSN than its position",
     ),
 )
 # What only a superuser can give (or who has the right to give it on).

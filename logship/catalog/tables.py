@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     ForeignKey,
@@ -96,6 +98,9 @@ replica: Final = Table(
     Column("snapshot_lsn", PgLsn),
     _time("created_at", nullable=False),
     _time("initialised_at"),  # null: init did not finish
+    # What --tables and --exclude said; nothing: all tables.
+    Column("tables", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("excluded", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     comment="one row per replica kept in this database; initialised_at NULL: init did not finish",
 )
 
@@ -132,7 +137,40 @@ copy_progress: Final = Table(
     Column("schemaname", Text, primary_key=True),
     Column("relname", Text, primary_key=True),
     _time("done_at"),
+    Column("lsn", PgLsn),  # what the finished rows are true at
+    Column("rows", BigInteger),
     comment="tables that an init is filling or has filled; empty once it has finished",
+)
+
+# Rows that another transaction put there are somebody else's.
+copy_part: Final = Table(
+    "copy_part",
+    SECONDARY,
+    _replica(),
+    Column("schemaname", Text, primary_key=True),
+    Column("relname", Text, primary_key=True),
+    Column("xid", BigInteger, primary_key=True),
+    comment="transactions of this server in which an init filled a table; empty once it has finished",
+)
+
+copy_made: Final = Table(
+    "copy_made",
+    SECONDARY,
+    _replica(),
+    Column("entry", Text, primary_key=True),
+    comment="indexes and constraints that an init has made, by digest; empty once it has finished",
+)
+
+# A row goes when the position has passed its lsn.
+copied: Final = Table(
+    "copied",
+    SECONDARY,
+    _replica(),
+    Column("schemaname", Text, primary_key=True),
+    Column("relname", Text, primary_key=True),
+    Column("lsn", PgLsn, nullable=False),
+    Column("noticed", Boolean, nullable=False, server_default=text("false")),
+    comment="tables whose rows are newer than the position: what was committed before lsn is passed over",
 )
 
 replay_report: Final = Table(

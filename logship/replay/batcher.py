@@ -64,6 +64,10 @@ class Batcher:
         self._changing = False  # the transaction changes something that is replicated
         self._pieces_out = False  # a piece of the open transaction has left in a batch
         self._making = _Making()
+        # A table that was copied later than the position is passed over up to here: batches are cut there,
+        # so that inside one of them a relation is either left out or not.
+        self._copied = sorted(lsn for lsn in set(classifier.copied.values()) if lsn > position)
+        self._commit_lsn = position  # of the transaction that is being taken in
 
     @property
     def position(self) -> Lsn:
@@ -175,8 +179,14 @@ class Batcher:
             self._changing = True
             self._making.coalescer.truncate(targets, event.restart_identity)
 
+    def _passes_a_copy(self, commit_lsn: Lsn) -> bool:
+        passed = [lsn for lsn in self._copied if lsn <= commit_lsn]
+        del self._copied[: len(passed)]
+        return bool(passed)
+
     def _target(self, oid: int) -> Target | None:
-        target = self._classifier.target(oid)
+        passed_over = self._copied and self._classifier.passed_over(oid, self._commit_lsn)
+        target = None if passed_over else self._classifier.target(oid)
         if target is None:
             self._making.left_out.add(oid)
         else:

@@ -9,12 +9,13 @@ look-up is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
 from logship import pgoutput
 from logship.change import Message, Relation, TypeName
 from logship.errors import ReplayError
+from logship.lsn import Lsn
 from logship.replay.target import Target
 
 OWN_SCHEMA = "logship"
@@ -28,7 +29,9 @@ class Classifier:
     """``left_out`` names (schema, relation) pairs that the operator chose not to replicate."""
 
     resolve: Resolve
-    left_out: Collection[tuple[str, str]] = ()
+    left_out: Container[tuple[str, str]] = ()
+    # Their rows are newer than the position: what was committed before the LSN is passed over.
+    copied: Mapping[tuple[str, str], Lsn] = field(default_factory=dict)
     foreign_messages: int = 0  # logical messages of other programs: passed over
     refused_messages: int = 0  # messages that claim to be ours and aren't proven to be
     _relations: dict[int, Relation] = field(default_factory=dict)
@@ -55,6 +58,14 @@ class Classifier:
         except KeyError:
             target = self._targets[relation_oid] = self._look_up(relation_oid)
             return target
+
+    def passed_over(self, relation_oid: int, commit_lsn: Lsn) -> bool:
+        """Whether the table's rows hold this transaction already."""
+        relation = self._relations.get(relation_oid)
+        if relation is None:
+            return False
+        copied_lsn = self.copied.get((relation.schema, relation.name))
+        return copied_lsn is not None and commit_lsn < copied_lsn
 
     def logical_message(self, message: bytes) -> None:
         """Count a logical message. None of ours changes anything yet, and anyone may forge one."""

@@ -81,13 +81,12 @@ class WriterMissing(ReplayError):
 
 
 class TransactionLost(LogshipError):
-    """The pieces of an unfinished transaction are gone: read the log again from the position. Not fatal."""
+    """What was being replayed is rolled back: read the log again from the position. Not fatal."""
 
-    def __init__(self, position: Lsn) -> None:
-        super().__init__(
-            f"the secondary has rolled back a transaction that was being replayed in pieces, at {position}",
-            hint="it is replayed again from the journal",
-        )
+    def __init__(
+        self, position: Lsn, why: str = "a transaction that was being replayed in pieces was rolled back"
+    ) -> None:
+        super().__init__(f"{why}, at {position}", hint="it is replayed again from the journal")
         self.position = position
 
 

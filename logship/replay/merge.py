@@ -25,8 +25,8 @@ def merged(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def _same_shapes(run: Sequence[Batch], batch: Batch) -> bool:
-    """Inside one batch each relation has one shape: replay one by one decodes the log with it."""
-    return all(
+    """Inside one batch each relation has one shape, or is left out: replay one by one decodes the log so."""
+    return not any(batch.targets.keys() & earlier.left_out for earlier in run) and all(
         earlier.targets[oid].relation == batch.targets[oid].relation
         for earlier in run
         for oid in earlier.targets.keys() & batch.targets.keys()

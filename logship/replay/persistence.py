@@ -13,9 +13,10 @@ persistence.after_rows (all but the last rows sent), persistence.before_commit, 
 from __future__ import annotations
 
 import enum
+import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 _BEGIN: Final = b"begin isolation level read committed read write"
 _VIOLATIONS: Final = ("23505", "23P01")  # unique, exclusion
 _MOVED: Final = ("LS001", "LS002")  # logship.advance: not where we thought
+_COPIED_ANEW: Final = "LS004"  # logship.advance: rows are newer than this process knows
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _TRIES_INSIDE: Final = 10  # of a piece, before the whole transaction is given up and read again
 _LONGEST_PAUSE_S: Final = 5.0
@@ -46,6 +48,11 @@ select origin || case when initialised_at is null then ' ' else '' end
 """
 _SETUP: Final = b"select pg_catalog.pg_replication_origin_session_setup($1)"
 _POSITION: Final = b"select replay_lsn from logship.position where replica operator(pg_catalog.=) $1"
+# One cell: the tables whose rows are newer than the position, and the LSN that they are true at.
+_COPIED: Final = b"""
+select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(c.schemaname, c.relname, c.lsn))
+  from logship.notice_copies($1) c
+"""
 _ADVANCE: Final = b"select logship.advance($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _ADVANCE_TYPES: Final = (TEXT, 3220, 3220, 1184, 20, 20, 20, 20, 20)
 
@@ -98,17 +105,35 @@ class Persistence:
         self._writers: dict[int, bytes] = {}
         self._totals = _Totals()
         self._position = INVALID
+        self._copied: dict[tuple[str, str], Lsn] = {}
+
+    @property
+    def copied(self) -> Mapping[tuple[str, str], Lsn]:
+        """Tables (schema, name) whose rows are newer than the position: what was committed before their
+        LSN must not come here again. As of `open`."""
+        return self._copied
 
     @property
     def position(self) -> Lsn:
         """The end of the last transaction that is known to be committed on the secondary."""
         return self._position
 
+    @property
+    def backend_pid(self) -> int | None:
+        """The session that writes, as the secondary knows it; None while there is none."""
+        session = self._session
+        return session.backend_pid if session is not None else None
+
     def open(self) -> Lsn:
         """Connect, take the replication origin, and read the position; again, when it is open already:
         whatever transaction was open is rolled back. Raises `SecondaryError`, `RefusedAsUnsafe`,
         `ReplayStopped`."""
         self.abandon()
+        if self._state is not _State.CLOSED:
+            try:
+                self._copied = self._notice_copies(self._live)
+            except ServerError:
+                self._disconnect()
         if self._state is _State.CLOSED:
             self._connect()
         return self._position
@@ -275,6 +300,8 @@ class Persistence:
         """What ``error`` is, should it not be tried again."""
         after, upto = self._position, group[-1].end_lsn
         statement = self._transaction.failed if self._transaction else None
+        if error.sqlstate == _COPIED_ANEW:
+            return TransactionLost(after, "tables were copied anew")
         if error.sqlstate in _MOVED:
             return RefusedAsUnsafe(
                 f'the position of replica "{self._replica}" is not {after} any more: somebody moved it',
@@ -304,6 +331,7 @@ class Persistence:
     def _found_committed(self, group: Sequence[Batch]) -> bool:
         """Connect again. A link that broke at COMMIT doesn't say whether it happened; the position does."""
         before, reached = self._position, group[-1].end_lsn
+        copied = self._copied
         tries = 0
         while self._state is _State.CLOSED:
             try:
@@ -311,6 +339,8 @@ class Persistence:
             except SecondaryError as error:
                 tries += 1
                 self._pause(ServerError(None, str(error)), tries)
+        if not self._copied.items() <= copied.items():
+            raise TransactionLost(self._position, "tables were copied anew")
         if self._position == before:
             return False
         if self._position == reached and group[-1].complete:
@@ -337,6 +367,7 @@ class Persistence:
             # First the origin, then the position: the backend of a predecessor that was killed may be
             # committing still, and holds the origin until it has ended. Then the row can't move any more.
             self._take_origin(session, origin)
+            copied = self._notice_copies(session)
             position = session.run([Command(_POSITION, [self._replica.encode()], [TEXT])])[0]
         except ServerError as error:
             session.close()
@@ -348,9 +379,14 @@ class Persistence:
             session.close()
             raise _unknown(self._replica)
         self._session = session
+        self._copied = copied
         self._writers = {}
         self._position = Lsn.parse(position.decode())
         self._state = _State.IDLE
+
+    def _notice_copies(self, session: Session) -> dict[tuple[str, str], Lsn]:
+        found = session.run([Command(_COPIED, [self._replica.encode()], [TEXT])])[0]
+        return {(schema, name): Lsn.parse(lsn) for schema, name, lsn in (json.loads(found) if found else ())}
 
     def _origin(self, session: Session) -> bytes:
         origin = session.run([Command(_REPLICA, [self._replica.encode()], [TEXT])])[0]

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import psycopg
 
+from logship.catalog.selection import LeftOut, Selection
 from logship.catalog.state import Replica, replicas
 from logship.connection import Side, connect
 from logship.errors import SecondaryError, UsageError
 
 _LEFT_OUT = "select l.schemaname, l.relname from logship.left_out l where l.replica = %s"
+_SELECTED = "select r.tables, r.excluded from logship.replica r where r.name = %s"
 _SUPERUSER = "select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user"
 
 
@@ -27,7 +29,7 @@ class NotInitialised(SecondaryError):
 @dataclass(frozen=True, slots=True)
 class Found:
     replica: Replica
-    left_out: frozenset[tuple[str, str]]  # (schema, relation): not replicated
+    left_out: LeftOut  # (schema, relation) in it: not replicated
     superuser: bool  # whether the secondary's user is one
 
 
@@ -37,6 +39,7 @@ def find(secondary: str, name: str | None) -> Found:
         try:
             replica = _choose(replicas(connection), name)
             left_out = connection.execute(_LEFT_OUT, [replica.name]).fetchall()
+            selected = connection.execute(_SELECTED, [replica.name]).fetchone()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
             raise NotInitialised("the secondary has no schema logship") from error
         except psycopg.errors.InsufficientPrivilege as error:
@@ -47,7 +50,10 @@ def find(secondary: str, name: str | None) -> Found:
         superuser = connection.execute(_SUPERUSER).fetchone()
         return Found(
             replica=replica,
-            left_out=frozenset((schema, relation) for schema, relation in left_out),
+            left_out=LeftOut(
+                frozenset((schema, relation) for schema, relation in left_out),
+                Selection(*map(tuple, selected)) if selected else Selection(),
+            ),
             superuser=superuser is not None and superuser[0],
         )
 

@@ -49,7 +49,7 @@ def upgrade() -> None:
     _state()
     _reports()
     here = Path(__file__).parent / "secondary_0001"
-    for name in ("views.sql", "wait_for.sql", "advance.sql", "rights.sql"):
+    for name in ("views.sql", "wait_for.sql", "advance.sql", "notice_copies.sql", "rights.sql"):
         op.execute(sa.text((here / name).read_text(encoding="utf-8").replace(":", "\\:")))
 
 
@@ -66,6 +66,10 @@ def _state() -> None:
         sa.Column("snapshot_lsn", PgLsn),
         _time("created_at", nullable=False),
         _time("initialised_at"),
+        *(
+            sa.Column(name, sa.ARRAY(sa.Text), nullable=False, server_default=sa.text("'{}'"))
+            for name in ("tables", "excluded")
+        ),
         schema="logship",
         comment="one row per replica kept in this database; initialised_at NULL: init did not finish",
     )
@@ -94,8 +98,34 @@ def _state() -> None:
         _replica(),
         *_relation(),
         _time("done_at"),
+        sa.Column("lsn", PgLsn),
+        sa.Column("rows", sa.BigInteger),
         schema="logship",
         comment="tables that an init is filling or has filled; empty once it has finished",
+    )
+    op.create_table(
+        "copy_part",
+        _replica(),
+        *_relation(),
+        sa.Column("xid", sa.BigInteger, primary_key=True),
+        schema="logship",
+        comment="transactions of this server in which an init filled a table; empty once it has finished",
+    )
+    op.create_table(
+        "copy_made",
+        _replica(),
+        sa.Column("entry", sa.Text, primary_key=True),
+        schema="logship",
+        comment="indexes and constraints that an init has made, by digest; empty once it has finished",
+    )
+    op.create_table(
+        "copied",
+        _replica(),
+        *_relation(),
+        sa.Column("lsn", PgLsn, nullable=False),
+        sa.Column("noticed", sa.Boolean, nullable=False, server_default=sa.text("false")),
+        schema="logship",
+        comment="tables whose rows are newer than the position: what was committed before lsn is passed over",
     )
 
 
@@ -171,6 +201,7 @@ def downgrade() -> None:
         "drop function logship.advance(text, pg_catalog.pg_lsn, pg_catalog.pg_lsn, timestamptz, "
         "bigint, bigint, bigint, bigint, bigint)"
     )
+    op.execute("drop function logship.notice_copies(text)")
     for view in ("replica_lag", "stat_replay", "stat_object", "stat_ddl"):
         op.execute(f"drop view logship.{view}")
     for table in (
@@ -178,6 +209,9 @@ def downgrade() -> None:
         "ddl_replayed",
         "object_report",
         "replay_report",
+        "copied",
+        "copy_made",
+        "copy_part",
         "copy_progress",
         "left_out",
         "position",

@@ -35,9 +35,14 @@ begin
     raise exception 'replica % is not at %: somebody else moved its position', advance.replica, advance.expected
       using errcode = 'LS001', hint = 'another replayer of this replica runs, or ran; only one may';
   end if;
+  -- Whoever copies a table holds the position's row until its commit: so what it wrote is seen here.
+  if exists (select from logship.copied c where c.replica = advance.replica and not c.noticed) then
+    raise exception 'tables of replica % were copied anew', advance.replica
+      using errcode = 'LS004', hint = 'begin again from the position, after logship.notice_copies';
+  end if;
 end
 $function$;
 
 comment on function logship.advance(text, pg_catalog.pg_lsn, pg_catalog.pg_lsn, timestamptz,
                                     bigint, bigint, bigint, bigint, bigint) is
-  'moves a replica''s position from expected to reached and adds to its counters; LS001: it was not there, LS002: backwards';
+  'moves a replica''s position from expected to reached and adds to its counters; LS001: it was not there, LS002: backwards, LS004: tables were copied anew';
