@@ -144,7 +144,12 @@ def _refuse_foreign_schema(connection: sa.Connection, side: Side) -> None:
 def _refused(error: sa.exc.DBAPIError, side: Side) -> LogshipError:
     kind = PrimaryError if side is Side.PRIMARY else SecondaryError
     text = str(error.orig).splitlines()[0] if error.orig else "unknown error"
-    hint = ""
-    if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
-        hint = "as a superuser: grant create on database <database> to <user>, or run init as the owner"
-    return kind(f"can't make logship's schema on the {side.value}: {text}", hint=hint)
+    hint = "nothing was changed; what PostgreSQL says stands in the way must be mended first"
+    match error.orig:
+        case psycopg.errors.InsufficientPrivilege():
+            hint = "as a superuser: grant create on database <database> to <user>; or come as the user that ran init"
+        case psycopg.errors.DependentObjectsStillExist() as orig:
+            hint = f"drop what depends on it first: {orig.diag.message_detail or 'see the message'}"
+        case psycopg.errors.LockNotAvailable() | psycopg.errors.QueryCanceled():
+            hint = "another session holds the schema: end it, and try again"
+    return kind(f"can't change logship's schema on the {side.value}: {text}", hint=hint)

@@ -84,6 +84,15 @@ primary_replica: Final = Table(
     comment="one row per replica that logship init made",
 )
 
+identity_set: Final = Table(
+    "identity_set",
+    PRIMARY,
+    Column("schemaname", Text, primary_key=True),
+    Column("relname", Text, primary_key=True),
+    Column("before", Text, nullable=False),
+    comment="tables that logship init gave REPLICA IDENTITY FULL, and what they had: default or nothing",
+)
+
 replica: Final = Table(
     "replica",
     SECONDARY,

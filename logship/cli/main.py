@@ -47,6 +47,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "status": Entry("logship.cli.status", "status", "Show the state of every stage."),
     "lag": Entry("logship.cli.status", "lag", "Show the lag of every stage."),
     "journal": Entry("logship.cli.journal", "journal", "Read a journal: ls, dump, verify."),
+    "drop": Entry("logship.cli.drop", "drop", "Remove a replica; with the last one, everything logship made."),
     "config": Entry("logship.cli.config", "config", "Show every setting, and where its value comes from."),
     "demo": Entry("logship.cli.demo", "demo", "Show it all on two embedded PostgreSQL servers."),
 }

@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 import psycopg
 
-from logship.catalog import migrate, state
+from logship.catalog import identity, migrate, state
 from logship.catalog.roles import ensure_replayer, identifier
 from logship.catalog.writers import ensure_wrappers, writers
 from logship.connection import Side, connect
@@ -264,6 +264,7 @@ class _Init:
                     f"no replica identity: {', '.join(names)}"
                 )
             return set()
+        identity.note(self.primary, [(table.schema, table.name) for table in tables])
         source.set_full_identity(self.primary, tables, Side.PRIMARY, self.say)
         self.result.identity_full = names
         if self.options.keyless == "leave-out":

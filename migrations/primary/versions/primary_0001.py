@@ -25,10 +25,19 @@ def upgrade() -> None:
         schema="logship",
         comment="one row per replica that logship init made",
     )
+    op.create_table(
+        "identity_set",
+        sa.Column("schemaname", sa.Text, primary_key=True),
+        sa.Column("relname", sa.Text, primary_key=True),
+        sa.Column("before", sa.Text, nullable=False),
+        schema="logship",
+        comment="tables that logship init gave REPLICA IDENTITY FULL, and what they had: default or nothing",
+    )
     op.execute("revoke all on schema logship from public")
     op.execute("revoke all on all tables in schema logship from public")
     op.execute("comment on schema logship is 'logship: replicas that follow this database'")
 
 
 def downgrade() -> None:
+    op.drop_table("identity_set", schema="logship")
     op.drop_table("replica", schema="logship")
