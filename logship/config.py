@@ -35,4 +35,16 @@ class Intervals:
     position_s: float = 0.1  # an idle position is stored at most this often
     report_s: float = 1.0
     retention_s: float = 5.0
+    stall_s: float = 30.0  # no progress for so long, with something to do, is a stall
     stop_grace_s: float = 8.0  # for all threads to end, once the program is told to
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; port 0 takes one that is free."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

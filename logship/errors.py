@@ -11,6 +11,7 @@ one table, and nowhere else.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 
@@ -256,25 +257,53 @@ class ReplayError(LogshipError):
 
 # -- which errors of a server are tried again ----------------------------------------------------
 
-# SQLSTATE, or its first two characters (the class), and whether the same thing may succeed later.
 # Source: PostgreSQL documentation, "PostgreSQL Error Codes".
-_TRANSIENT: Final[dict[str, bool]] = {
-    "08": True,  # connection exceptions
-    "40": True,  # serialization failure, deadlock: the transaction is run again
-    "53": True,  # insufficient resources: full disk, out of memory, too many connections
-    "55P03": True,  # lock not available (lock_timeout)
-    "55006": True,  # object in use: a predecessor's slot or origin is still active
-    "57": True,  # operator intervention: shutdown, crash, cannot connect now
-    "57014": True,  # query cancelled
-    "58": True,  # system errors outside PostgreSQL: I/O
-    "28": False,  # wrong credentials
-    "3D": False,  # no such database
-    "58P01": False,  # undefined file: a slot whose WAL is gone
-}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What becomes of an error whose SQLSTATE is ``code``, or begins with it (the class): it is tried
+    ``again``, since the same thing may succeed later, or it stops the program."""
+
+    code: str
+    again: bool
+    reason: str  # a word for the figures
+    what: str
+
+
+LINK_LOST: Final = Rule("", True, "link_lost", "the connection broke, or none could be made")
+OTHER: Final = Rule("", False, "other", "everything else")
+RULES: Final[tuple[Rule, ...]] = (
+    Rule("08", True, "connection", "connection exceptions"),
+    Rule("28", False, "credentials", "wrong credentials"),
+    Rule("3D", False, "no_database", "no such database"),
+    Rule("40", True, "serialization", "serialization failure, deadlock: the transaction is run again"),
+    Rule("53", True, "resources", "full disk, out of memory, too many connections"),
+    Rule("55006", True, "in_use", "a predecessor's slot or origin is still active"),
+    Rule("55P03", True, "lock_timeout", "a lock was not given in time"),
+    Rule("57", True, "operator", "shutdown, crash, can't connect now"),
+    Rule("57014", True, "cancelled", "the query was cancelled"),
+    Rule("58", True, "system", "errors outside PostgreSQL: I/O"),
+    Rule("58P01", False, "wal_gone", "undefined file: a slot whose WAL is gone"),
+)
+_BY_CODE: Final = {rule.code: rule for rule in RULES}
+
+
+def rule_of(sqlstate: str | None) -> Rule:
+    """The rule for ``sqlstate`` (``None``: the link broke)."""
+    if sqlstate is None:
+        return LINK_LOST
+    return _BY_CODE.get(sqlstate) or _BY_CODE.get(sqlstate[:2]) or OTHER
 
 
 def is_transient(sqlstate: str | None) -> bool:
     """Whether an operation that failed with ``sqlstate`` is tried again (``None``: the link broke)."""
-    if sqlstate is None:
-        return True
-    return _TRANSIENT.get(sqlstate, _TRANSIENT.get(sqlstate[:2], False))
+    return rule_of(sqlstate).again
+
+
+def reason_of(error: BaseException) -> str:
+    """The word for why ``error`` is being waited out, from its SQLSTATE or its cause's."""
+    if isinstance(error, SlotActive):
+        return _BY_CODE["55006"].reason
+    sqlstate = getattr(error, "sqlstate", None) or getattr(error.__cause__, "sqlstate", None)
+    return rule_of(sqlstate).reason

@@ -113,6 +113,28 @@ def _nearest(
     return f"did you mean {match[1]}{meant}?" if meant else ""
 
 
+class Listen(click.ParamType["tuple[str, int]"]):
+    """HOST:PORT to listen on; an IPv6 address stands in brackets."""
+
+    name = "address"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, colon, port = str(value).rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        if not colon or not host or (":" in host) is not bracketed or not re.fullmatch("[0-9]{1,5}", port):
+            self.fail(f"{value!r} is not HOST:PORT: write it like 127.0.0.1:9187 or [::1]:9187", param, ctx)
+        if int(port) > 65535:
+            self.fail(f"{value!r} has no port: they end at 65535", param, ctx)
+        return host[1:-1] if bracketed else host, int(port)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "HOST:PORT"
+
+
 class StopAt(click.ParamType["Lsn | str"]):
     """An LSN, or ``current``: where the primary's log ends now."""
 

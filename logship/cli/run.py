@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import click
 
 from logship.cli import options, output
-from logship.cli.quantity import Size, StopAt, written
-from logship.config import GIB, KIB, MIB, Intervals, JournalBounds, ReplayBounds
+from logship.cli.quantity import Duration, Listen, Size, StopAt, written, written_s
+from logship.config import GIB, KIB, MIB, Address, Intervals, JournalBounds, ReplayBounds
 from logship.lsn import Lsn
 
 if TYPE_CHECKING:
@@ -90,6 +90,18 @@ def quarter_of_memory() -> int:
     metavar="NAME",
     help="The walsender connection's name, as synchronous_standby_names lists it.",
 )
+@options.setting(
+    "--metrics",
+    type=Listen(),
+    help="Serve figures for Prometheus, /health, /ready and the status page here; without a password.",
+)
+@options.setting(
+    "--stall-after",
+    type=Duration(at_least=1, at_most=86400),
+    default=Intervals().stall_s,
+    show_default=written_s(Intervals().stall_s),
+    help="A stage that has something to do and makes no progress for so long is reported as stalled.",
+)
 @options.as_json
 def run(
     primary: str,
@@ -108,6 +120,8 @@ def run(
     report_interval: float,
     position_interval: float,
     application_name: str,
+    metrics: tuple[str, int] | None,
+    stall_after: float,
     as_json: bool,
 ) -> int:
     """Ship the primary's log and replay it on the secondary, until stopped."""
@@ -125,8 +139,12 @@ def run(
             journal_bounds=JournalBounds(segment_size, journal_limit, journal_min_age),
             replay_bounds=ReplayBounds(batch_bytes=batch_size, queue_bytes=queue_size),
             intervals=Intervals(
-                feedback_s=feedback_interval, report_s=report_interval, position_s=position_interval
+                feedback_s=feedback_interval,
+                report_s=report_interval,
+                position_s=position_interval,
+                stall_s=stall_after,
             ),
+            metrics=None if metrics is None else Address(*metrics),
         )
     )
     stop_on_signals(running)

@@ -11,6 +11,7 @@ A completion must not block and must not raise; one that raises ends the journal
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from logship.failpoints import hit
 from logship.journal.active import ActiveSegment
 from logship.journal.files import Files, failure
 from logship.lsn import Lsn
+from logship.metrics import FSYNC_BOUNDS_S, Durations
 
 Completion = Callable[[Lsn], None]
 
@@ -34,6 +36,7 @@ class Flusher:
     def __init__(self, files: Files, flushed_lsn: Lsn, on_failure: Callable[[], None]) -> None:
         self.failure: LogshipError | None = None
         self.flushed_lsn = flushed_lsn
+        self.durations = Durations(FSYNC_BOUNDS_S)
         self._files = files
         self._on_failure = on_failure
         self._condition = threading.Condition()
@@ -108,7 +111,9 @@ class Flusher:
     def _sync(self, target: _Target) -> bool:
         try:
             hit("journal.fsync.before")
+            began = time.monotonic()
             self._files.fdatasync(target.segment.fd)
+            self.durations.observe(time.monotonic() - began)
             hit("journal.fsync.after")
         except OSError as error:
             self.fail(failure(error, "fsync", target.segment.header.name))

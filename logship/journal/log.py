@@ -31,6 +31,7 @@ from logship.journal.reader import JournalReader
 from logship.journal.retention import Retention, Segment, decide
 from logship.journal.segment import MAX_BODY_BYTES, Record, RecordKind, Source, record_size
 from logship.lsn import INVALID, Lsn
+from logship.metrics import Distribution
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 MIN_SEGMENT_BYTES: Final = 8 * 1024
@@ -216,6 +217,11 @@ class Journal:
     def size_bytes(self) -> int:
         """On disk, the preallocated part included."""
         return sum(segment.bytes for segment in self._chain.segments())
+
+    @property
+    def fsyncs(self) -> Distribution:
+        """How long each fdatasync took."""
+        return self._flusher.durations.read()
 
     def segments(self) -> list[Segment]:
         """From the oldest to the one that is being written."""

@@ -86,6 +86,10 @@ class Session:
         return self._pgconn.server_version
 
     @property
+    def backend_pid(self) -> int:
+        return self._pgconn.backend_pid
+
+    @property
     def usable(self) -> bool:
         return self._pgconn.status == pq.ConnStatus.OK
 

@@ -37,12 +37,15 @@ class Lookups:
                     self._connection = connect(
                         self._secondary, Side.SECONDARY, application_name="logship lookup"
                     )
-                return Targets(self._connection).resolve(relation, types)
+                target = Targets(self._connection).resolve(relation, types)
+                self._trouble(None)
             except (psycopg.OperationalError, SecondaryError) as error:
                 log.warning("can't look up %s on the secondary: %s", relation, type(error).__name__)
                 self._trouble(error)
                 self.close()
                 self._stopping.wait(_WAIT_S)
+            else:
+                return target
         raise Stopped
 
     def stop(self) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -33,6 +33,7 @@ from logship.service.crew import Crew, Stopped
 from logship.service.hold import Doorkeeper, Gate
 from logship.service.positions import Positions, Stage
 from logship.service.queue import ByteQueue
+from logship.service.work import Work
 
 if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
     from logship.replay.memory import Memory
@@ -45,12 +46,20 @@ MakeMemory: TypeAlias = Callable[[Lsn, Callable[[Lsn], None]], "Memory"]
 
 @dataclass(slots=True)
 class Replayed:
-    """What persistence has replayed since the start, by object, for the reports."""
+    """What persistence has replayed since the start, in all and by object, for the reports."""
 
+    transactions: int = 0
+    changes: int = 0
+    coalesced: int = 0
+    size_bytes: int = 0
     rows: Counter[tuple[str, str]] = field(default_factory=Counter)
     last_change: dict[tuple[str, str], Lsn] = field(default_factory=dict)
 
     def add(self, batch: Batch) -> None:
+        self.transactions += batch.transactions
+        self.changes += batch.changes
+        self.coalesced += batch.changes - batch.net
+        self.size_bytes += batch.size_bytes
         for target, rows in batch.changed():
             name = (target.schema, target.name)
             self.rows[name] += rows
@@ -65,7 +74,7 @@ class Replayer:
         persistence: Persistence,
         resolve: Resolve,
         make_memory: MakeMemory | None,
-        left_out: Collection[tuple[str, str]],
+        left_out: Container[tuple[str, str]],
         gate: Gate,
         positions: Positions,
         bounds: ReplayBounds,
@@ -83,6 +92,13 @@ class Replayer:
         self._session: _Session | None = None
         self._stopping = False
         self.replayed = Replayed()
+        self.work = {Stage.MEMORY: Work(), Stage.PERSISTENCE: Work()}
+        self.restarts = 0  # of a transaction whose pieces were lost
+
+    @property
+    def queued_bytes(self) -> dict[Stage, int]:
+        """What waits before each store."""
+        return self._session.queued_bytes if self._session else {}
 
     @property
     def memory(self) -> Memory | None:
@@ -103,6 +119,7 @@ class Replayer:
             try:
                 session.run()
             except TransactionLost as lost:
+                self.restarts += 1
                 log.warning("replay starts again from %s: %s", self._persistence.position, lost)
             finally:
                 self._session = None
@@ -117,7 +134,7 @@ class Replayer:
     def _begin(self, position: Lsn) -> _Session:
         self._positions.restart(Stage.PERSISTENCE, position)
         self._positions.restart(Stage.MEMORY, position if self._make_memory else None)
-        classifier = Classifier(self._resolve, self._left_out)
+        classifier = Classifier(self._resolve, self._left_out, self._persistence.copied)
         return _Session(
             reader=self._journal.reader(position),
             batcher=Batcher(classifier, position, bound_bytes=self._bounds.batch_bytes),
@@ -126,6 +143,7 @@ class Replayer:
             gate=self._gate,
             positions=self._positions,
             replayed=self.replayed,
+            work=self.work,
             bounds=self._bounds,
             intervals=self._intervals,
         )
@@ -144,6 +162,7 @@ class _Session:
         gate: Gate,
         positions: Positions,
         replayed: Replayed,
+        work: Mapping[Stage, Work],
         bounds: ReplayBounds,
         intervals: Intervals,
     ) -> None:
@@ -152,6 +171,7 @@ class _Session:
         self._persistence = persistence
         self._positions = positions
         self._replayed = replayed
+        self._work = work
         self._bounds = bounds
         self._intervals = intervals
         self._to_persistence: ByteQueue[Item] = ByteQueue(bounds.queue_bytes, reader.wake)
@@ -177,6 +197,13 @@ class _Session:
 
     def stop(self) -> None:
         self._crew.stop()
+
+    @property
+    def queued_bytes(self) -> dict[Stage, int]:
+        queued = {Stage.PERSISTENCE: self._to_persistence.size_bytes}
+        if self._to_memory is not None:
+            queued[Stage.MEMORY] = self._to_memory.size_bytes
+        return queued
 
     def close(self) -> None:
         self._reader.close()
@@ -241,12 +268,15 @@ class _Session:
                     self.memory.abandon()
                     continue
                 for batch in group:
-                    self.memory.apply(batch)
+                    with self._work[Stage.MEMORY].on(_told(batch)):
+                        self.memory.apply(batch)
                 if group[-1].complete:
                     self._positions.reach(Stage.MEMORY, self.memory.memory_lsn)
 
     def _wait_for_persistence(self, lsn: Lsn) -> None:
-        if not self._positions.wait(Stage.PERSISTENCE, lsn, None, lambda: self._crew.stopping):
+        with self._work[Stage.MEMORY].waiting():
+            there = self._positions.wait(Stage.PERSISTENCE, lsn, None, lambda: self._crew.stopping)
+        if not there:
             raise Stopped
 
     # -- the persistence thread ---------------------------------------------------------------------
@@ -276,13 +306,20 @@ class _Session:
         end_lsn = group[-1].end_lsn
         changing = [batch for batch in group if batch.steps or not batch.complete or self._in_pieces]
         if changing:
-            self._persistence.apply(changing)
+            with self._work[Stage.PERSISTENCE].on(_told(changing[-1])):
+                self._persistence.apply(changing)
             for batch in changing:
                 self._replayed.add(batch)
         self._in_pieces = not group[-1].complete
         if group[-1].complete:
             idle.reached(end_lsn)
             self._positions.reach(Stage.PERSISTENCE, end_lsn)
+
+
+def _told(batch: Batch) -> str:
+    return (
+        f"replaying a batch of {batch.changes} changes" if batch.complete else "replaying a large transaction"
+    )
 
 
 def _groups(items: list[Item]) -> Iterator[list[Batch] | Abandoned]:

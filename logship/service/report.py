@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import psycopg
 
 from logship.connection import Side, connect
-from logship.errors import LogshipError, SecondaryError
+from logship.errors import SecondaryError
 from logship.lsn import Lsn
+from logship.service.health import Health
 from logship.service.positions import Positions, Stage
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class Reporter:
         replica: str,
         positions: Positions,
         objects: Callable[[], Sequence[ObjectReport]],
+        health: Health,
         *,
         interval_s: float,
     ) -> None:
@@ -82,33 +84,11 @@ class Reporter:
         self._replica = replica
         self._positions = positions
         self._objects = objects
+        self._health = health
         self._interval_s = interval_s
         self._stopping = threading.Event()
         self._connection: psycopg.Connection | None = None
         self._reported: dict[tuple[str, str], ObjectReport] = {}
-        self._state = "starting"
-        self._held = False
-        self._error: tuple[str, dt.datetime] | None = None
-
-    def state(self, state: str) -> None:
-        """starting, streaming, waiting (for a server that is away), stopped, or failed."""
-        self._state = state
-
-    def held(self, held: bool) -> None:
-        """Whether replay stands still because `logship verify` or `repair` asked for it."""
-        self._held = held
-
-    def trouble(self, error: Exception | None) -> None:
-        """What is being waited out now; None: nothing any more."""
-        if error is None:
-            self._state = "streaming"
-        else:
-            self._state = "waiting"
-            self.error(str(error) if isinstance(error, LogshipError) else type(error).__name__)
-
-    def error(self, message: str) -> None:
-        """What went wrong last. Never give it the text of a row."""
-        self._error = (message, dt.datetime.now(dt.UTC))
 
     def run(self) -> None:
         while not self._stopping.is_set():
@@ -158,12 +138,12 @@ class Reporter:
         primary = positions.primary
         return [
             self._replica,
-            "held" if self._held and self._state == "streaming" else self._state,
+            self._health.shown,
             *[None if lsn is None else str(lsn) for lsn in lsns],
             None if primary is None else str(primary[0]),
             None if primary is None else _EPOCH + dt.timedelta(microseconds=primary[1]),
             *[None if lag is None else dt.timedelta(microseconds=lag) for lag in lags],
-            *(self._error or (None, None)),
+            *(self._health.last_error or (None, None)),
         ]
 
     def _object_row(self, o: ObjectReport) -> list[object]:

@@ -16,14 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from logship.config import Intervals, JournalBounds, ReplayBounds
-from logship.errors import LogshipError
+from logship.config import Address, Intervals, JournalBounds, ReplayBounds
+from logship.errors import rule_of
 from logship.journal.log import Journal
 from logship.journal.segment import Source
 from logship.lsn import INVALID, Lsn
 from logship.replay.persistence import Persistence
 from logship.service.crew import Crew
+from logship.service.health import Health
 from logship.service.hold import Gate, Holds
+from logship.service.holdup import HoldUp
+from logship.service.lookout import Lookout
 from logship.service.lookups import Lookups
 from logship.service.objects import objects_of
 from logship.service.positions import Positions, Stage
@@ -33,9 +36,11 @@ from logship.service.replica import Found, find
 from logship.service.report import ObjectReport, Reporter
 from logship.service.retain import Keeper
 from logship.service.shipper import Shipper, require_same_server, survey
+from logship.service.vitals import Vitals
 
 if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
     from logship.replay.memory import Memory
+    from logship.service.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +67,7 @@ class RunSettings:
     journal_bounds: JournalBounds = field(default_factory=JournalBounds)
     replay_bounds: ReplayBounds = field(default_factory=ReplayBounds)
     intervals: Intervals = field(default_factory=Intervals)
+    metrics: Address | None = None  # where figures and status page are served; None: nowhere
 
 
 class Run:
@@ -70,6 +76,7 @@ class Run:
     def __init__(self, settings: RunSettings) -> None:
         self._settings = settings
         self._parts: Parts | None = None
+        self._endpoint: Endpoint | None = None
         # A pipe, because a signal handler may not take a lock that the thread it interrupts holds.
         self._ended, self._end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(self._ended, True)
@@ -90,9 +97,20 @@ class Run:
     def run(self) -> Outcome:
         """Replicate until the end. Raises what stopped it. To be called once."""
         try:
+            if self._settings.metrics is not None:
+                from logship.service.endpoint import Endpoint  # prometheus-client, http.server
+
+                self._endpoint = Endpoint(self._settings.metrics)
             return self._run()
         finally:
+            if self._endpoint is not None:
+                self._endpoint.close()
             os.close(self._ended)
+
+    @property
+    def metrics(self) -> Address | None:
+        """Where the figures are served, with the port that was taken; None: nowhere, or not yet."""
+        return self._endpoint.address if self._endpoint is not None else None
 
     def _run(self) -> Outcome:
         given = self._settings
@@ -116,6 +134,8 @@ class Run:
 
     def _replicate(self, found: Found, journal: Journal, stop_at: Lsn | None) -> Outcome:
         parts = self._parts = Parts(self._settings, found, journal)
+        if self._endpoint is not None:
+            self._endpoint.show(parts.vitals, parts.lookout)
 
         def stop_all() -> None:
             parts.stop()
@@ -148,16 +168,22 @@ class Parts:
         self.positions = positions = Positions()
         positions.reach(Stage.RECEIVED, journal.written_lsn)
         positions.reach(Stage.FLUSHED, journal.flushed_lsn)
+        self.health = health = Health()
         self.reporter = Reporter(
-            given.secondary, replica.name, positions, self._objects, interval_s=given.intervals.report_s
+            given.secondary,
+            replica.name,
+            positions,
+            self._objects,
+            health,
+            interval_s=given.intervals.report_s,
         )
         self._stopping = threading.Event()
         self.persistence = Persistence(
             given.secondary, replica.name, on_retry=self._retried, stop=self._stopping
         )
-        self.lookups = Lookups(given.secondary, trouble=self.reporter.trouble)
+        self.lookups = Lookups(given.secondary, trouble=self._lookup_trouble)
         gate = Gate()
-        self.holds = Holds(given.secondary, replica.name, gate, self.reporter.held)
+        self.holds = Holds(given.secondary, replica.name, gate, health.held)
         self.replayer = Replayer(
             journal=journal,
             persistence=self.persistence,
@@ -178,10 +204,29 @@ class Parts:
             positions=positions,
             application_name=given.application_name,
             feedback_s=given.intervals.feedback_s,
-            trouble=self.reporter.trouble,
+            trouble=self._shipper_trouble,
         )
         positions.on_reach(Stage.PERSISTENCE, self.shipper.wake)
-        self.probe = Probe(given.primary, positions, interval_s=given.intervals.report_s)
+        positions.on_reach(Stage.PERSISTENCE, lambda: health.over("replayer"))
+        self.probe = Probe(given.primary, replica.slot, positions, interval_s=given.intervals.report_s)
+        self.hold_up = HoldUp(given.secondary, self._replaying_session)
+        self.vitals = Vitals(
+            replica=replica.name,
+            memory_on=given.memory is not None,
+            positions=positions,
+            health=health,
+            journal=journal,
+            journal_bounds=given.journal_bounds,
+            replay_bounds=given.replay_bounds,
+            replayer=self.replayer,
+            shipper=self.shipper,
+            probe=self.probe,
+            hold_up=self.hold_up,
+            gate=gate,
+        )
+        self.lookout = Lookout(
+            positions, self.vitals, health, stall_s=given.intervals.stall_s, probe_s=given.intervals.report_s
+        )
         self.keeper = Keeper(
             journal, replica.name, positions, given.journal_bounds, interval_s=given.intervals.retention_s
         )
@@ -193,30 +238,49 @@ class Parts:
         crew.start("holds", self.holds.run)
         crew.start("retention", self.keeper.run)
         crew.start("reporter", self.reporter.run)
+        crew.start("hold-up", self.hold_up.run)
+        crew.start("lookout", self.lookout.run)
 
     def stop(self) -> None:
         self._stopping.set()
         self.holds.stop()
         for part in (self.shipper, self.replayer, self.lookups, self.probe, self.keeper, self.reporter):
             part.stop()
+        self.hold_up.stop()
+        self.lookout.stop()
         self.positions.wake()
 
     def end(self, crew: Crew) -> None:
         """Let every thread end. Persistence cancels by itself what the secondary doesn't finish soon."""
         if not crew.join(self._grace_s):
             log.warning("gave up waiting for %s", ", ".join(crew.alive))
-        error = crew.error
-        if error is not None:
-            self.reporter.error(str(error) if isinstance(error, LogshipError) else type(error).__name__)
-        self.reporter.state("stopped" if error is None else "failed")
-        self.reporter.report()
-        self.reporter.close()
+        self.health.ended(crew.error)
+        if "reporter" not in crew.alive:  # else it waits for a secondary that doesn't answer
+            self.reporter.report()
+            self.reporter.close()
         self.lookups.close()
         self.persistence.close()
 
     def _retried(self, sqlstate: str | None, tries: int) -> None:
         what = "the link was lost" if sqlstate is None else f"SQLSTATE {sqlstate}"
-        self.reporter.error(f"replay on the secondary is tried again (try {tries}): {what}")
+        message = f"replay on the secondary is tried again (try {tries}): {what}"
+        self.health.tried_again("replayer", rule_of(sqlstate).reason, message, away=sqlstate is None)
+
+    def _shipper_trouble(self, error: Exception | None) -> None:
+        if error is None:
+            self.health.streams()
+        else:
+            self.health.trouble("shipper", error)
+
+    def _lookup_trouble(self, error: Exception | None) -> None:
+        if error is None:
+            self.health.over("lookup")
+        else:
+            self.health.trouble("lookup", error)
+
+    def _replaying_session(self) -> int | None:
+        """The session to ask about; None while nothing is being written there."""
+        return self.persistence.backend_pid if self.replayer.work[Stage.PERSISTENCE].at else None
 
     def _objects(self) -> list[ObjectReport]:
         return objects_of(self.replayer)

@@ -86,6 +86,7 @@ class Shipper:
         self._stream: SlotStream | None = None
         self._streamed = False  # the link has stood at least once
         self._assembler = Assembler(journal.written_lsn)
+        self.received_bytes = 0  # of the stream, since the start
 
     def run(self) -> None:
         """Ship until `stop`. Raises what can't be mended by waiting."""
@@ -147,6 +148,7 @@ class Shipper:
         wal_end = INVALID
         while not self._stopping.is_set():
             received = stream.read(wait_s(sent, time.monotonic(), interval_s=self._feedback_s))
+            self.received_bytes += received.bytes
             pieces = self._assembler.feed(received.items)
             if pieces:
                 self._append(pieces)

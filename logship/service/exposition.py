@@ -1,0 +1,180 @@
+"""The figures for Prometheus, made when they are scraped.
+
+In: the vitals of a run (None: it is only starting), the Accept header. Out: the text, in the format that
+the scraper asked for. Names and meanings are those of `logship.metrics`; what isn't known has no sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from logship import metrics
+from logship.metrics import Distribution, Kind
+from logship.service.health import State
+from logship.service.positions import Stage
+from logship.service.vitals import STARTED, Vitals, build, resident_memory
+from logship.service.watch import Condition
+
+WAL_STATUSES: Final = ("reserved", "extended", "unreserved", "lost")
+_RESIDENCES: Final = ("cold", "loading", "resident", "evicting")
+_MOST_OBJECTS: Final = 50
+
+Sample = tuple[tuple[str, ...], float | int | None]
+
+
+def exposition(vitals: Vitals | None, accept: str) -> tuple[bytes, str]:
+    """Body and content type."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Scrape(vitals))
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+class _Scrape(Collector):
+    def __init__(self, vitals: Vitals | None) -> None:
+        self._vitals = vitals
+
+    def collect(self) -> Iterator[Metric]:
+        yield _family(metrics.BUILD, [((build()["version"], build()["python"]), 1)])
+        yield _family(metrics.STARTED, [((), STARTED)])
+        yield _family(metrics.RSS, [((), resident_memory())])
+        vitals = self._vitals
+        if vitals is None:
+            return
+        yield from _health(vitals)
+        yield from _stages(vitals)
+        yield from _work(vitals)
+        yield from _journal(vitals)
+        yield from _slot(vitals)
+        yield from _objects(vitals)
+
+
+def _health(vitals: Vitals) -> Iterator[Metric]:
+    replica, health = vitals.replica, vitals.health
+    now = health.state
+    yield _family(metrics.STATE, [((replica, state.value), int(state is now)) for state in State])
+    yield _family(metrics.READY, [((replica,), int(health.ready))])
+    yield _family(metrics.ERRORS, [((replica, kind), n) for kind, n in sorted(health.errors.items())])
+    retries = sorted(health.retries.items())
+    yield _family(metrics.RETRIES, [((replica, *key), count) for key, count in retries])
+
+
+def _stages(vitals: Vitals) -> Iterator[Metric]:
+    replica, primary = vitals.replica, vitals.positions.primary
+    yield _family(metrics.PRIMARY_LSN, [((replica,), None if primary is None else int(primary[0]))])
+    yield _family(metrics.PRIMARY_AGE, [((replica,), vitals.primary_age_s())])
+    stages = vitals.stages()
+    keys = [(replica, figures.stage.value) for figures in stages]
+    known = [figures.verdict.condition is not Condition.UNKNOWN for figures in stages]
+    columns: dict[metrics.Metric, list[float | int | None]] = {
+        metrics.LSN: [None if f.lsn is None else int(f.lsn) for f in stages],
+        metrics.LAG_BYTES: [f.lag_bytes for f in stages],
+        metrics.LAG_SECONDS: [f.lag_s for f in stages],
+        metrics.STALLED: [
+            int(f.verdict.condition is Condition.STALLED) if k else None
+            for f, k in zip(stages, known, strict=True)
+        ],
+        metrics.STANDING: [f.verdict.standing_s for f in stages],
+    }
+    for metric, values in columns.items():
+        yield _family(metric, list(zip(keys, values, strict=True)))
+
+
+def _work(vitals: Vitals) -> Iterator[Metric]:
+    replica, replayed = vitals.replica, vitals.replayer.replayed
+    for metric, value in (
+        (metrics.RECEIVED_BYTES, vitals.received_bytes),
+        (metrics.TRANSACTIONS, replayed.transactions),
+        (metrics.CHANGES, replayed.changes),
+        (metrics.COALESCED, replayed.coalesced),
+        (metrics.REPLAYED_BYTES, replayed.size_bytes),
+    ):
+        yield _family(metric, [((replica,), value)])
+    stores = [
+        (stage, work) for stage, work in vitals.work.items() if stage is Stage.PERSISTENCE or vitals.memory_on
+    ]
+    yield _family(metrics.BATCHES, [((replica, stage.value), work.finished) for stage, work in stores])
+    yield _histogram(
+        metrics.APPLY, [((replica, stage.value), work.durations.read()) for stage, work in stores]
+    )
+    queued = vitals.replayer.queued_bytes.items()
+    yield _family(metrics.QUEUE, [((replica, stage.value), size) for stage, size in queued])
+    yield _family(metrics.QUEUE_LIMIT, [((replica,), vitals.replay_bounds.queue_bytes)])
+
+
+def _journal(vitals: Vitals) -> Iterator[Metric]:
+    replica, journal = vitals.replica, vitals.journal
+    segments = journal.segments()
+    for metric, value in (
+        (metrics.JOURNAL_BYTES, sum(segment.bytes for segment in segments)),
+        (metrics.JOURNAL_LIMIT, vitals.journal_bounds.limit_bytes),
+        (metrics.JOURNAL_SEGMENTS, len(segments)),
+        (metrics.JOURNAL_OLDEST, int(segments[0].first_lsn) if segments else None),
+        (metrics.JOURNAL_NEWEST, int(journal.written_lsn)),
+    ):
+        yield _family(metric, [((replica,), value)])
+    yield _histogram(metrics.FSYNC, [((replica,), journal.fsyncs)])
+
+
+def _slot(vitals: Vitals) -> Iterator[Metric]:
+    """As the primary last said; nothing while it hasn't, or there is no such slot."""
+    replica, answer = vitals.replica, vitals.answer
+    if answer is None:
+        return
+    slot = answer.slot
+    yield _family(metrics.SLOT_ACTIVE, [((replica,), int(bool(slot.active)))])
+    yield _family(metrics.SLOT_RETAINED, [((replica,), slot.retained_bytes)])
+    yield _family(metrics.SLOT_SAFE, [((replica,), slot.safe_wal_size)])
+    statuses = WAL_STATUSES if slot.wal_status is not None else ()
+    yield _family(
+        metrics.SLOT_STATUS, [((replica, status), int(status == slot.wal_status)) for status in statuses]
+    )
+
+
+def _objects(vitals: Vitals) -> Iterator[Metric]:
+    replica, objects = vitals.replica, vitals.objects()
+    counts = dict.fromkeys(_RESIDENCES, 0)
+    for report in objects:
+        counts[report.residence] += 1
+    yield _family(metrics.OBJECTS, [((replica, residence), n) for residence, n in counts.items()])
+    if not vitals.memory_on:
+        return
+    for metric, total in (
+        (metrics.MEMORY_BYTES, sum(report.bytes or 0 for report in objects)),
+        (metrics.MEMORY_ROWS, sum(report.rows or 0 for report in objects)),
+        (metrics.LOADS, sum(report.loads for report in objects)),
+        (metrics.EVICTIONS, sum(report.evictions for report in objects)),
+    ):
+        yield _family(metric, [((replica,), total)])
+    held = sorted((o for o in objects if o.bytes is not None), key=lambda o: o.bytes or 0, reverse=True)
+    yield _family(
+        metrics.OBJECT_BYTES,
+        [((replica, o.schemaname, o.relname), o.bytes) for o in held[:_MOST_OBJECTS]],
+    )
+
+
+def _family(metric: metrics.Metric, samples: list[Sample]) -> Metric:
+    family: GaugeMetricFamily | CounterMetricFamily
+    if metric.kind is Kind.COUNTER:
+        family = CounterMetricFamily(metric.name.removesuffix("_total"), metric.help, labels=metric.labels)
+    else:
+        family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+    for labels, value in samples:
+        if value is not None:
+            family.add_metric(labels, value)
+    return family
+
+
+def _histogram(metric: metrics.Metric, samples: list[tuple[tuple[str, ...], Distribution]]) -> Metric:
+    family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+    for labels, found in samples:
+        buckets = [
+            (str(bound), float(count)) for bound, count in zip(found.bounds_s, found.counts, strict=True)
+        ]
+        family.add_metric(labels, [*buckets, ("+Inf", float(found.count))], found.sum_s)
+    return family
