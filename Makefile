@@ -11,6 +11,8 @@ PYTEST_ARGS ?=
 # Tests wait for servers more than they compute; each worker has servers of its own.
 WORKERS ?= 3
 PYTEST := $(BIN)/pytest $(PYTEST_ARGS)
+# Passwords of `make up`, made once.
+SECRETS := $(addprefix var/secrets/,postgres_password app_password logship_password)
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,7 +46,7 @@ unit: init ## Unit tests
 	$(PYTEST) tests/unit -m "not soak and not matrix and not web"
 
 test: init ## All tests against real servers, except the long ones
-	$(PYTEST) -m "not soak and not matrix and not web"
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not soak and not matrix and not web"
 
 test-web: init ## The status page in a headless Chromium
 	@command -v chromium chromium-browser google-chrome >/dev/null || { \
@@ -57,8 +59,16 @@ test-matrix: init ## PostgreSQL 15 to 15, 15 to 18, 18 to 18
 soak: init ## Long fault runs
 	$(PYTEST) -m soak
 
-up: ## A primary, a secondary and logship in containers
+docs: init ## docs/reference.md, from the code
+	$(BIN)/python docs/reference.py
+
+up: $(SECRETS) ## A primary, a secondary and logship in containers
 	docker compose up --build --detach --wait
+
+# The directory keeps other users of this machine out; in the containers, whose users are others, each file can be read.
+$(SECRETS):
+	@mkdir -p -m 0700 $(@D)
+	@head -c 24 /dev/urandom | base64 | tr -d '/+=\n' > $@.new && chmod 0444 $@.new && mv $@.new $@
 
 down: ## End them and remove their volumes
 	docker compose down --volumes
@@ -67,4 +77,4 @@ clean: ## Remove what was made here
 	rm -rf $(VENV) var build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help init demo check lint types imports unit test test-web test-matrix soak up down clean
+.PHONY: help init demo check lint types imports unit test test-web test-matrix soak docs up down clean
