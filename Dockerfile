@@ -1,5 +1,6 @@
-# logship in a container. The extra `demo` brings PostgreSQL's client programs as a wheel: `logship init`
-# copies the schema with their pg_dump.
+# logship in a container, without root. The extra `demo` brings PostgreSQL's client programs as a wheel:
+# `logship init` copies the schema with their pg_dump. The root file system may be read-only: what is written
+# goes to the journal's volume and to /tmp.
 FROM python:3.13.9-slim-trixie
 
 COPY pyproject.toml README.md LICENSE /src/
@@ -12,7 +13,7 @@ RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ig
 
 USER logship
 WORKDIR /var/lib/logship
-ENV LOGSHIP_JOURNAL=/var/lib/logship/journal
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 LOGSHIP_JOURNAL=/var/lib/logship/journal
 VOLUME /var/lib/logship/journal
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["logship"]

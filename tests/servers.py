@@ -145,12 +145,18 @@ class Finished:
 class Running:
     """A command under way. Its output goes to files, so it can be read at any time and never blocks."""
 
-    def __init__(self, arguments: Sequence[str], directory: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        directory: Path,
+        environment: Mapping[str, str],
+        program: Sequence[str] = (sys.executable, "-m", "logship"),
+    ) -> None:
         self._out = directory / "stdout"
         self._err = directory / "stderr"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "logship", *arguments],
+                [*program, *arguments],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=directory, env=dict(environment),
                 start_new_session=True,
             )  # fmt: skip

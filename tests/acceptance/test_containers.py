@@ -1,0 +1,138 @@
+"""What docker-compose.yml starts, by hand on servers of our own: its SQL, environment, entrypoint and health check."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+
+from logship.service.servers import Server
+from tests.servers import Running, eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+PASSWORD = "Str4nge'and spaced"
+
+
+class Containers:
+    """The services, with places of this machine where the containers have their own."""
+
+    def __init__(self, directory: Path, servers: dict[str, Server]) -> None:
+        self.services: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+        self.directory = directory
+        self.servers = servers
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = str(free.getsockname()[1])
+        for name in ("app_password", "logship_password"):
+            (directory / name).write_text(PASSWORD + "\n")
+        program = directory / "bin" / "logship"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m logship "$@"\n')
+        program.chmod(0o755)
+
+    def here(self, text: str) -> str:
+        """Secrets, hosts and ports of the containers, as they are here."""
+        text = text.replace("/run/secrets/", f"{self.directory}/").replace("9187", self.port)
+        for name, server in self.servers.items():
+            text = text.replace(f"host={name} ", f"host=127.0.0.1 port={server.port} ")
+        return text.replace("/var/lib/logship/journal", f"{self.directory}/journal")
+
+    def prepare(self, name: str) -> None:
+        """As the image does with what is mounted into /docker-entrypoint-initdb.d, in its order."""
+        server = self.servers[name]
+        with psycopg.connect(server.conninfo(), autocommit=True) as link:
+            link.execute("create database app")
+        mounted = [volume.split(":")[:2] for volume in self.services[name]["volumes"] if ".sql" in volume]
+        for source, _ in sorted(mounted, key=lambda pair: pair[1]):
+            done = subprocess.run(
+                [server.binaries.program("psql"), "--no-psqlrc", "-v", "ON_ERROR_STOP=1", server.conninfo("app")],
+                input=self.here((ROOT / source).read_text()), capture_output=True, text=True,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+
+    def start(self, name: str) -> Running:
+        service = self.services[name]
+        image = dict(re.findall(r"(LOGSHIP_\w+)=(\S+)", (ROOT / "Dockerfile").read_text()))
+        environment = {key: self.here(value) for key, value in (image | service["environment"]).items()}
+        shell, flag, script, *rest = service["entrypoint"]
+        directory = self.directory / f"{name}-{len(list(self.directory.iterdir()))}"
+        directory.mkdir()
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LOGSHIP_"))}
+        inherited["PATH"] = f"{self.directory / 'bin'}:{inherited['PATH']}"
+        return Running(
+            [shell, flag, self.here(script.replace("$$", "$")), *rest, *service["command"]],
+            directory, inherited | environment, program=[],
+        )  # fmt: skip
+
+    def healthy(self, name: str) -> bool:
+        _, _, *words = self.services[name]["healthcheck"]["test"]
+        asked = subprocess.run([sys.executable, *map(self.here, words)], capture_output=True)
+        return asked.returncode == 0
+
+
+@pytest.fixture
+def containers(tmp_path: Path, make_server: Callable[..., Server]) -> Containers:
+    servers = {
+        name: make_server(name, durable=False, tcp="scram-sha-256") for name in ("primary", "secondary")
+    }
+    return Containers(tmp_path, servers)
+
+
+def test_it_comes_up_replicates_and_goes_down(containers: Containers) -> None:
+    for name in containers.servers:
+        containers.prepare(name)
+    init = containers.start("init").wait()
+    assert init.exit_code == 0, init.stderr
+    assert "warning" not in init.stdout
+    again = containers.start("init").wait()
+    assert (again.exit_code, "initialised already" in again.stdout) == (0, True), again.stderr
+
+    assert not containers.healthy("logship"), "nothing runs yet"
+    running = containers.start("logship")
+    try:
+        eventually(lambda: containers.healthy("logship"), 30, what="/ready")
+        assert "superuser" not in running.stderr
+        with psycopg.connect(containers.servers["primary"].conninfo("app"), autocommit=True) as link:
+            link.execute("set role app")
+            link.execute("insert into public.note (text) values ('written afterwards')")
+        assert eventually(lambda: _notes(containers) == ["written before the copy", "written afterwards"], 20)
+        containers.servers["secondary"].stop()
+        eventually(lambda: not containers.healthy("logship"), 60, what="health is lost with the secondary")
+        containers.servers["secondary"].start()
+        eventually(lambda: containers.healthy("logship"), 60, what="and comes back with it")
+        ended = running.terminate(10)
+    finally:
+        running.kill()
+    assert ended.exit_code == 0, ended.stderr
+    assert PASSWORD not in ended.stderr + init.stderr
+
+
+def _notes(containers: Containers) -> list[str]:
+    with psycopg.connect(containers.servers["secondary"].conninfo("app")) as link:
+        return [text for (text,) in link.execute("select text from public.note order by id").fetchall()]
+
+
+def test_neither_user_of_logship_is_more_than_it_needs(containers: Containers) -> None:
+    for name in containers.servers:
+        containers.prepare(name)
+        with psycopg.connect(containers.servers[name].conninfo("app")) as link:
+            rows = link.execute(
+                "select rolname, rolsuper, rolcreaterole, rolcreatedb, rolbypassrls, rolreplication "
+                "from pg_roles where rolname ~ '^(logship|app)' order by 1"
+            ).fetchall()
+        expected = {"app": False, "logship": name == "primary", "logship_init": name == "primary"}
+        if name == "secondary":
+            expected["logship_replayer_app"] = False
+        assert {row[0]: row[1:] for row in rows} == {
+            role: (False, False, False, False, replicates) for role, replicates in expected.items()
+        }, json.dumps(rows)
