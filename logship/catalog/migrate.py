@@ -65,6 +65,12 @@ def head(side: Side) -> str:
         return ScriptDirectory.from_config(config).get_current_head() or ""
 
 
+def known(side: Side) -> frozenset[str]:
+    """Every revision that this program can come from."""
+    with _config(side) as config:
+        return _revisions(config)
+
+
 @contextmanager
 def _session(conninfo: str, side: Side) -> Iterator[tuple[sa.Connection, Config]]:
     """One transaction that holds the lock; errors of the server become ours."""
@@ -106,8 +112,7 @@ def _revision(connection: sa.Connection) -> str | None:
 
 
 def _require_known(revision: str, side: Side, config: Config) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if revision in known:
+    if revision in _revisions(config):
         return
     if not revision.startswith(f"{side.value}_"):
         raise RefusedAsUnsafe(
@@ -120,6 +125,10 @@ def _require_known(revision: str, side: Side, config: Config) -> None:
         f"which logship {__version__} does not know: a newer logship made it",
         hint="use that version of logship, or a later one",
     )
+
+
+def _revisions(config: Config) -> frozenset[str]:
+    return frozenset(script.revision for script in ScriptDirectory.from_config(config).walk_revisions())
 
 
 def _refuse_foreign_schema(connection: sa.Connection, side: Side) -> None:

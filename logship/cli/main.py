@@ -42,6 +42,7 @@ class Entry:
 
 
 COMMANDS: Final[dict[str, Entry]] = {
+    "check": Entry("logship.cli.check", "check", "Say what stands in the way of init and run, and what mends it."),
     "init": Entry("logship.cli.init", "init", "Prepare both databases and copy schema and rows."),
     "run": Entry("logship.cli.run", "run", "Ship the primary's log and replay it on the secondary."),
     "status": Entry("logship.cli.status", "status", "Show the state of every stage."),
