@@ -49,7 +49,7 @@ def compare_all(
     stop = threading.Event()
     throttle = Throttle(max_bytes_per_s)
     workers = [
-        _Worker(at, todo, messages, stop, throttle, how, progress)
+        _Worker(at, todo, messages, stop, throttle=throttle, how=how, progress=progress)
         for _ in range(max(1, min(jobs, len(pairs))))
     ]
     for worker in workers:
@@ -139,8 +139,7 @@ class _Worker:
             self._messages.put(None)
 
     def _session(self, conninfo: str, side: Side, snapshot: str) -> psycopg.Connection:
-        link = connect(conninfo, side, application_name="logship verify", settings=SETTINGS)
-        link.prepare_threshold = None  # a plan made for one range isn't the plan for another
+        link = session(conninfo, side)
         try:
             link.execute("begin transaction isolation level repeatable read, read only")
             link.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(snapshot)))
@@ -148,3 +147,12 @@ class _Worker:
             link.close()
             raise failure(side, "read at the snapshot", error) from error
         return link
+
+
+def session(conninfo: str, side: Side) -> psycopg.Connection:
+    """A session for the statements of `logship.snapshot.verify_rows`."""
+    link = connect(conninfo, side, application_name="logship verify", settings=SETTINGS)
+    link.prepare_threshold = None  # a plan made for one range isn't the plan for another
+    link.cursor_factory = psycopg.RawCursor
+    link.server_cursor_factory = psycopg.RawServerCursor
+    return link

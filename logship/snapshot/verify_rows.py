@@ -1,7 +1,8 @@
 """The SQL that sums rows up on either server, and lists them where the sums differ.
 
 In: a `Pair`, and which of its rows: a range of keys, or blocks of the file and buckets. Out: statements
-with their parameters. Pure: no I/O. The same rows give the same sums on both servers, whatever their
+with their parameters, which stand in them as $1, $2 …: a name may hold a %, so they are for psycopg's raw
+cursors. Pure: no I/O. The same rows give the same sums on both servers, whatever their
 order, so a statement may be carried out on either side.
 
 A row's text is the output of a row value of its columns, in the primary's order: PostgreSQL quotes what
@@ -65,7 +66,7 @@ def next_range(pair: Pair, after: Bound | None, rows: int) -> Query:
     statement = sql.SQL("select {sums}, {last} from ({hashed}) r").format(
         sums=_SUMS,
         last=sql.SQL(", ").join(
-            sql.SQL("pg_catalog.max(case when r.n = {} then pg_catalog.format('%%s', r.{}) end)").format(
+            sql.SQL("pg_catalog.max(case when r.n = {} then pg_catalog.format('%s', r.{}) end)").format(
                 sql.Literal(rows), name
             )
             for name in names
@@ -114,7 +115,7 @@ def bucket_rows(pair: Pair, side: Table, buckets: int, wanted: Sequence[int]) ->
         inner = sql.SQL("select {} as t from {} x").format(_text(pair.columns), _from(pair, side))
         shown = sql.Composed([sql.SQL("select r.m, pg_catalog.count(*)")])
         end = sql.Composed([sql.SQL(" group by 1")])
-    statement = sql.SQL("{shown} from ({hashed}) r where {bucket} = any (%s){end}").format(
+    statement = sql.SQL("{shown} from ({hashed}) r where {bucket} = any ($1::pg_catalog.int8[]){end}").format(
         shown=shown,
         hashed=_hashed(inner, [*texts, *_bucketed_by(pair)]),
         bucket=_bucket(pair, buckets),
@@ -128,7 +129,9 @@ def rows_by_key(pair: Pair, side: Table, keys: Sequence[Bound]) -> Query:
 
     Found by the key's type, then by its very text: keys may be equal and differ, as 1.0 and 1.00 do.
     """
-    texts = sql.SQL(", ").join(sql.SQL("pg_catalog.unnest(%s::pg_catalog.text[])") for _ in pair.key)
+    texts = sql.SQL(", ").join(
+        sql.SQL(f"pg_catalog.unnest(${number}::pg_catalog.text[])") for number in range(1, len(pair.key) + 1)
+    )
     match = sql.SQL(" and ").join(
         sql.SQL("{} = u.{}::{}").format(_name("x", column), _k(number), sql.SQL(column.base_type))
         for number, column in enumerate(pair.key_columns)
@@ -149,15 +152,16 @@ def rows_by_key(pair: Pair, side: Table, keys: Sequence[Bound]) -> Query:
 
 def rows_by_hash(pair: Pair, side: Table, hashes: Sequence[str]) -> Query:
     """Of a table without key: how often each of ``hashes`` is there, the hash, the text of every column."""
-    inner = sql.SQL("select {} as m, {} from {} x").format(
-        _md5(_text(pair.columns)), _cells(pair), _from(pair, side)
-    )
-    names = sql.SQL(", ").join(
-        sql.SQL("pg_catalog.min(r.{0}) as {0}").format(_c(n)) for n in range(len(pair.columns))
+    names = sql.SQL("").join(
+        sql.SQL(", pg_catalog.min(r.{0}) as {0}").format(_c(n)) for n in range(len(pair.columns))
     )
     statement = sql.SQL(
-        "select pg_catalog.count(*), r.m{comma}{names} from ({inner}) r where r.m = any (%s) group by r.m"
-    ).format(comma=sql.SQL(", " if pair.columns else ""), names=names, inner=inner)
+        "select pg_catalog.count(*), r.m{names} from (select {hash} as m{cells} from {table} x) r "
+        "where r.m = any ($1::pg_catalog.text[]) group by r.m"
+    ).format(
+        names=names, hash=_md5(_text(pair.columns)), table=_from(pair, side),
+        cells=sql.SQL(", {}").format(_cells(pair)) if pair.columns else sql.Composed([]),
+    )  # fmt: skip
     return Query(statement, [list(hashes)])
 
 
@@ -188,11 +192,11 @@ def _value(column: Column) -> sql.Composed:
 
 def _text(columns: Sequence[Column]) -> sql.Composed:
     values = sql.SQL(", ").join(_value(column) for column in columns)
-    return sql.SQL("pg_catalog.format('%%s', row({}))").format(values)
+    return sql.SQL("pg_catalog.format('%s', row({}))").format(values)
 
 
 def _as_text(column: Column) -> sql.Composed:
-    return sql.SQL("pg_catalog.format('%%s', {})").format(_name("x", column))
+    return sql.SQL("pg_catalog.format('%s', {})").format(_name("x", column))
 
 
 def _md5(text: sql.Composable) -> sql.Composed:
@@ -238,7 +242,7 @@ def _bucketed_by(pair: Pair) -> list[sql.Composable]:
 
 
 def _bucket(pair: Pair, buckets: int) -> sql.Composed:
-    return sql.SQL("(('x' || pg_catalog.left({}, 8))::bit(32)::pg_catalog.int8 % {})").format(
+    return sql.SQL("pg_catalog.mod(('x' || pg_catalog.left({}, 8))::bit(32)::pg_catalog.int8, {})").format(
         sql.SQL("r.km" if pair.key else "r.m"), sql.Literal(buckets)
     )
 
@@ -255,17 +259,23 @@ def _in_blocks(pair: Pair, side: Table, blocks: Blocks | None) -> sql.Composed:
 
 def _between(pair: Pair, after: Bound | None, upto: Bound | None) -> sql.Composed:
     """Row comparison: what a B-tree over the key's columns can look up. A single column is compared plainly."""
-    tests = [
-        sql.SQL("({}) {} ({})").format(
-            sql.SQL(", ").join(_name("x", column) for column in pair.key_columns),
-            sql.SQL(operator),
-            sql.SQL(", ").join(
-                sql.SQL("%s::{}").format(sql.SQL(column.base_type)) for column in pair.key_columns
-            ),
+    tests = []
+    place = 1
+    for operator, bound in ((">", after), ("<=", upto)):
+        if bound is None:
+            continue
+        values = [
+            sql.SQL(f"${place + number}::{{}}").format(sql.SQL(column.base_type))
+            for number, column in enumerate(pair.key_columns)
+        ]
+        place += len(values)
+        tests.append(
+            sql.SQL("({}) {} ({})").format(
+                sql.SQL(", ").join(_name("x", column) for column in pair.key_columns),
+                sql.SQL(operator),
+                sql.SQL(", ").join(values),
+            )
         )
-        for operator, bound in ((">", after), ("<=", upto))
-        if bound is not None
-    ]
     return sql.SQL(" where {}").format(sql.SQL(" and ").join(tests)) if tests else sql.Composed([])
 
 
