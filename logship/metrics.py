@@ -55,7 +55,7 @@ STATE = Metric(
     ("replica", "state"),
 )
 READY = Metric("logship_ready", Kind.GAUGE, "1 when /ready answers 200: streaming, nothing stands or failed.")
-ERRORS = Metric("logship_errors_total", Kind.COUNTER, "Errors since the start, by their kind.",
+ERRORS = Metric("logship_errors_total", Kind.COUNTER, "Stalls, and the error that ended the run, by kind.",
                 ("replica", "kind"))  # fmt: skip
 RETRIES = Metric(
     "logship_retries_total",

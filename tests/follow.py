@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -81,6 +82,7 @@ class Follower:
         memory: bool = True,
         batch_bytes: int = 4 * MIB,
         initialised: bool = False,
+        settings: dict[str, Any] | None = None,
         **init: Any,
     ) -> None:
         self.primary = primary
@@ -96,6 +98,7 @@ class Follower:
             replay_bounds=ReplayBounds(batch_bytes=batch_bytes),
             intervals=Intervals(report_s=0.2, position_s=0.02),
         )
+        self.settings = dataclasses.replace(self.settings, **(settings or {}))
         self.error: BaseException | None = None
         self.outcome: Outcome | None = None
         self._start()

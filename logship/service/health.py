@@ -60,7 +60,7 @@ class Health:
         with self._lock:
             self._troubles[who] = said(error)
             self._retries[(who, reason_of(error))] += 1
-            self._note(said(error), type(error).__name__)
+            self._note(said(error))
 
     def over(self, who: str) -> None:
         if who in self._troubles:  # called after each batch: the lock is for the rare case
@@ -75,7 +75,7 @@ class Health:
         """Something is tried again, for a reason of the table in `logship.errors`; ``away``: a server is."""
         with self._lock:
             self._retries[(who, reason)] += 1
-            self._note(message, reason)
+            self._note(message)
             if away:
                 self._troubles[who] = message
 
@@ -84,7 +84,8 @@ class Health:
         with self._lock:
             self._ended = State.STOPPED if error is None else State.FAILED
             if error is not None:
-                self._note(said(error), type(error).__name__)
+                self._note(said(error))
+                self._errors[type(error).__name__] += 1
 
     def watched(self, verdicts: Mapping[Stage, Verdict]) -> tuple[list[str], bool]:
         """The lookout's verdicts. Out: the stalls that began now, in words; whether the last one is over."""
@@ -108,9 +109,8 @@ class Health:
         """The stages that stand, and the trouble that is being waited out, which may be why."""
         return "; ".join([*self._stalled.values(), *dict.fromkeys(self._troubles.values())])
 
-    def _note(self, message: str, kind: str) -> None:
+    def _note(self, message: str) -> None:
         self._last_error = (message, dt.datetime.now(dt.UTC))
-        self._errors[kind] += 1
 
     # -- read by the reports -------------------------------------------------------------------------
 
@@ -171,8 +171,12 @@ class Health:
 
     @property
     def last_error(self) -> tuple[str, dt.datetime] | None:
+        """What went wrong last, and when. While a stage stands that is said first."""
         with self._lock:
-            return self._last_error
+            if not self._stalled or self._last_error is None:
+                return self._last_error
+            stalled, (message, at) = self._why_stalled(), self._last_error
+            return (stalled if message in stalled else f"{stalled}; {message}"), at
 
     @property
     def errors(self) -> dict[str, int]:

@@ -16,7 +16,7 @@ from typing import Final
 from logship.lsn import Lsn
 from logship.service.positions import Stage
 
-BUSY_AFTER_S: Final = 5.0  # a position that stands this long, with work going on, is worth a word
+_BUSY_AFTER_S: Final = 5.0  # a position that stands this long, with work going on, is worth a word
 _TRIES_IN_VAIN: Final = 3
 
 
@@ -72,6 +72,7 @@ class Watch:
 
     def __init__(self, stall_s: float) -> None:
         self._stall_s = stall_s
+        self._busy_s = min(_BUSY_AFTER_S, stall_s / 2)
         self._seen: dict[Stage, _Memory] = {}
 
     def look(self, now_s: float, sightings: Mapping[Stage, Sighting]) -> dict[Stage, Verdict]:
@@ -99,7 +100,7 @@ class Watch:
             return Verdict(Condition.STALLED, stood_s, reason, seen.lsn)
         if silent_s >= self._stall_s and not at_work:
             return Verdict(Condition.STALLED, silent_s, seen.held_by, seen.lsn)
-        if stood_s >= BUSY_AFTER_S and (at_work or known.worked):
+        if stood_s >= self._busy_s and (at_work or known.worked):
             return Verdict(Condition.BUSY, stood_s, seen.doing or seen.task, seen.lsn)
         return Verdict(Condition.WELL, stood_s, "", seen.lsn)
 

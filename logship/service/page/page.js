@@ -4,7 +4,7 @@
 const STAGES = ["received", "flushed", "memory", "persistence"];
 const HINTS = { received: "in the journal's file", flushed: "fsynced in the journal", memory: "shown to readers of memory",
   persistence: "committed on the secondary" };
-const SPAN_S = 600, EVERY_MS = 1000, OLD_AFTER_S = 5;
+const SPAN_S = 600, LEAST_SPAN_S = 60, EVERY_MS = 1000, OLD_AFTER_S = 5;
 const UNKNOWN = "unknown";
 const $ = (id) => document.getElementById(id);
 
@@ -69,7 +69,7 @@ function showStages(status) {
   for (const stage of status.stages) {
     const off = stage.condition === "off";
     const behind = off ? "this run keeps no tables in memory" : stage.lag_bytes === null ? "distance unknown"
-      : stage.lag_bytes === 0 ? "has everything" : size(stage.lag_bytes) + " behind";
+      : stage.lag_bytes > 0 ? size(stage.lag_bytes) + " behind" : stage.lag === 0 ? "has everything" : "level with the primary's last answer";
     const about = stage.condition === "stalled" ? `stands for ${duration(stage.standing)}${stage.reason ? ": " + stage.reason : ""}`
       : stage.condition === "busy" ? stage.reason : off ? "" : HINTS[stage.stage];
     cards.push(el("li", { class: `stage ${stage.stage} ${stage.condition}`, "data-stage": stage.stage },
@@ -164,19 +164,23 @@ function draw(now) {
   const left = 62, right = width - 12, top = 10, bottom = height - 24;
   const most = points.reduce((m, p) => Math.max(m, ...STAGES.map((s) => p.lag[s] ?? 0)), 0);
   const peak = ceiling(most * 1.05);
-  const x = (at) => right - (now - at) / SPAN_S * (right - left), y = (lag) => bottom - lag / peak * (bottom - top);
+  // A young process has little to show: the axis grows with it.
+  const age = points.length ? now - points[0].at : 0, span = Math.min(SPAN_S, Math.max(LEAST_SPAN_S, age));
+  const x = (at) => right - (now - at) / span * (right - left), y = (lag) => bottom - lag / peak * (bottom - top);
   const drawn = [];
   for (let i = 0; i <= 4; i++) {
     const lag = peak * i / 4, at = y(lag);
     drawn.push(el("line", { class: "rule", x1: left, x2: right, y1: at, y2: at }), el("text", { x: left - 8, y: at + 4, "text-anchor": "end" }, axis(lag)));
   }
-  for (let m = 0; m <= 10; m += 2)
-    drawn.push(el("text", { x: x(now - 60 * m), y: height - 6, "text-anchor": m === 0 ? "end" : m === 10 ? "start" : "middle" }, m === 0 ? "now" : `−${m} min`));
+  const step = [10, 30, 60, 120].find((s) => span / s <= 6) ?? 120;
+  for (let ago = 0; ago <= span; ago += step)
+    drawn.push(el("text", { x: x(now - ago), y: height - 6, "text-anchor": ago === 0 ? "end" : ago > span * 0.97 ? "start" : "middle" },
+      ago === 0 ? "now" : ago % 60 ? `−${ago} s` : `−${ago / 60} min`));
   for (const stage of STAGES) {
     let d = "", before = null;
     for (const p of points) {
       const lag = p.lag[stage];
-      if (lag === null || p.at < now - SPAN_S) { before = null; continue; }
+      if (lag === null || p.at < now - span) { before = null; continue; }
       d += `${before !== null && p.at - before < 5 ? "L" : "M"}${x(p.at).toFixed(1)} ${y(lag).toFixed(1)}`;
       before = p.at;
     }
@@ -185,7 +189,7 @@ function draw(now) {
   if (!points.length) drawn.push(el("text", { x: (left + right) / 2, y: (top + bottom) / 2, "text-anchor": "middle" }, "nothing measured yet"));
   let read = "";
   if (hover !== null && points.length) {
-    const at = now - (right - hover) / (right - left) * SPAN_S;
+    const at = now - (right - hover) / (right - left) * span;
     const near = points.reduce((a, b) => Math.abs(b.at - at) < Math.abs(a.at - at) ? b : a);
     drawn.push(el("line", { class: "cursor", x1: x(near.at), x2: x(near.at), y1: top, y2: bottom }));
     read = clock(near.at) + "   " + STAGES.map((s) => `${s} ${duration(near.lag[s])}`).join(" · ");

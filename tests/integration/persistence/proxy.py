@@ -25,6 +25,12 @@ class Proxy:
     def cut_after(self, word: bytes, *, deliver: bool = True) -> None:
         self._word, self._deliver = word, deliver
 
+    def cut_all(self) -> None:
+        """End every link that stands now; new ones are taken."""
+        links, self._sockets = self._sockets, []
+        for link in links:
+            _close(link)
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
