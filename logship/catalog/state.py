@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from logship.catalog.selection import LeftOut, Selection
 from logship.lsn import Lsn
 
 
@@ -29,6 +30,8 @@ class Replica:
     keyless: str
     snapshot_lsn: Lsn | None
     initialised_at: datetime.datetime | None
+    tables: tuple[str, ...] = ()  # patterns: what is replicated; none: everything
+    excluded: tuple[str, ...] = ()
 
     @property
     def initialised(self) -> bool:
@@ -37,7 +40,7 @@ class Replica:
 
 _COLUMNS = (
     "name, system_identifier, timeline, database, slot, publication, origin, keyless, "
-    "snapshot_lsn::pg_catalog.text, initialised_at"
+    "snapshot_lsn::pg_catalog.text, initialised_at, tables, excluded"
 )
 
 
@@ -47,7 +50,7 @@ def replicas(secondary: psycopg.Connection) -> list[Replica]:
     return [
         Replica(
             row[0], int(row[1]), row[2], row[3], row[4], row[5], row[6], row[7],
-            None if row[8] is None else Lsn.parse(row[8]), row[9],
+            None if row[8] is None else Lsn.parse(row[8]), row[9], tuple(row[10]), tuple(row[11]),
         )
         for row in rows
     ]  # fmt: skip
@@ -59,29 +62,52 @@ def begin(secondary: psycopg.Connection, replica: Replica) -> None:
         """
         insert into logship.replica as r
                (name, system_identifier, timeline, database, slot, publication, origin, keyless,
-                snapshot_lsn, created_at, initialised_at)
-        values (%s, %s, %s, %s, %s, %s, %s, %s, %s::pg_catalog.pg_lsn, pg_catalog.now(), null)
+                snapshot_lsn, tables, excluded, created_at, initialised_at)
+        values (%s, %s, %s, %s, %s, %s, %s, %s, %s::pg_catalog.pg_lsn, %s, %s, pg_catalog.now(), null)
         on conflict (name) do update set
                system_identifier = excluded.system_identifier, timeline = excluded.timeline,
                database = excluded.database, slot = excluded.slot, publication = excluded.publication,
                origin = excluded.origin, keyless = excluded.keyless,
+               tables = excluded.tables, excluded = excluded.excluded,
                snapshot_lsn = coalesce(excluded.snapshot_lsn, r.snapshot_lsn)
         """,
         [
             replica.name, replica.system_identifier, replica.timeline, replica.database, replica.slot,
             replica.publication, replica.origin, replica.keyless,
             None if replica.snapshot_lsn is None else str(replica.snapshot_lsn),
+            list(replica.tables), list(replica.excluded),
         ],
     )  # fmt: skip
 
 
-def begin_on_primary(primary: psycopg.Connection, replica: Replica) -> None:
-    primary.execute(
-        "insert into logship.replica (name, slot, publication, created_at) "
-        "values (%s, %s, %s, pg_catalog.now()) "
-        "on conflict (name) do update set slot = excluded.slot, publication = excluded.publication",
-        [replica.name, replica.slot, replica.publication],
-    )
+def begin_on_primary(
+    primary: psycopg.Connection, replica: Replica, secondary: tuple[int, str]
+) -> tuple[int, str] | None:
+    """``secondary``: its system identifier and database. Whose name it is already, when it is another's."""
+    row = primary.execute(
+        """
+        insert into logship.replica as r
+               (name, slot, publication, created_at, secondary_system_identifier, secondary_database)
+        values (%(name)s, %(slot)s, %(publication)s, pg_catalog.now(), %(system)s, %(database)s)
+        on conflict (name) do update set slot = excluded.slot, publication = excluded.publication,
+               secondary_system_identifier = excluded.secondary_system_identifier,
+               secondary_database = excluded.secondary_database
+         where r.secondary_database is null
+            or (r.secondary_system_identifier, r.secondary_database) = (%(system)s, %(database)s)
+        returning true
+        """,
+        {
+            "name": replica.name, "slot": replica.slot, "publication": replica.publication,
+            "system": secondary[0], "database": secondary[1],
+        },
+    ).fetchone()  # fmt: skip
+    if row is not None:
+        return None
+    other = primary.execute(
+        "select secondary_system_identifier, secondary_database from logship.replica where name = %s",
+        [replica.name],
+    ).fetchone()
+    return (int(other[0]), other[1]) if other else None
 
 
 def finish_on_primary(primary: psycopg.Connection, name: str) -> None:
@@ -103,24 +129,6 @@ def filling(secondary: psycopg.Connection, name: str) -> list[tuple[str, str]]:
     ).fetchall()
 
 
-def note_filling(secondary: psycopg.Connection, name: str, tables: Iterable[tuple[str, str]]) -> None:
-    """To be committed before the first row of these tables, and with the statement that makes them."""
-    secondary.execute("delete from logship.copy_progress where replica = %s", [name])
-    with secondary.cursor() as cursor:
-        cursor.executemany(
-            "insert into logship.copy_progress (replica, schemaname, relname) values (%s, %s, %s)",
-            [(name, schema, relname) for schema, relname in tables],
-        )
-
-
-def note_filled(secondary: psycopg.Connection, name: str, schema: str, relname: str) -> None:
-    secondary.execute(
-        "update logship.copy_progress set done_at = pg_catalog.now() "
-        "where replica = %s and schemaname = %s and relname = %s",
-        [name, schema, relname],
-    )
-
-
 def note_left_out(secondary: psycopg.Connection, name: str, tables: Iterable[tuple[str, str]]) -> None:
     secondary.execute("delete from logship.left_out where replica = %s", [name])
     with secondary.cursor() as cursor:
@@ -130,6 +138,15 @@ def note_left_out(secondary: psycopg.Connection, name: str, tables: Iterable[tup
         )
 
 
+def left_out(secondary: psycopg.Connection, replica: Replica) -> LeftOut:
+    """The tables that this replica doesn't replicate."""
+    rows = secondary.execute(
+        "select schemaname, relname from logship.left_out where replica = %s", [replica.name]
+    ).fetchall()
+    names = frozenset((schema, name) for schema, name in rows)
+    return LeftOut(names, Selection(replica.tables, replica.excluded))
+
+
 def finish(secondary: psycopg.Connection, name: str, position: Lsn) -> None:
     """The replica stands at ``position``. In one transaction with the last of its schema."""
     secondary.execute(
@@ -137,5 +154,4 @@ def finish(secondary: psycopg.Connection, name: str, position: Lsn) -> None:
         "on conflict (replica) do update set replay_lsn = excluded.replay_lsn",
         [name, str(position)],
     )
-    secondary.execute("delete from logship.copy_progress where replica = %s", [name])
     secondary.execute("update logship.replica set initialised_at = pg_catalog.now() where name = %s", [name])

@@ -81,6 +81,9 @@ primary_replica: Final = Table(
     Column("publication", Text, nullable=False),
     _time("created_at", nullable=False),
     _time("initialised_at"),
+    # Whose name it is: two machines' sockets look the same.
+    Column("secondary_system_identifier", Numeric(20)),
+    Column("secondary_database", Text),
     comment="one row per replica that logship init made",
 )
 

@@ -28,6 +28,7 @@ ARRAYS: Final = 96  # parameters a1 … a96; PostgreSQL allows 100 (FUNC_MAX_ARG
 _SETTINGS: Final[dict[str, str]] = {
     name: value for name, value in PINNED.items() if not name.endswith("_timeout") and name != "search_path"
 } | {"array_nulls": "on", "transform_null_equals": "off"}
+_WRITERS_SETTINGS: Final[dict[str, str]] = {"search_path": "pg_catalog, pg_temp"} | _SETTINGS
 # What else user-written code may have changed with SET, and what the caller gets back as it was.
 _KEPT: Final = (
     "search_path",
@@ -91,11 +92,11 @@ def _make(connection: psycopg.Connection, owner: int, role: str) -> bool:
     statement = _statement(owner)
     body = statement.split("$function$")[1]
     found = connection.execute(
-        "select p.prosrc = %s and p.prosecdef and p.proowner = %s from pg_catalog.pg_proc p "
+        "select p.prosrc = %s and p.prosecdef and p.proowner = %s, p.proconfig from pg_catalog.pg_proc p "
         "join pg_catalog.pg_namespace n on n.oid = p.pronamespace where n.nspname = %s and p.proname = %s",
         [body, owner, WRITERS, f"write_as_{owner}"],
     ).fetchone()
-    if found is not None and found[0]:
+    if found is not None and found[0] and _settings_of(found[1]) == _WRITERS_SETTINGS:
         return False
     if found is not None:
         connection.execute(sql.SQL("drop function {}").format(_name(owner)))
@@ -123,9 +124,15 @@ def _give(connection: psycopg.Connection, owner: int, role: str) -> None:
         raise OwnerNotReachable(role, connection.info.user) from error
 
 
+def _settings_of(proconfig: list[str] | None) -> dict[str, str]:
+    """pg_proc.proconfig, with names in small letters: PostgreSQL writes DateStyle."""
+    pairs = (entry.partition("=") for entry in proconfig or ())
+    return {name.lower(): value for name, _, value in pairs}
+
+
 def _statement(owner: int) -> str:
     template = files("logship.catalog").joinpath("sql/write_as.sql").read_text(encoding="utf-8")
-    settings = {"search_path": "pg_catalog, pg_temp"} | {n: f"'{v}'" for n, v in _SETTINGS.items()}
+    settings = {n: v if n == "search_path" else f"'{v}'" for n, v in _WRITERS_SETTINGS.items()}
     filled = {
         "name": _name(owner).as_string(None),
         "parameters": ", ".join(f"a{n} text[] default null" for n in range(1, ARRAYS + 1)),

@@ -96,6 +96,8 @@ def _progress() -> Callable[[Progress], None]:
             click.echo(text, err=True)
 
     def show(progress: Progress) -> None:
+        if not progress.text:
+            return
         if progress.table is None:
             tell(progress.text)
         else:

@@ -1,49 +1,71 @@
 """Rows from the primary to the secondary, at one snapshot, by several workers.
 
 In: the tables (largest first), an exported snapshot that stays alive meanwhile, and what they are on
-the secondary. Out: rows and bytes copied; each table is one transaction of the secondary, with
-whatever the caller's ``done`` writes in it. Assumes the destinations empty. Rows are streamed:
-memory holds a block of one table for each worker. Nothing that users wrote runs with our rights
-(`logship.snapshot.guard`).
+the secondary. Out: rows copied. A table is one transaction of the secondary, or one for each range of
+its pages; each leaves its transaction id with `Ledger.part`, so that rows of somebody else can be told
+from ours, and `Ledger.filled` is in the last of them. Assumes the destinations empty. Memory holds a
+block for each worker. Nothing that users wrote runs with our rights (`logship.snapshot.guard`).
+
+Failpoints: copy.part (a range is committed, others aren't), copy.filled (a table is).
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 import psycopg
 from psycopg import sql
 
 from logship.connection import Side, connect
 from logship.errors import RefusedAsUnsafe
+from logship.failpoints import hit
+from logship.snapshot.copy_staged import staged
+from logship.snapshot.copy_stream import Order, Stopped, by_libpq, by_socket, is_plain
 from logship.snapshot.failures import failure
 from logship.snapshot.guard import Destination, rows_in
+from logship.snapshot.progress import Meter
+from logship.snapshot.ranges import Unit
 from logship.snapshot.relations import Source
 
-_BLOCK_BYTES: Final = 2**16
-_STAGE_BYTES: Final = 16 * 2**20  # what a staged table gathers before its writer takes it
-_STAGE: Final = sql.Identifier("pg_temp", "logship_stage")
+_WORTH_A_SESSION: Final = 4 * 2**20  # a session of its own costs some milliseconds
+_TICK_S: Final = 0.25
 
 
-@dataclass(frozen=True, slots=True)
+class Ledger(Protocol):
+    """What is written down on the secondary, in the transactions that put the rows there."""
+
+    def begin(self, link: psycopg.Connection) -> None: ...
+    def part(self, link: psycopg.Connection, source: Source) -> None: ...
+    def filled(self, link: psycopg.Connection, source: Source, rows: int) -> None: ...
+
+
+@dataclass(slots=True)
 class Work:
-    """A table to copy. ``writer`` is the owner's writing function, as SQL; used when there is a risk."""
+    """A table to copy. ``writer`` is the owner's writing function, as SQL; used when there is a risk.
+
+    ``frozen``: nobody can see the table yet, so its rows may be written as VACUUM FREEZE leaves them.
+    """
 
     source: Source
     destination: Destination
     writer: str
+    units: list[Unit]
+    frozen: bool = False
+    rows: int = 0
+    left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = len(self.units)
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    work: Work
+    source: Source
     rows: int
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +75,7 @@ class Ends:
     primary: str
     secondary: str
     snapshot: str
+    same_major: bool
 
 
 def copy_all(
@@ -60,202 +83,220 @@ def copy_all(
     work: Sequence[Work],
     *,
     jobs: int,
-    done: Callable[[psycopg.Connection, Copied], None],
-    progress: Callable[[Copied], None],
-) -> list[Copied]:
+    ledger: Ledger,
+    meter: Meter,
+    progress: Callable[[Copied | None], None],
+) -> None:
     """Copy every table; the first error stops the others and is raised.
 
-    ``done`` is called inside the transaction that filled the table, before it commits; ``progress``
-    after, in the thread of the caller.
+    ``progress`` is called in the thread of the caller: with each table that is done, and with None
+    several times a second.
     """
-    todo: queue.SimpleQueue[Work] = queue.SimpleQueue()
-    for item in work:
-        todo.put(item)
-    finished: queue.SimpleQueue[Copied | BaseException | None] = queue.SimpleQueue()
-    stop = threading.Event()
-    count = max(1, min(jobs, len(work)))
+    crew = _Workers(ends, work, ledger, meter)
     threads = [
-        threading.Thread(target=_worker, args=(ends, todo, finished, stop, done), name=f"copy-{number}")
-        for number in range(count)
+        threading.Thread(target=crew.work, name=f"copy-{number}", daemon=True)
+        for number in range(max(1, min(jobs, crew.todo.qsize())))
     ]
     for thread in threads:
         thread.start()
     try:
-        return _gather(finished, count, stop, progress)
+        crew.gather(len(threads), progress)
     finally:
-        stop.set()
+        crew.stop.set()
         for thread in threads:
             thread.join()
 
 
-def _gather(
-    finished: queue.SimpleQueue[Copied | BaseException | None],
-    workers: int,
-    stop: threading.Event,
-    progress: Callable[[Copied], None],
-) -> list[Copied]:
-    copied: list[Copied] = []
-    error: BaseException | None = None
-    while workers:
-        message = finished.get()
-        if message is None:
-            workers -= 1
-        elif isinstance(message, Copied):
-            copied.append(message)
-            progress(message)
-        else:
-            error = error or message
-            stop.set()
-    if error is not None:
-        raise error
-    return copied
+class _Workers:
+    def __init__(self, ends: Ends, work: Sequence[Work], ledger: Ledger, meter: Meter) -> None:
+        self.ends = ends
+        self.ledger = ledger
+        self.meter = meter
+        self.stop = threading.Event()
+        self.todo: queue.SimpleQueue[tuple[Work, Unit]] = queue.SimpleQueue()
+        self.told: queue.SimpleQueue[Copied | BaseException | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        for item in work:
+            for unit in item.units:
+                self.todo.put((item, unit))
 
-
-def _worker(
-    ends: Ends,
-    todo: queue.SimpleQueue[Work],
-    finished: queue.SimpleQueue[Copied | BaseException | None],
-    stop: threading.Event,
-    done: Callable[[psycopg.Connection, Copied], None],
-) -> None:
-    try:
-        with (
-            connect(ends.primary, Side.PRIMARY, application_name="logship init") as primary,
-            connect(
-                ends.secondary, Side.SECONDARY, application_name="logship init",
-                settings={"session_replication_role": "replica"},
-            ) as secondary,
-        ):  # fmt: skip
-            # Users' code runs in this session: it could replace a statement that is prepared by name.
-            secondary.prepare_threshold = None
-            primary.execute("begin transaction isolation level repeatable read, read only")
-            primary.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(ends.snapshot)))
-            while not stop.is_set():
-                try:
-                    item = todo.get_nowait()
-                except queue.Empty:
-                    break
-                finished.put(_table(primary, secondary, item, stop, done))
-    except _Stopped:
-        pass  # another worker has failed, and said why
-    except BaseException as error:  # noqa: BLE001  handed to the caller's thread, which raises it
-        finished.put(error)
-    finally:
-        finished.put(None)
-
-
-class _Stopped(Exception):
-    """Another worker failed: what this one did is rolled back."""
-
-
-def _table(
-    primary: psycopg.Connection,
-    secondary: psycopg.Connection,
-    work: Work,
-    stop: threading.Event,
-    done: Callable[[psycopg.Connection, Copied], None],
-) -> Copied:
-    reading = Reading(primary, work.source, stop)
-    try:
-        with secondary.transaction():
-            if rows_in(secondary, work.destination.table):
-                raise RefusedAsUnsafe(
-                    f"table {work.destination.table} of the secondary holds rows",
-                    hint="something wrote to it while init ran; empty it and run init again",
-                )
-            if work.destination.risk:
-                _staged(reading, secondary, work)
+    def gather(self, workers: int, progress: Callable[[Copied | None], None]) -> None:
+        error: BaseException | None = None
+        while workers:
+            try:
+                message = self.told.get(timeout=_TICK_S)
+            except queue.Empty:
+                progress(None)
+                continue
+            if message is None:
+                workers -= 1
+            elif isinstance(message, Copied):
+                progress(message)
             else:
-                _direct(reading, secondary, work)
-            copied = Copied(work, reading.rows, reading.size_bytes)
-            done(secondary, copied)
-            return copied
-    except psycopg.Error as error:
-        if reading.failed:
-            raise failure(Side.PRIMARY, f"read {work.source.table}", error) from error
-        raise failure(Side.SECONDARY, f"fill {work.destination.table}", error) from error
+                error = error or message
+                self.stop.set()
+        if error is not None:
+            raise error
 
+    # -- in a worker's thread --------------------------------------------------------------------
 
-class Reading:
-    """COPY … TO STDOUT of one table, row by row, counted. ``failed``: the error was the primary's."""
-
-    def __init__(self, primary: psycopg.Connection, source: Source, stop: threading.Event) -> None:
-        columns = sql.SQL(", ").join(sql.Identifier(name) for name in source.columns)
-        table = source.table.identifier()
-        if source.kind == "p":  # COPY of a partitioned table itself is refused
-            self._statement = sql.SQL("copy (select {} from {}) to stdout").format(columns, table)
-        elif source.columns:
-            self._statement = sql.SQL("copy {} ({}) to stdout").format(table, columns)
-        else:
-            self._statement = sql.SQL("copy (select from only {}) to stdout").format(table)
-        self._primary = primary
-        self._stop = stop
-        self.rows = 0
-        self.size_bytes = 0
-        self.failed = False
-
-    def blocks(self) -> Generator[bytes, None, None]:
-        """Every row, in COPY's text format: whole rows, gathered so that they go in few messages."""
-        gathered = bytearray()
+    def work(self) -> None:
         try:
-            with self._primary.cursor() as cursor, cursor.copy(self._statement) as copy:
-                while data := copy.read():
-                    if self._stop.is_set():
-                        raise _Stopped
-                    self.rows += 1
-                    self.size_bytes += len(data)
-                    gathered += data
-                    if len(gathered) >= _BLOCK_BYTES:
-                        yield bytes(gathered)
-                        gathered.clear()
-                yield bytes(gathered)
-        except psycopg.Error:
-            self.failed = True
+            with (
+                self._source() as primary,
+                connect(
+                    self.ends.secondary, Side.SECONDARY, application_name="logship init",
+                    settings={"session_replication_role": "replica", "client_min_messages": "error"},
+                ) as secondary,
+            ):  # fmt: skip
+                # Users' code runs in this session: it could replace a statement that is prepared by name.
+                secondary.prepare_threshold = None
+                self.ledger.begin(secondary)
+                plain = is_plain(primary) and is_plain(secondary)
+                while not self.stop.is_set():
+                    try:
+                        work, unit = self.todo.get_nowait()
+                    except queue.Empty:
+                        break
+                    self._unit(primary, secondary, work, unit, plain)
+        except Stopped:
+            pass  # another worker has failed, and said why
+        except BaseException as error:  # noqa: BLE001  handed to the caller's thread, which raises it
+            self.told.put(error)
+        finally:
+            self.told.put(None)
+
+    def _source(self) -> psycopg.Connection:
+        """A session of the primary that sees the snapshot."""
+        primary = connect(
+            self.ends.primary, Side.PRIMARY, application_name="logship init",
+            settings={"client_min_messages": "error"},
+        )  # fmt: skip
+        try:
+            primary.execute("begin transaction isolation level repeatable read, read only")
+            primary.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(self.ends.snapshot)))
+        except BaseException:
+            primary.close()
             raise
+        return primary
+
+    def _unit(
+        self,
+        primary: psycopg.Connection,
+        secondary: psycopg.Connection,
+        work: Work,
+        unit: Unit,
+        plain: bool,
+    ) -> None:
+        try:
+            with secondary.transaction():
+                if unit.whole:
+                    self._claim(secondary, work)
+                self.ledger.part(secondary, work.source)
+                rows = self._rows(primary, secondary, work, unit, plain)
+                if unit.whole:
+                    self.ledger.filled(secondary, work.source, rows)
+            self.meter.unit_done(id(unit), unit.size_bytes)
+            self._done(secondary, work, unit, rows)
+        except psycopg.Error as error:
+            raise failure(
+                Side.SECONDARY, f"fill {work.destination.table}", error, hint=_hint(error)
+            ) from error
+
+    def _claim(self, secondary: psycopg.Connection, work: Work) -> None:
+        table = work.destination.table
+        if work.frozen:
+            secondary.execute(
+                sql.SQL("lock table only {} in access exclusive mode").format(table.identifier())
+            )
+        if rows_in(secondary, table):
+            raise RefusedAsUnsafe(
+                f"table {table} of the secondary holds rows",
+                hint="something wrote to it while init ran; empty it and run init again",
+            )
+        if work.frozen:  # COPY FREEZE wants it made or truncated in the same transaction
+            secondary.execute(sql.SQL("truncate table only {}").format(table.identifier()))
+
+    def _done(self, secondary: psycopg.Connection, work: Work, unit: Unit, rows: int) -> None:
+        with self._lock:
+            work.rows += rows
+            work.left -= 1
+            last = work.left == 0
+        if not last:
+            hit("copy.part")
+            return
+        if not unit.whole:
+            with secondary.transaction():
+                self.ledger.filled(secondary, work.source, work.rows)
+        hit("copy.filled")
+        self.meter.table_done()
+        self.told.put(Copied(work.source, work.rows))
+
+    def _rows(
+        self,
+        primary: psycopg.Connection,
+        secondary: psycopg.Connection,
+        work: Work,
+        unit: Unit,
+        plain: bool,
+    ) -> int:
+        def tell(rows: int, size_bytes: int) -> None:
+            self.meter.add(id(unit), unit.size_bytes, rows, size_bytes)
+
+        source, target = work.source, work.destination
+        same = source.binary == target.binary
+        binary = self.ends.same_major and bool(source.binary) and same and not target.risk
+        order = Order(
+            copy_out(unit, binary=binary), copy_in(work, binary=binary), self.stop.is_set, tell,
+            f"read {source.table}",
+        )  # fmt: skip
+        if target.risk:
+            return staged(
+                primary, secondary, order,
+                destination=target, columns=source.columns, writer=work.writer,
+            )  # fmt: skip
+        if not plain or unit.size_bytes < _WORTH_A_SESSION:
+            return by_libpq(primary, secondary, order)
+        with self._source() as once:
+            return by_socket(once, secondary, order)
 
 
-def _direct(reading: Reading, secondary: psycopg.Connection, work: Work) -> None:
+def _hint(error: psycopg.Error) -> str:
+    state = error.sqlstate or ""
+    if state.startswith("53") or state == "58030":
+        return "make room on the secondary (or raise its limit), and run init again: finished tables stay"
+    return "" if state else "run init again: finished tables stay"
+
+
+def copy_out(unit: Unit, *, binary: bool) -> bytes:
+    """The primary's statement."""
+    source = unit.source
+    columns = sql.SQL(", ").join(sql.Identifier(name) for name in source.columns)
+    table = source.table.identifier()
+    if source.kind == "p":  # COPY of a partitioned table itself is refused
+        what: sql.Composable = sql.SQL("(select {} from {})").format(columns, table)
+    elif not unit.whole:
+        bounds = [sql.SQL("ctid >= {}").format(sql.Literal(f"({unit.first},0)"))]
+        if unit.behind is not None:
+            bounds.append(sql.SQL("ctid < {}").format(sql.Literal(f"({unit.behind},0)")))
+        where = sql.SQL(" and ").join(bounds)
+        what = sql.SQL("(select {} from only {} where {})").format(columns, table, where)
+    elif source.columns:
+        what = sql.SQL("{} ({})").format(table, columns)
+    else:
+        what = sql.SQL("(select from only {})").format(table)
+    return sql.SQL("copy {} to stdout (format {})").format(what, _format(binary)).as_string(None).encode()
+
+
+def copy_in(work: Work, *, binary: bool) -> bytes:
+    """The secondary's."""
+    table = work.destination.table.identifier()
     columns = sql.SQL(", ").join(sql.Identifier(name) for name in work.source.columns)
-    statement = sql.SQL("copy {} ({}) from stdin").format(work.destination.table.identifier(), columns)
-    if not work.source.columns:
-        statement = sql.SQL("copy {} from stdin").format(work.destination.table.identifier())
-    with closing(reading.blocks()) as rows, secondary.cursor() as cursor, cursor.copy(statement) as sink:
-        for row in rows:
-            sink.write(row)
+    what = sql.SQL("{} ({})").format(table, columns) if work.source.columns else table
+    frozen = sql.SQL(", freeze" if work.frozen else "")
+    statement = sql.SQL("copy {} from stdin (format {}{})").format(what, _format(binary), frozen)
+    return statement.as_string(None).encode()
 
 
-def _staged(reading: Reading, secondary: psycopg.Connection, work: Work) -> None:
-    """Text into a temporary table, and from there, by the owner's writer, into the table."""
-    names = [sql.Identifier(f"c{number}") for number in range(1, len(work.source.columns) + 1)]
-    columns = sql.SQL(", ").join(sql.SQL("{} pg_catalog.text").format(name) for name in names)
-    owner = sql.Identifier(work.destination.owner_name)
-    secondary.execute(sql.SQL("create temporary table {} ({}) on commit drop").format(_STAGE, columns))
-    secondary.execute(sql.SQL("grant select on table {} to {}").format(_STAGE, owner))
-    insert = sql.SQL("insert into {} ({}) overriding system value select {} from {} s").format(
-        work.destination.table.identifier(),
-        sql.SQL(", ").join(sql.Identifier(name) for name in work.source.columns),
-        sql.SQL(", ").join(
-            sql.SQL("s.{}::{}").format(name, sql.SQL(type_sql))  # format_type()'s own text
-            for name, type_sql in zip(names, work.destination.types, strict=True)
-        ),
-        _STAGE,
-    )
-    write = sql.SQL("select {}({}::pg_catalog.text)").format(
-        sql.SQL(work.writer), sql.Literal(insert.as_string(secondary))
-    )
-    with closing(reading.blocks()) as rows:
-        while _fill_stage(rows, secondary):
-            secondary.execute(write)
-            secondary.execute(sql.SQL("truncate table {}").format(_STAGE))
-
-
-def _fill_stage(rows: Generator[bytes, None, None], secondary: psycopg.Connection) -> bool:
-    """As many rows as a stage holds; False when there was none left."""
-    size = 0
-    with secondary.cursor() as cursor, cursor.copy(sql.SQL("copy {} from stdin").format(_STAGE)) as sink:
-        for row in rows:
-            sink.write(row)
-            size += len(row)
-            if size >= _STAGE_BYTES:
-                break
-    return size > 0
+def _format(binary: bool) -> sql.SQL:
+    return sql.SQL("binary" if binary else "text")

@@ -23,6 +23,23 @@ def failure(side: Side, doing: str, error: psycopg.Error, *, hint: str = "") -> 
     return kind(f"can't {doing}: {without_values(error)}", hint=hint)
 
 
+def of_server(side: Side, doing: str, sqlstate: str | None, message: str) -> LogshipError:
+    """The same of an error that psycopg hasn't seen; ``sqlstate`` None: the connection broke."""
+    kind = PrimaryError if side is Side.PRIMARY else SecondaryError
+    if not sqlstate:
+        return kind(f"can't {doing}: the connection broke", hint="run it again: it goes on where it stopped")
+    if sqlstate[:2] in _WITH_VALUES:
+        message = _condition(sqlstate)
+    return kind(f"can't {doing}: {message} (SQLSTATE {sqlstate})")
+
+
+def _condition(sqlstate: str) -> str:
+    try:
+        return psycopg.errors.lookup(sqlstate).__name__
+    except KeyError:
+        return "an error that user-written code raised"
+
+
 def without_values(error: psycopg.Error) -> str:
     """One line that names the error."""
     state = error.sqlstate

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from logship.errors import SecondaryError
-from logship.snapshot.relations import OURS, Source, TableName
+from logship.snapshot.relations import BINARY_TYPES, OURS, Source, TableName
 
 # Node trees hold the functions they call as oids, and nodes whose functions are chosen elsewhere
 # (a cast through a type's input, a domain, a row comparison). Source: nodes/primnodes.h.
@@ -110,6 +110,7 @@ class Destination:
     owner_name: str
     types: tuple[str, ...]
     risk: str
+    binary: tuple[int, ...] = ()  # as `logship.snapshot.relations.Source` has it
 
 
 def destination(connection: psycopg.Connection, source: Source) -> Destination:
@@ -133,7 +134,8 @@ def destination(connection: psycopg.Connection, source: Source) -> Destination:
     oid, kind, owner, owner_name, trusted = row
     types = _types(connection, oid, source)
     risk = "" if trusted else _risk(connection, oid, source.columns)
-    return Destination(source.table, oid, kind, owner, owner_name, types, risk)
+    binary = _binary(connection, oid, source.columns)
+    return Destination(source.table, oid, kind, owner, owner_name, types, risk, binary)
 
 
 def _types(connection: psycopg.Connection, oid: int, source: Source) -> tuple[str, ...]:
@@ -151,6 +153,18 @@ def _types(connection: psycopg.Connection, oid: int, source: Source) -> tuple[st
             hint="add what is missing: the secondary may have more columns than the primary, not fewer",
         )
     return tuple(have[name] for name in source.columns)
+
+
+def _binary(connection: psycopg.Connection, oid: int, columns: tuple[str, ...]) -> tuple[int, ...]:
+    types = BINARY_TYPES.format(
+        order="pg_catalog.array_position(%(columns)s::pg_catalog.text[], a.attname::pg_catalog.text)",
+        only="and a.attname = any (%(columns)s::pg_catalog.text[])",
+    )
+    row = connection.execute(
+        f"select {types} from pg_catalog.pg_class c where c.oid = %(oid)s".encode(),
+        {"oid": oid, "columns": list(columns)},
+    ).fetchone()
+    return tuple(row[0]) if row and row[0] else ()
 
 
 def _risk(connection: psycopg.Connection, oid: int, columns: tuple[str, ...]) -> str:
@@ -197,12 +211,50 @@ def rows_in(connection: psycopg.Connection, table: TableName) -> bool:
     return bool(found and found[0])
 
 
+def strangers(
+    connection: psycopg.Connection, table: TableName, transactions: list[int], rows: int | None
+) -> str:
+    """What shows that somebody else wrote to a table that only ``transactions`` filled; empty: nothing.
+
+    ``rows``: how many they put there; None: not known, and rows that are missing don't show. Reads the
+    whole table.
+    """
+    row = connection.execute(
+        sql.SQL(
+            "select pg_catalog.count(*), pg_catalog.count(*) filter (where not t.xmin = any ("
+            "select (x.xid & 4294967295)::text::pg_catalog.xid from pg_catalog.unnest(%s::int8[]) x (xid))) "
+            "from only {} t"
+        ).format(table.identifier()),
+        [transactions],
+    ).fetchone()
+    assert row is not None  # an aggregate always gives a row
+    if row[1]:
+        return f"{row[1]} rows of {table} were not put there by init"
+    if rows is not None and row[0] != rows:
+        return f"{table} holds {row[0]} rows, not the {rows} that init put there"
+    return ""
+
+
 def empty_again(connection: psycopg.Connection, tables: list[TableName]) -> None:
     """Truncate what an interrupted init had filled; refused where users' triggers would run."""
     existing = [table for table in tables if _exists_without_truncate_trigger(connection, table)]
     if existing:
-        names = sql.SQL(", ").join(sql.SQL("only {}").format(table.identifier()) for table in existing)
+        names = sql.SQL(", ").join(
+            sql.SQL("{}{}").format(
+                sql.SQL("" if is_partitioned(connection, table) else "only "), table.identifier()
+            )
+            for table in existing
+        )
         connection.execute(sql.SQL("truncate table {}").format(names))
+
+
+def is_partitioned(connection: psycopg.Connection, table: TableName) -> bool:
+    row = connection.execute(
+        "select c.relkind = 'p' from pg_catalog.pg_class c "
+        "join pg_catalog.pg_namespace n on n.oid = c.relnamespace where n.nspname = %s and c.relname = %s",
+        [table.schema, table.name],
+    ).fetchone()
+    return bool(row and row[0])
 
 
 def _exists_without_truncate_trigger(connection: psycopg.Connection, table: TableName) -> bool:
@@ -215,7 +267,7 @@ def _exists_without_truncate_trigger(connection: psycopg.Connection, table: Tabl
     ).fetchone()
     if row is not None and row[1]:
         raise SecondaryError(
-            f"an interrupted init left rows in {table}, and a TRUNCATE trigger on it would fire",
-            hint=f"as its owner: truncate {table}; then run init again",
+            f"{table} has to be emptied, and a TRUNCATE trigger on it would fire",
+            hint=f"as its owner: truncate {table}; then run it again",
         )
     return row is not None

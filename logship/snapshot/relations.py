@@ -43,6 +43,19 @@ select n.nspname, c.relname
  order by 1, 2
 """
 
+# PostgreSQL's own types whose binary form is the same in every database: none with an oid in it (reg…),
+# none made by users, and xml not, which carries an encoding.
+BINARY_TYPES: Final = """
+       (select case when pg_catalog.bool_and(
+                 y.oid < 16384 and y.typtype in ('b', 'r', 'm') and y.typsend <> 0 and y.typreceive <> 0
+                 and coalesce(e.oid, y.oid) <> 142 and coalesce(e.typname, y.typname) !~ '^(reg|aclitem|xml)')
+               then pg_catalog.array_agg(a.atttypid::pg_catalog.int8 order by {order}) end
+          from pg_catalog.pg_attribute a
+          join pg_catalog.pg_type y on y.oid = a.atttypid
+          left join pg_catalog.pg_type e on e.oid = y.typelem and y.typelem <> 0
+         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' {only})
+"""
+
 _PUBLISHED: Final = f"""
 select c.oid::pg_catalog.int8, n.nspname, c.relname, c.relkind::pg_catalog.text,
        case c.relkind when 'p' then (
@@ -51,10 +64,15 @@ select c.oid::pg_catalog.int8, n.nspname, c.relname, c.relkind::pg_catalog.text,
        else pg_catalog.pg_table_size(c.oid) end::pg_catalog.int8,
        (select pg_catalog.array_agg(a.attname::pg_catalog.text order by a.attnum)
           from pg_catalog.pg_attribute a
-         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = '')
+         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''),
+       case when c.relkind = 'r' and m.amname = 'heap'
+            then pg_catalog.pg_relation_size(c.oid)
+                 / pg_catalog.current_setting('block_size')::pg_catalog.int8 else 0 end,
+       {BINARY_TYPES.format(order="a.attnum", only="")}
   from pg_catalog.pg_publication_tables t
   join pg_catalog.pg_namespace n on n.nspname = t.schemaname
   join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = t.tablename
+  left join pg_catalog.pg_am m on m.oid = c.relam
  where t.pubname = %s and {_USERS_OWN}
  order by 5 desc, 2, 3
 """
@@ -97,6 +115,8 @@ class Source:
     kind: str  # pg_class.relkind: r, or p when the publication publishes through the partition root
     size_bytes: int
     columns: tuple[str, ...]
+    pages: int = 0  # of a heap that can be read in ranges of them; 0: it can't
+    binary: tuple[int, ...] = ()  # the columns' types, where binary means the same everywhere; or nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +139,8 @@ def published(connection: psycopg.Connection, publication: str) -> list[Source]:
     """The publication's tables, largest first."""
     rows = connection.execute(_PUBLISHED, [publication]).fetchall()
     return [
-        Source(oid, TableName(schema, name), kind, size, tuple(columns or ()))
-        for oid, schema, name, kind, size, columns in rows
+        Source(oid, TableName(schema, name), kind, size, tuple(columns or ()), pages, tuple(binary or ()))
+        for oid, schema, name, kind, size, columns, pages, binary in rows
     ]
 
 
@@ -136,6 +156,12 @@ def not_copied(connection: psycopg.Connection) -> dict[TableName, str]:
     """Tables whose rows PostgreSQL never publishes, and why."""
     rows = connection.execute(_NOT_COPIED).fetchall()
     return {TableName(schema, name): why for schema, name, why in rows}
+
+
+def large_objects(connection: psycopg.Connection) -> int:
+    """How many there are: the log doesn't carry them."""
+    row = connection.execute("select pg_catalog.count(*) from pg_catalog.pg_largeobject_metadata").fetchone()
+    return int(row[0]) if row else 0
 
 
 def sequences(connection: psycopg.Connection) -> list[Sequence]:

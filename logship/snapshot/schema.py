@@ -12,7 +12,9 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -111,17 +113,42 @@ def dump(pg_dump: PgDump, conninfo: str, snapshot: str) -> Dump:
 
 
 def _section(pg_dump: PgDump, conninfo: str, snapshot: str, section: str) -> str:
-    given = {key: value for key, value in libpq.conninfo_to_dict(conninfo).items() if value is not None}
+    given = {key: str(value) for key, value in libpq.conninfo_to_dict(conninfo).items() if value is not None}
     environment = dict(os.environ)
     password = given.pop("password", None)
     if password is not None:
-        environment["PGPASSWORD"] = str(password)
+        environment["PGPASSWORD"] = password
+    with _secrets(given, environment):
+        return _run(pg_dump, libpq.make_conninfo("", **given), snapshot, section, environment)
+
+
+@contextmanager
+def _secrets(given: dict[str, str], environment: dict[str, str]) -> Iterator[None]:
+    """Secrets that libpq takes from no variable go through a service file that only this user can read."""
+    secret = {key: given.pop(key) for key in ("sslpassword", "oauth_client_secret") if key in given}
+    if not secret:
+        yield
+        return
+    if "service" in given or any("\n" in value for value in secret.values()):
+        raise UsageError(
+            f"pg_dump can't be given {' and '.join(secret)} of this conninfo without showing it",
+            hint="put it into the service file too, and name only the service",
+        )
+    with tempfile.TemporaryDirectory(prefix="logship-") as directory:  # 0700
+        file = Path(directory) / "service.conf"
+        file.write_text("[logship]\n" + "".join(f"{key}={value}\n" for key, value in secret.items()))
+        environment["PGSERVICEFILE"] = str(file)
+        given["service"] = "logship"
+        yield
+
+
+def _run(pg_dump: PgDump, conninfo: str, snapshot: str, section: str, environment: Mapping[str, str]) -> str:
     arguments = [
         str(pg_dump.path), f"--section={section}", f"--snapshot={snapshot}", "--encoding=UTF8",
         "--no-password",
         "--no-publications", "--no-subscriptions", "--no-blobs", "--lock-wait-timeout=60000",
         *(f"--exclude-schema={schema}" for schema in OURS),
-        f"--dbname={libpq.make_conninfo('', **given)}",
+        f"--dbname={conninfo}",
     ]  # fmt: skip
     done = subprocess.run(
         arguments, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
@@ -161,9 +188,7 @@ def statements(text: str, known_settings: frozenset[str]) -> str:
 
 def apply(connection: psycopg.Connection, text: str) -> None:
     """Run a section inside the caller's transaction. The session's settings are pg_dump's afterwards."""
-    settings = connection.execute("select name from pg_catalog.pg_settings").fetchall()
-    known = frozenset(name for (name,) in settings)
-    result = connection.pgconn.exec_(statements(text, known).encode("utf-8"))
+    result = connection.pgconn.exec_(statements(text, known_settings(connection)).encode("utf-8"))
     if result.status in {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY}:
         return
     error = psycopg.errors.error_from_result(result)
@@ -171,6 +196,12 @@ def apply(connection: psycopg.Connection, text: str) -> None:
     if error.sqlstate in {"42P07", "42710", "42723", "42P06"}:
         hint = "the secondary isn't empty: give an empty database, or pass --schema existing"
     raise failure(Side.SECONDARY, "make the primary's schema", error, hint=hint) from error
+
+
+def known_settings(connection: psycopg.Connection) -> frozenset[str]:
+    """The names of the settings that this server has."""
+    rows = connection.execute("select name from pg_catalog.pg_settings").fetchall()
+    return frozenset(name for (name,) in rows)
 
 
 def missing_roles(primary: psycopg.Connection, secondary: psycopg.Connection) -> list[str]:

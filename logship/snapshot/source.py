@@ -210,6 +210,15 @@ def slot_state(primary: psycopg.Connection, slot: str) -> str | None:
     return status or "reserved"
 
 
+def confirmed_flush(primary: psycopg.Connection, slot: str) -> Lsn | None:
+    """Up to where the slot's log has been read, and need not be there any more."""
+    row = primary.execute(
+        "select s.confirmed_flush_lsn::pg_catalog.text from pg_catalog.pg_replication_slots s where s.slot_name = %s",
+        [slot],
+    ).fetchone()
+    return Lsn.parse(row[0]) if row and row[0] else None
+
+
 def ensure_slot(conninfo: str, primary: psycopg.Connection, slot: str, say: Callable[[str], None]) -> bool:
     """Make the slot if there is none; whether it was made. Says what it waits for."""
     if slot_state(primary, slot) is not None:

@@ -22,6 +22,8 @@ def upgrade() -> None:
         sa.Column("publication", sa.Text, nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("initialised_at", sa.DateTime(timezone=True)),
+        sa.Column("secondary_system_identifier", sa.Numeric(20)),
+        sa.Column("secondary_database", sa.Text),
         schema="logship",
         comment="one row per replica that logship init made",
     )

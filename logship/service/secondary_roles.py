@@ -1,0 +1,39 @@
+"""The replayer's role and the owners' writers on the secondary, as init and resync need them.
+
+In: a connection to the secondary and the owners' oids. Out: what was made, in the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import psycopg
+
+from logship.catalog.roles import ensure_replayer
+from logship.catalog.writers import ensure_wrappers
+from logship.service.init_types import InitResult
+
+
+def make_writers(
+    secondary: psycopg.Connection, owners: Iterable[int], result: InitResult, say: Callable[[str], None]
+) -> None:
+    """The replayer's role, and a writer for each owner; those that are there and right stay as they are."""
+    role, warnings = ensure_replayer(secondary)
+    result.replayer_role = role
+    result.warnings += warnings
+    made = ensure_wrappers(secondary, owners, replayer=role)
+    if made:
+        say(f"functions to write with the rights of {', '.join(made)}")
+
+
+def warn_about_owner(secondary: psycopg.Connection, owners: set[str], result: InitResult) -> None:
+    """Who is the replayer may write as every owner: that should not be one of them."""
+    user = secondary.info.user
+    row = secondary.execute(
+        "select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user"
+    ).fetchone()
+    if row is not None and not row[0] and user in owners and len(owners) > 1:
+        result.warnings.append(
+            f'user "{user}" owns replicated tables and is the replayer too: code in its tables could '
+            "write as any other owner; let the replayer be a role that owns nothing"
+        )
