@@ -105,10 +105,13 @@ def test_it_comes_up_replicates_and_goes_down(containers: Containers) -> None:
         with psycopg.connect(containers.servers["primary"].conninfo("app"), autocommit=True) as link:
             link.execute("set role app")
             link.execute("insert into public.note (text) values ('written afterwards')")
-        assert eventually(lambda: _notes(containers) == ["written before the copy", "written afterwards"], 20)
+        both = ["written before the copy", "written afterwards"]
+        eventually(lambda: _notes(containers) == both, 20, what="the row arrives")
         containers.servers["secondary"].stop()
         eventually(lambda: not containers.healthy("logship"), 60, what="health is lost with the secondary")
         containers.servers["secondary"].start()
+        with psycopg.connect(containers.servers["primary"].conninfo("app"), autocommit=True) as link:
+            link.execute("update public.note set text = upper(text)")
         eventually(lambda: containers.healthy("logship"), 60, what="and comes back with it")
         ended = running.terminate(10)
     finally:
