@@ -63,6 +63,20 @@ if TYPE_CHECKING:
     show_default=True,
     help="Whether each partition is followed, or the partitioned table as one.",
 )
+@options.setting(
+    "--tables",
+    multiple=True,
+    metavar="PATTERN",
+    help="The tables that init is to follow, like public.orders or shop.*; may be given more than once.",
+)
+@options.setting("--exclude", multiple=True, metavar="PATTERN", help="Tables that it is not to follow.")
+@options.setting(
+    "--existing",
+    type=click.Choice(["refuse", "replace", "keep"]),
+    default="refuse",
+    show_default=True,
+    help="What init is to do with rows in these tables of the secondary.",
+)
 @click.option(
     "--print-grants",
     type=click.Choice(["primary", "secondary"]),
@@ -91,20 +105,24 @@ def check(
     init_role: str,
     run_role: str,
     as_json: bool,
-    **asked: Any,
+    tables: tuple[str, ...],
+    exclude: tuple[str, ...],
+    **rest: Any,
 ) -> int:
     """Say what would make init or run fail, or surprise, and what mends it.
 
     Before init it looks at what init and run need; afterwards, at what run needs. Nothing is changed. Exit
     code 1: something blocks.
     """
+    from logship.catalog.selection import Selection, split
     from logship.service.checks.facts import Asked
 
+    asked = Asked(**rest, selection=Selection(split(tables), split(exclude)))
     if print_grants is not None:
-        return _grants(primary, secondary, Asked(**asked), print_grants, init_role, run_role, as_json=as_json)
+        return _grants(primary, secondary, asked, print_grants, init_role, run_role, as_json=as_json)
     from logship.service.check import check as look
 
-    report = look(primary, secondary, Asked(**asked))
+    report = look(primary, secondary, asked)
     if as_json:
         output.record(_object(report), as_json=True)
     else:

@@ -23,6 +23,8 @@ from logship.catalog.selection import Selection, split
 from logship.connection import Side, connect
 from logship.errors import RefusedAsUnsafe
 from logship.failpoints import hit
+from logship.service.check import require_ready
+from logship.service.checks.facts import Asked
 from logship.service.init_types import (
     Existing,
     InitResult,
@@ -122,10 +124,9 @@ class _Init:
         return failure(self.side, "initialise", error)
 
     def run(self) -> InitResult:
-        self._refuse_same_database()
         only_one(self.secondary, "init", self.say)
+        require_ready(self.primary, self.secondary, self._asked())
         known = source.slot_state(self.primary, self.result.slot)
-        source.require_logical(self.primary, new_slots=1 if known else 2)
         with wait_for_turn(self.primary, self.say):
             self._schema_logship()
             if self._already(known):
@@ -165,18 +166,13 @@ class _Init:
 
     # -- before anything is copied ---------------------------------------------------------------
 
-    def _refuse_same_database(self) -> None:
-        """One cluster and one database: compared by what no conninfo can disguise."""
-        ask = (
-            "select s.system_identifier, pg_catalog.pg_postmaster_start_time(), "
-            "pg_catalog.current_database() "
-            "from pg_catalog.pg_control_system() s"
-        )
-        if self.primary.execute(ask).fetchone() == self.secondary.execute(ask).fetchone():
-            raise RefusedAsUnsafe(
-                f'primary and secondary are the same database ("{self.identity.database}")',
-                hint="give --secondary another database, or another server",
-            )
+    def _asked(self) -> Asked:
+        given = self.options
+        return Asked(
+            name=self.result.replica, slot=given.slot, publication=given.publication, keyless=given.keyless,
+            schema=given.schema, pg_dump=given.pg_dump, jobs=given.jobs, partitions=given.partitions,
+            selection=given.selection, existing=given.existing,
+        )  # fmt: skip
 
     def _schema_logship(self) -> None:
         for side, conninfo in (

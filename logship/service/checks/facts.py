@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -19,6 +19,7 @@ from logship.catalog.requirements import ServerFacts
 from logship.catalog.requirements_primary import PrimaryFacts
 from logship.catalog.requirements_relations import Name, RelationFacts
 from logship.catalog.roles import identifier
+from logship.catalog.selection import Selection
 from logship.errors import UsageError
 from logship.service.checks.grants import Grant, lacking
 from logship.service.naming import Names, names
@@ -41,6 +42,8 @@ class Asked:
     jobs: int = 4
     partitions: Literal["leaf", "root"] = "leaf"
     journal: Path | None = None
+    selection: Selection = field(default_factory=Selection)
+    existing: Literal["refuse", "replace", "keep"] = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,15 @@ class Facts:
                 for relation in self.primary_relations
                 if relation.table and relation.persistence == "p" and self._as_published(relation)
             )
+        found = frozenset(key for key in found if self.selection.selects(*key))
         return found - frozenset(self.keyless) if self.asked.keyless == "leave-out" else found
+
+    @property
+    def selection(self) -> Selection:
+        """Which tables the replica keeps: as it was initialised, or as init is told."""
+        if self.replica is not None and self.replica.initialised:
+            return Selection(self.replica.tables, self.replica.excluded)
+        return self.asked.selection
 
     def _as_published(self, relation: RelationFacts) -> bool:
         if self.asked.partitions == "root":

@@ -42,6 +42,11 @@ def extensions(facts: Facts) -> Iterator[Finding]:
 
 
 def _rows_in(facts: Facts) -> list[Name]:
+    """With rows that nobody said what becomes of."""
+    return [] if facts.asked.existing != "refuse" else _all_rows_in(facts)
+
+
+def _all_rows_in(facts: Facts) -> list[Name]:
     return sorted((facts.with_rows & facts.replicated) - facts.filling)
 
 
@@ -58,8 +63,21 @@ def rows(facts: Facts) -> Iterator[Finding]:
                 for table in tables
             ),
             by="their owner",
-            action="empty them, or give an empty database: look at these rows first, the statements destroy them",
+            action="empty them, or give an empty database, or say what becomes of them: --existing replace or keep; "
+            "look at them first, the statements destroy them",
             objects=tuple(tables), fault="unsafe",
+        )  # fmt: skip
+
+
+def rows_named(facts: Facts) -> Iterator[Finding]:
+    tables = [quoted(*key) for key in _all_rows_in(facts)]
+    if tables and facts.asked.existing != "refuse":
+        gone = facts.asked.existing == "replace"
+        yield Finding(
+            _WARNS, "secondary", f"tables of the secondary hold rows already: {named(tables)}",
+            "--existing replace: init deletes these rows" if gone
+            else "--existing keep: init takes them for right as they are, and copies none",
+            action="" if gone else "`logship verify` compares them afterwards", objects=tuple(tables),
         )  # fmt: skip
 
 
@@ -166,6 +184,7 @@ CHECKS: Final = (
     Check("roles", (_BLOCKS,), "roles that own or may use the primary's objects", roles, Stage.INIT),
     Check("extensions", (_BLOCKS,), "extensions are available on the secondary", extensions, Stage.INIT),
     Check("rows", (_BLOCKS,), "tables of the secondary are empty", rows, Stage.INIT),
+    Check("rows-named", (_WARNS,), "rows that `--existing` replaces or keeps", rows_named, Stage.INIT),
     Check("existing", (_BLOCKS,), "no relation of the same name (`--schema dump`)", already_there, Stage.INIT),
     Check("missing-tables", (_BLOCKS,), "every table is there (`--schema existing`)", missing_tables, Stage.INIT),
     Check("missing-columns", (_BLOCKS,), "every column is there (`--schema existing`)", missing_columns, Stage.INIT),
