@@ -154,15 +154,19 @@ class Drop:
 
     def _of_primary(self, name: str, others: list[str]) -> Iterator[Step]:
         link = self._links[Side.PRIMARY]
-        forget = _text("delete from logship.replica where name = {}", sql.Literal(name))
-        if others:
-            yield Step(Side.PRIMARY, f'the record of replica "{name}"', (forget,))
-            return
         row = link.execute(
-            "select r.slot, r.publication from logship.replica r where r.name = %s", [name]
+            "select r.slot, r.publication, exists (select from logship.replica o "
+            "where o.slot = r.slot and o.name <> r.name) from logship.replica r where r.name = %s",
+            [name],
         ).fetchone()
         default = identifier("logship_", link.info.dbname)
-        slot, publication = row or (default, default)
+        slot, publication, shared = row or (default, default, bool(others))
+        if others:
+            if not shared:
+                yield from self._slot(slot)
+            forget = _text("delete from logship.replica where name = {}", sql.Literal(name))
+            yield Step(Side.PRIMARY, f'the record of replica "{name}"', (forget,))
+            return
         yield from self._slot(slot)
         if statements := identity.noted(link):
             yield Step(Side.PRIMARY, f"REPLICA IDENTITY FULL of {len(statements)} tables", tuple(statements))
