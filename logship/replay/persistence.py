@@ -126,7 +126,8 @@ class Persistence:
 
     def open(self) -> Lsn:
         """Connect, take the replication origin, and read the position; again, when it is open already:
-        whatever transaction was open is rolled back. Raises `SecondaryError`, `RefusedAsUnsafe`,
+        whatever transaction was open is rolled back. A server that was reached once is waited for.
+        Raises `SecondaryError`, `RefusedAsUnsafe`,
         `ReplayStopped`."""
         self.abandon()
         if self._state is not _State.CLOSED:
@@ -134,7 +135,9 @@ class Persistence:
                 self._copied = self._notice_copies(self._live)
             except ServerError:
                 self._disconnect()
-        if self._state is _State.CLOSED:
+        if self._position != INVALID:
+            self._connect_again()
+        elif self._state is _State.CLOSED:
             self._connect()
         return self._position
 
@@ -332,13 +335,7 @@ class Persistence:
         """Connect again. A link that broke at COMMIT doesn't say whether it happened; the position does."""
         before, reached = self._position, group[-1].end_lsn
         copied = self._copied
-        tries = 0
-        while self._state is _State.CLOSED:
-            try:
-                self._connect()
-            except SecondaryError as error:
-                tries += 1
-                self._pause(ServerError(None, str(error)), tries)
+        self._connect_again()
         if not self._copied.items() <= copied.items():
             raise TransactionLost(self._position, "tables were copied anew")
         if self._position == before:
@@ -350,6 +347,15 @@ class Persistence:
             f'the position of replica "{self._replica}" is {self._position}, neither {before} nor {reached}',
             hint="another process has moved it: end that one, then start this one again",
         )
+
+    def _connect_again(self) -> None:
+        tries = 0
+        while self._state is _State.CLOSED:
+            try:
+                self._connect()
+            except SecondaryError as error:
+                tries += 1
+                self._pause(ServerError(None, str(error)), tries)
 
     # -- the session ------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import datetime as dt
 import enum
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from logship.errors import LogshipError, reason_of
 from logship.service.positions import Stage
@@ -34,7 +34,9 @@ class State(enum.Enum):
 class Health:
     """Safe to use from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, replays: Callable[[], bool] = lambda: True) -> None:
+        """``replays``: whether the secondary has been reached, and said where the replica stands."""
+        self._replays = replays
         self._lock = threading.Lock()
         self._ended: State | None = None
         self._streamed = False
@@ -126,7 +128,7 @@ class Health:
             return State.STALLED
         if self._troubles:
             return State.WAITING
-        if not self._streamed:
+        if not (self._streamed and self._replays()):
             return State.STARTING
         if self._held:
             return State.HELD

@@ -76,6 +76,7 @@ class Lookout:
         self._probe_s = probe_s
         self._interval_s = interval_s
         self._watch = Watch(stall_s)
+        self._silent_s = min(5.0, stall_s / 2)
         self._began_s = time.monotonic()
         self._stopping = threading.Event()
         self._numbers = itertools.count(1)
@@ -127,7 +128,7 @@ class Lookout:
             source_age_s=age_s,
             work=self._signs.received_bytes,
             task="receiving a large transaction",
-            held_by=f"the primary has not answered for {age_s:.0f} s" if age_s > 5 else "",
+            held_by="the primary doesn't answer" if age_s >= self._silent_s else "",
         )
 
     def _persistence(self, lsn: Lsn | None, source: Lsn | None) -> Sighting:

@@ -168,7 +168,7 @@ class Parts:
         self.positions = positions = Positions()
         positions.reach(Stage.RECEIVED, journal.written_lsn)
         positions.reach(Stage.FLUSHED, journal.flushed_lsn)
-        self.health = health = Health()
+        self.health = health = Health(lambda: positions.lsn(Stage.PERSISTENCE) is not None)
         self.reporter = Reporter(
             given.secondary,
             replica.name,
