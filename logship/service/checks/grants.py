@@ -169,6 +169,12 @@ def on_secondary_to_init(facts: Facts, role: str) -> Iterator[Grant]:
     yield _schema_right(
         "secondary", facts.secondary_schema.present, facts.secondary_schema.owner, database, role
     )
+    yield Grant(
+        "secondary", Stage.INIT, f"grant temporary on database {quoted(database)} to {quoted(role)}",
+        _query("select pg_catalog.has_database_privilege(%(role)s, {database}, 'temporary')", database=database),
+        "rows of tables with code of the users' go through a temporary table to their owner's writer", role,
+        by="the database's owner",
+    )  # fmt: skip
     if facts.asked.schema == "dump" and not facts.again:
         if facts.secondary_schema.present:
             yield _schema_right("secondary", False, "", database, role)
@@ -188,15 +194,15 @@ def on_secondary_to_init(facts: Facts, role: str) -> Iterator[Grant]:
 
 
 def _schemas(facts: Facts, role: str) -> Iterator[Grant]:
-    """CREATE in the schemas that are there: for who makes the tables, and for who is to own them."""
-    there = {relation.schema for relation in facts.primary_relations} & facts.secondary_schemas
-    holders = {relation.owner for relation in facts.primary_relations if not relation.owner_superuser}
-    for schema in sorted(there):
-        for holder in [role, *sorted(holders - {role})]:
+    """CREATE in the schemas that are there: for who is to own something in them, and, through its membership,
+    for init; for init itself where superusers own all of it."""
+    for schema in sorted({relation.schema for relation in facts.primary_relations} & facts.secondary_schemas):
+        owners = {r.owner for r in facts.primary_relations if r.schema == schema and not r.owner_superuser}
+        for holder in sorted(owners) or [role]:
             yield Grant(
                 "secondary", Stage.INIT, f"grant create on schema {quoted(schema)} to {quoted(holder)}",
                 _query("select pg_catalog.has_schema_privilege(%(role)s, {schema}, 'create')", schema=schema),
-                "the primary's objects are made there, and their owners must be allowed to own them", holder,
+                "the primary's objects are made there, and who owns them must be allowed to make them", holder,
                 by="the schema's owner",
             )  # fmt: skip
 

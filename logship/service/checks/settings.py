@@ -164,6 +164,7 @@ def read_only(facts: Facts) -> Iterator[Finding]:
                 _BLOCKS, place, f'transactions of user "{server.user}" are read-only by default on the {place}',
                 "init writes on both sides, and every command that stores something would fail",
                 sql=(
+                    "set default_transaction_read_only = off",  # of this session, or it can't alter a thing
                     f"alter role {quoted(server.user)} in database {quoted(server.database)} "
                     "set default_transaction_read_only = off",
                 ),

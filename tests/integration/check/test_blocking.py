@@ -41,7 +41,7 @@ CASES = {
         "own-schema", T, "create schema logship_writers; create view logship_writers.v as select 1"
     ),
     "slot": Case(
-        "slot", T + "select pg_create_logical_replication_slot('other_{name}', 'test_decoding')",
+        "slot", "select pg_create_logical_replication_slot('other_{name}', 'test_decoding')",
         asked={"slot": "other_{name}"},
     ),
     "publication": Case("publication", asked={"publication": "none"}),
@@ -65,7 +65,9 @@ CASES = {
         "rows", T, T + "insert into public.t values (1)", {"schema": "existing"}
     ),
     "existing tables": Case("existing", T, T),
-    "an existing view": Case("existing", T + "create view public.v as select 1 as x", "create view public.v as select 2 as y"),
+    "an existing view": Case(
+        "existing", T + "create view public.v as select 1 as x", "create view public.v as select 2 as y"
+    ),
     "missing tables": Case("missing-tables", T, "", {"schema": "existing"}),
     "missing columns": Case(
         "missing-columns", T, "create table public.t (a int primary key)", {"schema": "existing"}

@@ -249,6 +249,7 @@ def test_partitions_by_root_into_another_layout(pair: Pair) -> None:
     with pytest.raises(SecondaryError, match=r"p1.*does not exist") as caught:
         run(pair, schema="existing")
     assert "--partitions root" in caught.value.hint
+    pair.primary.execute(f"create publication logship_{pair.primary.name} for all tables")
     with pytest.raises(UsageError, match="publishes partitions by leaf"):
         run(pair, schema="existing", partitions="root")
     pair.primary.execute(f"drop publication logship_{pair.primary.name}")
