@@ -29,9 +29,10 @@ from psycopg import sql
 from logship.catalog import hold
 from logship.catalog.state import Replica
 from logship.connection import Side, connect
-from logship.errors import LogshipError, PrimaryError, SecondaryError
-from logship.lsn import INVALID, Lsn
+from logship.errors import LogshipError, PrimaryError, SecondaryError, SlotActive
+from logship.lsn import Lsn
 from logship.service.between import changes_between
+from logship.service.probe import flushed_position
 from logship.service.replica import Found
 from logship.snapshot.failures import failure
 from logship.snapshot.source import waits_for
@@ -130,8 +131,7 @@ class _Held:
         with self._lock:
             hold.set_up_to(self._link, self._replica, self._token, lsn)
         # The primary may be idle: then something has to come behind the LSN to show that it is reached.
-        with connect(self._ends.primary, Side.PRIMARY, application_name="logship verify") as link:
-            link.execute("select pg_catalog.pg_logical_emit_message(true, 'logship.mark', '')")
+        flushed_position(self._ends.primary)
         self._await(lsn)
 
     def release(self) -> float | None:
@@ -145,9 +145,7 @@ class _Held:
 
     def _catch_up(self) -> None:
         """What the replica has still to do isn't done under the hold."""
-        with connect(self._ends.primary, Side.PRIMARY, application_name="logship verify") as link:
-            row = link.execute("select pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text").fetchone()
-        target = Lsn.parse(row[0]) if row else INVALID
+        target = flushed_position(self._ends.primary)
         end = time.monotonic() + self._ends.max_hold_s
         said = time.monotonic() + 1
         while (position := position_of(self._link, self._replica)) < target:
@@ -223,7 +221,7 @@ class _Alone:
 def _standing(ends: Ends) -> Iterator[_Held | _Alone]:
     with closing(connect(ends.secondary, Side.SECONDARY, application_name="logship verify")) as link:
         try:
-            standing = _Alone(ends, link) if _take_origin(link, ends.replica) else _Held(ends, link)
+            standing = _Alone(ends, link) if _nobody_replays(ends, link) else _Held(ends, link)
             try:
                 standing.begin()
                 yield standing
@@ -231,6 +229,22 @@ def _standing(ends: Ends) -> Iterator[_Held | _Alone]:
                 standing.release()
         except psycopg.Error as error:
             raise failure(Side.SECONDARY, "hold the replica", error) from error
+
+
+def _nobody_replays(ends: Ends, link: psycopg.Connection) -> bool:
+    """Whether the origin is ours now. While the slot is streamed from, a replayer is only starting or ending."""
+    end = time.monotonic() + ends.max_hold_s
+    ask = "select s.active from pg_catalog.pg_replication_slots s where s.slot_name = %s"
+    with closing(connect(ends.primary, Side.PRIMARY, application_name="logship verify")) as primary:
+        while _take_origin(link, ends.replica):
+            streamed = primary.execute(ask, [ends.replica.slot]).fetchone()
+            if streamed is None or not streamed[0]:
+                return True
+            if time.monotonic() > end:
+                raise SlotActive(ends.replica.slot, None)
+            link.execute("select pg_catalog.pg_replication_origin_session_reset()")
+            time.sleep(0.1)
+    return False
 
 
 def _take_origin(link: psycopg.Connection, replica: Replica) -> bool:
@@ -314,7 +328,9 @@ def _slot(
             walsender.cancel_safe()
             raise
     if row is None:
-        raise PrimaryError("the primary made a slot and didn't say where")
+        raise PrimaryError(
+            "the primary made a slot and didn't say where", hint="try again; is there a proxy before it?"
+        )
     return row[2], Lsn.parse(row[1])
 
 
