@@ -81,6 +81,7 @@ def event_triggers(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             _WARNS, "primary", f"event triggers come along: {named(facts.source.event_triggers)}",
             "they fire on the secondary for what is done there, logship's own upgrades included",
+            action="where that isn't wanted, on the secondary, after init: alter event trigger … disable",
             objects=facts.source.event_triggers,
         )  # fmt: skip
 

@@ -77,7 +77,7 @@ def rows_named(facts: Facts) -> Iterator[Finding]:
             _WARNS, "secondary", f"tables of the secondary hold rows already: {named(tables)}",
             "--existing replace: init deletes these rows" if gone
             else "--existing keep: init takes them for right as they are, and copies none",
-            action="" if gone else "`logship verify` compares them afterwards", objects=tuple(tables),
+            action="look at them first" if gone else "`logship verify` compares them afterwards", objects=tuple(tables),
         )  # fmt: skip
 
 
@@ -155,7 +155,8 @@ def other_types(facts: Facts) -> Iterator[Finding]:
     if differing:
         yield Finding(
             _WARNS, "secondary", f"columns have other types than on the primary: {named(differing)}",
-            "a value that the secondary's type can't hold stops the copy, or the replica", objects=tuple(differing),
+            "a value that the secondary's type can't hold stops the copy, or the replica", 
+            action="give them the primary's types, or wider ones", objects=tuple(differing),
         )  # fmt: skip
 
 

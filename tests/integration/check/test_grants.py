@@ -62,13 +62,17 @@ def make(pair: Pair, place: str) -> list[Grant]:
     return found
 
 
+def prepare(pair: Pair) -> dict[str, list[Grant]]:
+    """Schema, and what is printed for both sides; nothing is left of what everyone may by default."""
+    pair.primary.execute(SCHEMA)
+    for side in pair:
+        side.execute(f"revoke connect, temporary on database {side.name} from public")
+    return {place: make(pair, place) for place in ("primary", "secondary")}
+
+
 @pytest.fixture
 def prepared(pair: Pair) -> Pair:
-    """Schema, and the grants of both sides; the roles are no superusers."""
-    pair.primary.execute(SCHEMA)
-    for side, place in zip(pair, ("primary", "secondary"), strict=True):
-        side.execute(f"revoke connect, temporary on database {side.name} from public")
-        make(pair, place)
+    prepare(pair)
     return pair
 
 
@@ -125,8 +129,7 @@ def undo(grant: Grant) -> str:
 
 def test_each_grant_is_missed_when_it_is_taken_away(pair: Pair) -> None:
     """Taken away one by one, found by check, given again by what check prints."""
-    pair.primary.execute(SCHEMA)
-    given = {place: make(pair, place) for place in ("primary", "secondary")}
+    given = prepare(pair)
     tried = 0
     for place, grants in given.items():
         for grant in grants:
@@ -150,16 +153,16 @@ def test_each_right_to_run_is_missed_when_it_is_taken_away(prepared: Pair) -> No
     role = f"logship_replayer_{pair.secondary.name}"
     rights = pair.secondary.execute(
         """
-        select format('revoke usage on schema %%I from %%I', s, %(role)s)
+        select format('revoke usage on schema %%I from %%I', s, %(role)s::text)
           from unnest(array['logship', 'logship_writers']) s where s = 'logship_writers'
-        union all select format('revoke select on table logship.position from %%I', %(role)s)
-        union all select format('revoke delete on table logship.replay_report from %%I', %(role)s)
-        union all select format('revoke execute on function %%s from %%I', p.oid::regprocedure, %(role)s)
+        union all select format('revoke select on table logship.position from %%I', %(role)s::text)
+        union all select format('revoke delete on table logship.replay_report from %%I', %(role)s::text)
+        union all select format('revoke execute on function %%s from %%I', p.oid::regprocedure, %(role)s::text)
                     from pg_proc p where p.proname = 'advance' or p.pronamespace = 'logship_writers'::regnamespace
-        union all select format('revoke set on parameter session_replication_role from %%I', %(role)s)
-        union all select format('revoke pg_read_all_data from %%I', %(role)s)
-        union all select format('revoke %%I from %%I', %(role)s, %(run)s)
-        union all select format('revoke execute on function %%s from %%I', p.oid::regprocedure, %(role)s)
+        union all select format('revoke set on parameter session_replication_role from %%I', %(role)s::text)
+        union all select format('revoke pg_read_all_data from %%I', %(role)s::text)
+        union all select format('revoke %%I from %%I', %(role)s::text, %(run)s::text)
+        union all select format('revoke execute on function %%s from %%I', p.oid::regprocedure, %(role)s::text)
                     from pg_proc p where p.proname like 'pg_replication_origin_%%' and p.proacl::text like %(like)s
         """,
         {"role": role, "run": RUN, "like": f"%{role}%"},  # type: ignore[arg-type]
@@ -176,7 +179,6 @@ def test_each_right_to_run_is_missed_when_it_is_taken_away(prepared: Pair) -> No
 def no_session(pair: Pair, place: str, grant: Grant) -> None:
     """Without CONNECT nobody can look; the error says so, by its exit code too."""
     database = pair.primary if place == "primary" else pair.secondary
-    database.execute(f"revoke connect on database {database.name} from public")
     database.execute(undo(grant))
     with pytest.raises(LogshipError, match="permission denied for database") as caught:
         look(*users(pair, INIT))
