@@ -29,7 +29,7 @@ from logship.service.servers import Server, find_binaries
 
 DOCS = Path(__file__).parent
 # What is caught inside, and ends a program only as the cause of another error.
-INTERNAL = {"CouldNotLoad", "Malformed", "ReplayStopped", "Short"}
+INTERNAL = {"CouldNotLoad", "Malformed", "ReplayStopped", "Short", "TransactionLost"}
 _VIEWS = """
 select c.relname, pg_catalog.obj_description(c.oid), a.attname,
        pg_catalog.format_type(a.atttypid, a.atttypmod), pg_catalog.col_description(c.oid, a.attnum)
@@ -233,7 +233,7 @@ def _table(*head: str, rows: list[tuple[str, ...]]) -> Iterator[str]:
 
 def error_page() -> str:
     """docs/errors.md: every sentence that the code can end with, by exit code, and the hint that goes with it."""
-    found = sorted(set(_sentences()))
+    found = sorted(set(sentences()))
     lines = [
         "# Errors",
         "",
@@ -249,6 +249,13 @@ def error_page() -> str:
             "error", "what to do",
             rows=[(f"{_cell(text)} ({kind})", _cell(hint)) for each, text, kind, hint in found if each == code],
         )  # fmt: skip
+    code = errors.InternalError.exit_code
+    lines += [
+        f"## Exit code {code}: {_EXIT_CODES[code]}",
+        "",
+        f"Whatever it says: {errors.InternalError.HINT}.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -256,7 +263,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
-def _sentences() -> Iterator[tuple[int, str, str, str]]:
+def sentences() -> Iterator[tuple[int, str, str, str]]:
     kinds = _kinds()
     for path in sorted(Path(logship.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -283,7 +290,8 @@ def _of_class(node: ast.ClassDef, kind: type[errors.LogshipError]) -> Iterator[t
 def _one(call: ast.Call, kind: type[errors.LogshipError]) -> Iterator[tuple[int, str, str, str]]:
     sentence = template(call.args[0])
     hint = next((template(keyword.value) for keyword in call.keywords if keyword.arg == "hint"), "")
-    if sentence.strip("… "):
+    # A defect of ours has one hint for all, and is in no list.
+    if sentence.strip("… ") and not issubclass(kind, errors.InternalError):
         yield kind.exit_code, sentence, kind.__name__, hint
 
 

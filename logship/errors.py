@@ -32,6 +32,14 @@ class LogshipError(Exception):
 class InternalError(LogshipError):
     """logship contradicts itself: a defect of ours, with what is needed to report it."""
 
+    HINT: ClassVar[str] = (
+        "this is a defect of logship. Nothing that was acknowledged is lost; start it again, and report "
+        "this with the log: LOGSHIP_DEBUG=1 shows the traceback"
+    )
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint or self.HINT)
+
 
 # -- 2: what the operator said -------------------------------------------------------------------
 

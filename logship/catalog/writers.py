@@ -79,7 +79,11 @@ def ensure_wrappers(connection: psycopg.Connection, owners: Iterable[int], *, re
                 "select r.rolname from pg_catalog.pg_roles r where r.oid = %s", [owner]
             ).fetchone()
             if row is None:
-                raise SecondaryError(f"the owner with oid {owner} of a replicated table does not exist")
+                raise SecondaryError(
+                    f"the owner with oid {owner} of a replicated table does not exist",
+                    hint="give the table an owner that exists on the secondary: alter table … owner to …; "
+                    "then run init again",
+                )
             if _make(connection, owner, row[0]):
                 made.append(row[0])
             connection.execute(

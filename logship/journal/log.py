@@ -81,7 +81,8 @@ class Journal:
         """
         if segment_bytes < MIN_SEGMENT_BYTES:
             raise UsageError(
-                f"a journal segment of {segment_bytes} bytes is too small: {MIN_SEGMENT_BYTES} at least"
+                f"a journal segment of {segment_bytes} bytes is too small: {MIN_SEGMENT_BYTES} at least",
+                hint="give a larger --segment-size",
             )
         files = files or Files()
         make_directory(files, directory)

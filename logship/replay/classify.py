@@ -47,7 +47,10 @@ class Classifier:
             self._targets.pop(event.oid, None)
             return event
         if not isinstance(event, TypeName):
-            raise ReplayError(f"a schema record holds a {type(event).__name__} message")
+            raise ReplayError(
+                f"a schema record holds a {type(event).__name__} message",
+                hint="the journal is not whole: run `logship journal verify` on its directory",
+            )
         self._types[event.oid] = event
         return event
 

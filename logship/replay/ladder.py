@@ -166,7 +166,10 @@ def _target(batch: Batch, oid: int) -> SecondaryTarget | None:
     if oid in batch.left_out:
         return None
     if oid not in batch.targets:
-        raise ReplayError(f"the log changes a relation with oid {oid} that it has not described")
+        raise ReplayError(
+            f"the log changes a relation with oid {oid} that it has not described",
+            hint="the journal is not whole: run `logship journal verify` on its directory",
+        )
     return secondary(batch.targets[oid])
 
 
@@ -186,7 +189,11 @@ def _one_update(target: SecondaryTarget, event: Update) -> Iterator[Statement]:
     new = _filled(event, target)
     if not target.key:
         if event.old is None or event.old_is_key:
-            raise ReplayError(f"an UPDATE of {target} carries no whole old row, and the table has no key")
+            raise ReplayError(
+                f"an UPDATE of {target} carries no whole old row, and the table has no key",
+                hint="on the primary: alter table … replica identity full; what was written before it is "
+                "mended by copying the table anew",
+            )
         yield from _ordered(OrderedChanges(target, [UpdateOne(event.old, new)]))
         return
     key = target.key_of(new if event.old is None else event.old)

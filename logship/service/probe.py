@@ -115,5 +115,7 @@ def flushed_position(primary: str) -> Lsn:
         connection.execute("select pg_catalog.pg_logical_emit_message(true, 'logship.mark', '')")
         row = connection.execute("select pg_catalog.pg_current_wal_flush_lsn()::text").fetchone()
     if row is None:
-        raise PrimaryError("the primary doesn't say where its log ends")
+        raise PrimaryError(
+            "the primary doesn't say where its log ends", hint="is --primary a primary, and not a standby?"
+        )
     return Lsn.parse(row[0])

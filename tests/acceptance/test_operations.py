@@ -52,7 +52,7 @@ def test_a_table_that_was_made_on_the_primary_first(replica: Pair, logship: Logs
     running = follow(replica, logship, tmp_path / "j")
     replica.primary.execute("create table late (id int primary key); insert into late values (1), (2)")
     stopped = running.wait(60)
-    assert stopped.exit_code == 4, stopped.stderr
+    assert stopped.exit_code == 7, stopped.stderr
     assert "does not exist on the secondary" in stopped.stderr
     replica.secondary.execute("create table late (id int primary key)")
     went_on = logship.run("run", *both(replica), "--journal", tmp_path / "j", "--stop-at", "current")
