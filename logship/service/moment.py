@@ -90,12 +90,28 @@ def one_lsn(ends: Ends, *, keep: bool = False) -> Iterator[Moment]:
     `NotAtOneLsn` when it can't be done now; what `logship.errors` has for either server.
     """
     with ExitStack() as stack:
-        standing = stack.enter_context(_standing(ends))
-        moment = stack.enter_context(_moment(ends, standing))
+        standing, moment = _arrive(ends, stack)
         if not keep:
             moment.held_s = standing.release()
         yield moment
         moment.held_s = standing.release()
+
+
+def _arrive(ends: Ends, stack: ExitStack) -> tuple[_Held | _Alone, Moment]:
+    """Where nobody replayed, somebody may have begun to meanwhile: then it is asked to stand, like any other."""
+    end = time.monotonic() + ends.max_hold_s
+    while True:
+        with ExitStack() as attempt:
+            try:
+                standing = attempt.enter_context(_standing(ends))
+                moment = attempt.enter_context(_moment(ends, standing))
+            except SlotActive:
+                if time.monotonic() > end:
+                    raise
+            else:
+                stack.enter_context(attempt.pop_all())
+                return standing, moment
+        time.sleep(0.2)
 
 
 # -- the replayer stands --------------------------------------------------------------------------
@@ -221,7 +237,7 @@ class _Alone:
 def _standing(ends: Ends) -> Iterator[_Held | _Alone]:
     with closing(connect(ends.secondary, Side.SECONDARY, application_name="logship verify")) as link:
         try:
-            standing = _Alone(ends, link) if _nobody_replays(ends, link) else _Held(ends, link)
+            standing = _Alone(ends, link) if _take_origin(link, ends.replica) else _Held(ends, link)
             try:
                 standing.begin()
                 yield standing
@@ -229,22 +245,6 @@ def _standing(ends: Ends) -> Iterator[_Held | _Alone]:
                 standing.release()
         except psycopg.Error as error:
             raise failure(Side.SECONDARY, "hold the replica", error) from error
-
-
-def _nobody_replays(ends: Ends, link: psycopg.Connection) -> bool:
-    """Whether the origin is ours now. While the slot is streamed from, a replayer is only starting or ending."""
-    end = time.monotonic() + ends.max_hold_s
-    ask = "select s.active from pg_catalog.pg_replication_slots s where s.slot_name = %s"
-    with closing(connect(ends.primary, Side.PRIMARY, application_name="logship verify")) as primary:
-        while _take_origin(link, ends.replica):
-            streamed = primary.execute(ask, [ends.replica.slot]).fetchone()
-            if streamed is None or not streamed[0]:
-                return True
-            if time.monotonic() > end:
-                raise SlotActive(ends.replica.slot, None)
-            link.execute("select pg_catalog.pg_replication_origin_session_reset()")
-            time.sleep(0.1)
-    return False
 
 
 def _take_origin(link: psycopg.Connection, replica: Replica) -> bool:
