@@ -74,6 +74,16 @@ class Containers:
             directory, inherited | environment, program=[],
         )  # fmt: skip
 
+    def lacking(self, side: str) -> str:
+        """The grants that `logship check` would still have an administrator make."""
+        sides = [f"--{name}={server.conninfo('app')}" for name, server in self.servers.items()]
+        done = subprocess.run(
+            [sys.executable, "-m", "logship", "check", *sides, "--print-grants", side],
+            capture_output=True, text=True, cwd=self.directory,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return "".join(line for line in done.stdout.splitlines() if line and not line.startswith("--"))
+
     def healthy(self, name: str) -> bool:
         _, _, *words = self.services[name]["healthcheck"]["test"]
         asked = subprocess.run([sys.executable, *map(self.here, words)], capture_output=True)
@@ -91,6 +101,7 @@ def containers(tmp_path: Path, make_server: Callable[..., Server]) -> Containers
 def test_it_comes_up_replicates_and_goes_down(containers: Containers) -> None:
     for name in containers.servers:
         containers.prepare(name)
+    assert containers.lacking("primary") + containers.lacking("secondary") == ""
     init = containers.start("init").wait()
     assert init.exit_code == 0, init.stderr
     assert "warning" not in init.stdout
