@@ -1,25 +1,19 @@
 """`logship init`: prepares both databases and copies schema and rows.
 
-Progress goes to standard error: lines as they are on a terminal, log lines elsewhere. The summary, or
-one JSON object, goes to standard output.
+Progress goes to standard error (`logship.cli.copying`). The summary, or one JSON object, goes to standard output.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import logging
-import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
-from logship.cli import options, output, settings_file
+from logship.cli import copying, options, output, settings_file
 
 if TYPE_CHECKING:
-    from logship.service.init import InitResult, Keyless, Partitions, Progress, SchemaMode
-
-log = logging.getLogger(__name__)
+    from logship.service.init import Existing, InitResult, Keyless, Partitions, SchemaMode
 
 
 @click.command("init")
@@ -43,7 +37,25 @@ log = logging.getLogger(__name__)
 )
 @options.setting("--pg-dump", metavar="FILE", help="The pg_dump to use; by default one that is found.")
 @options.setting(
-    "--jobs", type=click.IntRange(1, 64), show_default="4", metavar="N", help="Tables copied at a time."
+    "--jobs",
+    type=click.IntRange(1, 64),
+    show_default="4",
+    metavar="N",
+    help="Workers for rows, and for indexes. Each index takes the secondary's maintenance_work_mem.",
+)
+@options.setting(
+    "--tables",
+    multiple=True,
+    metavar="PATTERN",
+    help="Replicate these only: schema.table, with * and ?; several times, or with commas between.",
+)
+@options.setting("--exclude", multiple=True, metavar="PATTERN", help="Don't replicate these.")
+@options.setting(
+    "--existing",
+    type=click.Choice(["refuse", "replace", "keep"]),
+    default="refuse",
+    show_default=True,
+    help="Tables of the secondary that hold rows: refuse them, empty and copy them, or take their rows for right.",
 )
 @options.setting("--publication", metavar="NAME", help="Use this publication, which exists.")
 @options.setting("--slot", metavar="NAME", help="The replication slot; made when missing.")
@@ -65,6 +77,9 @@ def init(
     schema: SchemaMode,
     pg_dump: str | None,
     jobs: int | None,
+    tables: tuple[str, ...],
+    exclude: tuple[str, ...],
+    existing: Existing,
     publication: str | None,
     slot: str | None,
     partitions: Partitions,
@@ -77,36 +92,17 @@ def init(
     """
     from logship.service.init import initialise
 
-    result = initialise(
-        primary, secondary, name, slot=slot, publication=publication, keyless=keyless, schema=schema,
-        pg_dump=pg_dump, jobs=jobs, partitions=partitions, progress=_progress(),
-    )  # fmt: skip
+    with copying.shown() as progress:
+        result = initialise(
+            primary, secondary, name, slot=slot, publication=publication, keyless=keyless, schema=schema,
+            pg_dump=pg_dump, jobs=jobs, partitions=partitions, tables=tables, exclude=exclude,
+            existing=existing, progress=progress,
+        )  # fmt: skip
     settings_file.write(click.get_current_context())
     if as_json:
         output.record(dataclasses.asdict(result), as_json=True)
     else:
         _summary(result)
-
-
-def _progress() -> Callable[[Progress], None]:
-    tell: Callable[[str], None] = log.info
-    if sys.stderr.isatty():
-
-        def tell(text: str) -> None:
-            click.echo(text, err=True)
-
-    def show(progress: Progress) -> None:
-        if not progress.text:
-            return
-        if progress.table is None:
-            tell(progress.text)
-        else:
-            tell(
-                f"[{progress.done}/{progress.total}] {progress.text}: {progress.rows} rows, "
-                f"{output.size(progress.size_bytes)}"
-            )
-
-    return show
 
 
 def _summary(result: InitResult) -> None:
@@ -123,11 +119,21 @@ def _summary(result: InitResult) -> None:
     for title, names in (
         ("REPLICA IDENTITY FULL set on the primary", result.identity_full),
         ("left out", result.left_out),
+        ("not selected", result.not_selected),
+        ("kept from an init that was interrupted", result.resumed),
+        ("emptied before", result.replaced),
+        ("not copied, rows taken for right", result.kept),
         ("not copied", [f"{table} ({why})" for table, why in result.not_copied.items()]),
         ("copied with its owner's rights", [f"{table} ({why})" for table, why in result.staged.items()]),
     ):
         if names:
             output.line(f"{title}: {', '.join(names)}")
+    if result.large_objects:
+        output.line(f"not copied: {result.large_objects} large objects, which PostgreSQL's log doesn't carry")
+    if result.unchecked:
+        output.line("foreign keys to check once the replica follows:")
+        for statement in result.unchecked:
+            output.line(f"  {statement};")
     for warning in result.warnings:
         output.line(f"warning: {warning}")
     output.line("")

@@ -44,6 +44,7 @@ class Entry:
 COMMANDS: Final[dict[str, Entry]] = {
     "check": Entry("logship.cli.check", "check", "Say what stands in the way of init and run, and what mends it."),
     "init": Entry("logship.cli.init", "init", "Prepare both databases and copy schema and rows."),
+    "resync": Entry("logship.cli.resync", "resync", "Copy tables anew while replication goes on."),
     "run": Entry("logship.cli.run", "run", "Ship the primary's log and replay it on the secondary."),
     "status": Entry("logship.cli.status", "status", "Show the state of every stage."),
     "lag": Entry("logship.cli.status", "lag", "Show the lag of every stage."),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -107,6 +108,35 @@ def copy_all(
             thread.join()
 
 
+def copy_into(
+    ends: Ends,
+    secondary: psycopg.Connection,
+    work: Sequence[Work],
+    meter: Meter,
+    progress: Callable[[Copied | None], None],
+) -> list[int]:
+    """The rows of each table, all copied inside the transaction that is open in ``secondary``, one by one."""
+    crew = _Workers(ends, work, _Unnoted(), meter)
+    rows = []
+    with closing(crew.source()) as primary:
+        plain = is_plain(primary) and is_plain(secondary)
+        for item in work:
+            for unit in item.units:
+                rows.append(crew.rows(primary, secondary, item, unit, plain))
+                meter.unit_done(id(unit), unit.size_bytes)
+            meter.table_done()
+            progress(Copied(item.source, rows[-1]))
+    return rows
+
+
+class _Unnoted:
+    """One transaction for all needs nothing written down on the way."""
+
+    def begin(self, link: psycopg.Connection) -> None: ...
+    def part(self, link: psycopg.Connection, source: Source) -> None: ...
+    def filled(self, link: psycopg.Connection, source: Source, rows: int) -> None: ...
+
+
 class _Workers:
     def __init__(self, ends: Ends, work: Sequence[Work], ledger: Ledger, meter: Meter) -> None:
         self.ends = ends
@@ -143,7 +173,7 @@ class _Workers:
     def work(self) -> None:
         try:
             with (
-                self._source() as primary,
+                self.source() as primary,
                 connect(
                     self.ends.secondary, Side.SECONDARY, application_name="logship init",
                     settings={"session_replication_role": "replica", "client_min_messages": "error"},
@@ -166,7 +196,7 @@ class _Workers:
         finally:
             self.told.put(None)
 
-    def _source(self) -> psycopg.Connection:
+    def source(self) -> psycopg.Connection:
         """A session of the primary that sees the snapshot."""
         primary = connect(
             self.ends.primary, Side.PRIMARY, application_name="logship init",
@@ -193,7 +223,7 @@ class _Workers:
                 if unit.whole:
                     self._claim(secondary, work)
                 self.ledger.part(secondary, work.source)
-                rows = self._rows(primary, secondary, work, unit, plain)
+                rows = self.rows(primary, secondary, work, unit, plain)
                 if unit.whole:
                     self.ledger.filled(secondary, work.source, rows)
             self.meter.unit_done(id(unit), unit.size_bytes)
@@ -232,7 +262,7 @@ class _Workers:
         self.meter.table_done()
         self.told.put(Copied(work.source, work.rows))
 
-    def _rows(
+    def rows(
         self,
         primary: psycopg.Connection,
         secondary: psycopg.Connection,
@@ -257,7 +287,7 @@ class _Workers:
             )  # fmt: skip
         if not plain or unit.size_bytes < _WORTH_A_SESSION:
             return by_libpq(primary, secondary, order)
-        with self._source() as once:
+        with closing(self.source()) as once:  # it knows nothing of what was asked over its socket
             return by_socket(once, secondary, order)
 
 

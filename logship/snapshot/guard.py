@@ -235,6 +235,18 @@ def strangers(
     return ""
 
 
+def referenced(connection: psycopg.Connection, table: TableName) -> bool:
+    """Whether a foreign key of another table points here: TRUNCATE is refused then."""
+    row = connection.execute(
+        "select exists (select from pg_catalog.pg_constraint k "
+        "join pg_catalog.pg_class c on c.oid = k.confrelid "
+        "join pg_catalog.pg_namespace n on n.oid = c.relnamespace "
+        "where k.contype = 'f' and k.conrelid <> k.confrelid and n.nspname = %s and c.relname = %s)",
+        [table.schema, table.name],
+    ).fetchone()
+    return bool(row and row[0])
+
+
 def empty_again(connection: psycopg.Connection, tables: list[TableName]) -> None:
     """Truncate what an interrupted init had filled; refused where users' triggers would run."""
     existing = [table for table in tables if _exists_without_truncate_trigger(connection, table)]

@@ -1,0 +1,175 @@
+"""The initial copy beside `pg_dump | psql` and beside built-in replication's own table synchronisation.
+
+Run: ``python bench/initial_copy.py [--scale 1.0] [--rounds 3]``. Everything in one run, on servers that this starts: three tables
+(3 million, 2 million and 10,000 rows at scale 1), a key on each and an index more on one, copied into an
+empty database by
+
+- ``pg_dump | psql``, and logship with one job;
+- CREATE SUBSCRIPTION with ``max_sync_workers_per_subscription = 2`` into tables that stand there with their keys
+  (which is how it is used), and logship with two jobs.
+
+Rounds are interleaved. Prints the seconds of each, medians and ratios; afterwards compares the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+
+import psycopg
+from psycopg import sql
+
+from logship.service.init import initialise
+from logship.service.servers import Server, environment, find_binaries
+
+TABLES = {"large": 3_000_000, "middle": 2_000_000, "small": 10_000}
+SETTINGS = {"max_wal_size": "4GB", "checkpoint_timeout": "30min", "max_sync_workers_per_subscription": "2",
+            "wal_retrieve_retry_interval": "200ms", "maintenance_work_mem": "128MB", "autovacuum": "off"}  # fmt: skip
+SUM = "select pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtext(t::text)) from public.{} t"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    binaries = find_binaries()
+    with (
+        Server(binaries, "primary", SETTINGS) as primary,
+        Server(binaries, "secondary", SETTINGS) as secondary,
+    ):
+        bench = Bench(primary, secondary, given.scale)
+        bench.fill()
+        seconds: dict[str, list[float]] = {}
+        for _ in range(given.rounds):
+            for name, copy in bench.ways().items():
+                seconds.setdefault(name, []).append(bench.timed(name, copy))
+        report(seconds)
+
+
+def report(seconds: dict[str, list[float]]) -> None:
+    medians = {name: statistics.median(each) for name, each in seconds.items()}
+    for name, each in seconds.items():
+        print(f"{name:24} median {medians[name]:6.2f} s   " + " ".join(f"{one:.2f}" for one in each))
+    one = medians["pg_dump | psql"] / medians["logship --jobs 1"]
+    two = medians["built-in, two workers"] / medians["logship --jobs 2"]
+    print(f"logship --jobs 1 : pg_dump | psql           {one:.2f} times as fast (bound: 1.0)")
+    print(f"logship --jobs 2 : built-in, two workers    {two:.2f} times as fast (bound: 1.3)")
+
+
+class Bench:
+    def __init__(self, primary: Server, secondary: Server, scale: float) -> None:
+        self.primary = primary
+        self.secondary = secondary
+        self.scale = scale
+
+    def fill(self) -> None:
+        run(self.primary.conninfo(), "create database source")
+        for name, rows in TABLES.items():
+            run(
+                self.primary.conninfo("source"),
+                f"create table public.{name} (id bigint primary key, customer int not null, state text not null, "
+                "amount numeric(12,2), at timestamptz not null default now(), note text)",
+            )
+            run(
+                self.primary.conninfo("source"),
+                f"insert into public.{name} select g, g % 9973, (array['new','paid','sent'])[g % 3 + 1], g % 100000 / 7.0, "
+                f"timestamptz '2026-01-01' + g * interval '1 s', 'note of row ' || g from generate_series(1, {int(rows * self.scale)}) g",
+            )
+        run(self.primary.conninfo("source"), "create index on public.large (customer)")
+        run(self.primary.conninfo("source"), "vacuum analyze")
+
+    def ways(self) -> dict[str, Callable[[], None]]:
+        return {
+            "pg_dump | psql": self.dump,
+            "logship --jobs 1": lambda: self.logship(1),
+            "built-in, two workers": self.builtin,
+            "logship --jobs 2": lambda: self.logship(2),
+        }
+
+    def timed(self, name: str, copy: Callable[[], None]) -> float:
+        for server in (self.primary, self.secondary):
+            run(server.conninfo(), "checkpoint")
+        run(self.secondary.conninfo(), "create database target template template0")
+        if copy == self.builtin:
+            self.schema()
+        began = time.monotonic()
+        copy()
+        took = time.monotonic() - began
+        print(f"{name:24} {took:6.2f} s", flush=True)
+        self.compare()
+        self.clean()
+        return took
+
+    def dump(self) -> None:
+        source, target = self.primary.conninfo("source"), self.secondary.conninfo("target")
+        dump = subprocess.Popen(
+            [self.primary.binaries.program("pg_dump"), "--dbname", source],
+            stdout=subprocess.PIPE, env=environment(),
+        )  # fmt: skip
+        subprocess.run(
+            [self.primary.binaries.program("psql"), "-q", "-X", "-o", "/dev/null", "-v", "ON_ERROR_STOP=1", "-d", target],
+            stdin=dump.stdout, check=True, env=environment(),
+        )  # fmt: skip
+        if dump.wait() != 0:
+            raise SystemExit("pg_dump failed")
+
+    def schema(self) -> None:
+        made = subprocess.run(
+            [self.primary.binaries.program("pg_dump"), "--schema-only", "--dbname", self.primary.conninfo("source")],
+            stdout=subprocess.PIPE, check=True, env=environment(),
+        )  # fmt: skip
+        subprocess.run(
+            [self.primary.binaries.program("psql"), "-q", "-X", "-o", "/dev/null", "-d", self.secondary.conninfo("target")],
+            input=made.stdout, check=True, env=environment(),
+        )  # fmt: skip
+        run(self.primary.conninfo("source"), "create publication pub for all tables")
+
+    def builtin(self) -> None:
+        target = self.secondary.conninfo("target")
+        source = sql.Literal(self.primary.conninfo("source")).as_string(None)
+        run(target, f"create subscription sub connection {source} publication pub")
+        with psycopg.connect(target, autocommit=True) as link:
+            while True:
+                row = link.execute(
+                    "select count(*) from pg_subscription_rel where srsubstate not in ('r', 's')"
+                ).fetchone()
+                if row == (0,):
+                    return
+                time.sleep(0.05)
+
+    def logship(self, jobs: int) -> None:
+        initialise(self.primary.conninfo("source"), self.secondary.conninfo("target"), "bench", jobs=jobs)
+
+    def compare(self) -> None:
+        for name in TABLES:
+            here = run(self.primary.conninfo("source"), SUM.format(name))
+            there = run(self.secondary.conninfo("target"), SUM.format(name))
+            if here != there:
+                raise SystemExit(f"{name} differs: {here} {there}")
+
+    def clean(self) -> None:
+        target, source = self.secondary.conninfo("target"), self.primary.conninfo("source")
+        if run(target, "select 1 from pg_subscription where subname = 'sub'"):
+            run(target, "drop subscription sub")
+        run(self.secondary.conninfo(), "drop database target with (force)")
+        run(self.secondary.conninfo(), "select pg_replication_origin_drop(roname) from pg_replication_origin")
+        run(source, "drop schema if exists logship cascade")
+        for (publication,) in run(source, "select pubname from pg_publication"):
+            run(source, f"drop publication {publication}")
+        run(source, "select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active")
+
+
+def run(conninfo: str, statement: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(conninfo, autocommit=True) as link:
+        cursor = link.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+if __name__ == "__main__":
+    main()
