@@ -155,7 +155,7 @@ def other_types(facts: Facts) -> Iterator[Finding]:
     if differing:
         yield Finding(
             _WARNS, "secondary", f"columns have other types than on the primary: {named(differing)}",
-            "a value that the secondary's type can't hold stops the copy, or the replica", 
+            "a value that the secondary's type can't hold stops the copy, or the replica",
             action="give them the primary's types, or wider ones", objects=tuple(differing),
         )  # fmt: skip
 
