@@ -32,11 +32,13 @@ HISTORY: Final = 600  # ten minutes of looks, one a second
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The lag of each stage in seconds, in the order of `Stage`; None: not known. ``number`` only grows."""
+    """The lag of each stage in seconds, in the order of `Stage`; None: not known. ``number`` only grows.
+    ``done``: transactions, row changes and bytes of log that persistence had replayed by then."""
 
     number: int
     at_s: float  # Unix time
     lag_s: tuple[float | None, ...]
+    done: tuple[int, int, int]
 
 
 class Signs(Protocol):
@@ -56,6 +58,8 @@ class Signs(Protocol):
     def held(self) -> bool: ...
     @property
     def loading(self) -> Sequence[str]: ...
+    @property
+    def done(self) -> tuple[int, int, int]: ...
 
 
 class Lookout:
@@ -93,6 +97,16 @@ class Lookout:
         """The history since the look with this number."""
         return [look for look in self._looks.copy() if look.number > after]
 
+    def rates(self) -> tuple[float, float, float] | None:
+        """Transactions, changes and bytes a second over the last ten looks; None: there were too few."""
+        looks = list(self._looks)[-11:]
+        if len(looks) < 2 or looks[-1].at_s <= looks[0].at_s:
+            return None
+        seconds = looks[-1].at_s - looks[0].at_s
+        done, before = looks[-1].done, looks[0].done
+        transactions, changes, size = ((now - then) / seconds for now, then in zip(done, before, strict=True))
+        return transactions, changes, size
+
     def look(self) -> None:
         now_s = time.monotonic()
         verdicts = self._watch.look(now_s, self._sightings(now_s))
@@ -104,7 +118,7 @@ class Lookout:
             log.info("all stages make progress again")
         lags = [self._positions.lag_us(stage) for stage in Stage]
         seconds = tuple(None if lag is None else lag / 1e6 for lag in lags)
-        self._looks.append(Look(next(self._numbers), time.time(), seconds))
+        self._looks.append(Look(next(self._numbers), time.time(), seconds, self._signs.done))
 
     def _sightings(self, now_s: float) -> dict[Stage, Sighting]:
         lsns = {stage: self._positions.lsn(stage) for stage in Stage}

@@ -262,9 +262,9 @@ class Parts:
         self.persistence.close()
 
     def _retried(self, sqlstate: str | None, tries: int) -> None:
-        what = "the link was lost" if sqlstate is None else f"SQLSTATE {sqlstate}"
-        message = f"replay on the secondary is tried again (try {tries}): {what}"
-        self.health.tried_again("replayer", rule_of(sqlstate).reason, message, away=sqlstate is None)
+        rule, state = rule_of(sqlstate), "" if sqlstate is None else f" (SQLSTATE {sqlstate})"
+        message = f"replay on the secondary is tried again (try {tries}): {rule.what}{state}"
+        self.health.tried_again("replayer", rule.reason, message, away=sqlstate is None)
 
     def _shipper_trouble(self, error: Exception | None) -> None:
         if error is None:

@@ -93,6 +93,11 @@ class Vitals:
         states = memory.objects() if memory else []
         return [f"{o.schemaname}.{o.relname}" for o in states if o.residence.value == "loading"]
 
+    @property
+    def done(self) -> tuple[int, int, int]:
+        replayed = self.replayer.replayed
+        return replayed.transactions, replayed.changes, replayed.size_bytes
+
     # -- for the figures -----------------------------------------------------------------------------
 
     def stages(self) -> list[StageFigures]:
@@ -132,6 +137,7 @@ class Vitals:
             "stages": [self._stage(figures, state) for figures in self.stages()],
             "history": _history(lookout, after),
             "replayed": self._replayed(),
+            "rates": _rates(lookout),
             "queues": {stage.value: size for stage, size in self.replayer.queued_bytes.items()},
             "queue_limit": self.replay_bounds.queue_bytes,
             "journal": self._journal(),
@@ -212,6 +218,11 @@ def _history(lookout: Lookout, after: int) -> dict[str, Any]:
             for i, stage in enumerate(Stage)
         },
     }
+
+
+def _rates(lookout: Lookout) -> dict[str, float | None]:
+    rates = lookout.rates() or (None, None, None)
+    return dict(zip(("transactions", "changes", "bytes"), rates, strict=True))
 
 
 def _by_change(report: ObjectReport) -> tuple[int, str, str]:

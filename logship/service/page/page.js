@@ -13,7 +13,6 @@ if (theme === "dark" || theme === "light") document.documentElement.dataset.them
 
 let points = [];       // {at, lag: {stage: seconds or null}}
 let last = 0, started = null, answeredAt = null, hover = null;
-let rates = [];        // {at, transactions, changes, bytes} of the last answers
 
 function el(tag, attributes = {}, ...inside) {
   const svg = ["svg", "line", "path", "text"].includes(tag);
@@ -80,21 +79,14 @@ function showStages(status) {
   put("stages", ...cards);
 }
 
-function rate(name) {
-  const first = rates[0], now = rates[rates.length - 1];
-  if (rates.length < 2 || now.at - first.at < 0.5) return null;
-  return Math.max(0, (now[name] - first[name]) / (now.at - first.at));
-}
 const perSecond = (n) => n === null ? UNKNOWN : (n < 10 && n > 0 ? n.toFixed(1) : count(Math.round(n))) + "/s";
 
 function showFigures(status) {
-  const { replayed, journal, slot, queues } = status;
-  rates = [...rates, { at: status.now, ...replayed }].slice(-11);
-  const bytes = rate("bytes");
+  const { replayed, rates, journal, slot, queues } = status;
   const all = replayed.changes;
   rows("work", [
-    ["transactions", perSecond(rate("transactions"))], ["row changes", perSecond(rate("changes"))],
-    ["log", bytes === null ? UNKNOWN : size(bytes) + "/s"],
+    ["transactions", perSecond(rates.transactions)], ["row changes", perSecond(rates.changes)],
+    ["log", rates.bytes === null ? UNKNOWN : size(rates.bytes) + "/s"],
     ["transactions in all", count(replayed.transactions)],
     ["changes never written", all ? `${count(replayed.coalesced)} (${Math.round(100 * replayed.coalesced / all)} %)` : count(replayed.coalesced)],
     ...Object.entries(queues).map(([store, held]) => ["before " + store, size(held), held / status.queue_limit]),
@@ -172,9 +164,9 @@ function draw(now) {
     const lag = peak * i / 4, at = y(lag);
     drawn.push(el("line", { class: "rule", x1: left, x2: right, y1: at, y2: at }), el("text", { x: left - 8, y: at + 4, "text-anchor": "end" }, axis(lag)));
   }
-  const step = [10, 30, 60, 120].find((s) => span / s <= 6) ?? 120;
+  const room = (right - left) / 75, step = [10, 20, 30, 60, 120, 300].find((s) => span / s <= Math.min(6, room)) ?? 300;
   for (let ago = 0; ago <= span; ago += step)
-    drawn.push(el("text", { x: x(now - ago), y: height - 6, "text-anchor": ago === 0 ? "end" : ago > span * 0.97 ? "start" : "middle" },
+    drawn.push(el("text", { x: x(now - ago), y: height - 6, "text-anchor": ago === 0 ? "end" : ago > span * 0.9 ? "start" : "middle" },
       ago === 0 ? "now" : ago % 60 ? `−${ago} s` : `−${ago / 60} min`));
   for (const stage of STAGES) {
     let d = "", before = null;
@@ -194,6 +186,7 @@ function draw(now) {
     drawn.push(el("line", { class: "cursor", x1: x(near.at), x2: x(near.at), y1: top, y2: bottom }));
     read = clock(near.at) + "   " + STAGES.map((s) => `${s} ${duration(near.lag[s])}`).join(" · ");
   }
+  text("plot-span", "last " + duration(Math.round(span)).replace(/ min 0 s$/, " min").replace(/\.0 s$/, " s"));
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.replaceChildren(...drawn);
   text("readout", read);
@@ -218,7 +211,7 @@ function showState(state, reason) {
 
 function show(status) {
   if (status.stages === undefined) { text("replica", status.replica ?? "…"); showState(status.state, "no figures yet"); return; }
-  if (status.started !== started) { points = []; rates = []; started = status.started; }
+  if (status.started !== started) { points = []; started = status.started; }
   text("replica", status.replica);
   showState(status.state, status.reason);
   text("clock", "as of " + clock(status.now));
