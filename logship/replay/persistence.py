@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from logship.errors import InternalError, RefusedAsUnsafe, SecondaryError, is_transient
+from logship.errors import InternalError, RefusedAsUnsafe, ReplayError, SecondaryError, is_transient
 from logship.failpoints import hit
 from logship.lsn import INVALID, Lsn
 from logship.replay.batch import Batch
@@ -52,6 +52,9 @@ _POSITION: Final = b"select replay_lsn from logship.position where replica opera
 _COPIED: Final = b"""
 select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(c.schemaname, c.relname, c.lsn))
   from logship.notice_copies($1) c
+"""
+_UNNOTICED: Final = b"""
+select exists (select from logship.copied c where c.replica operator(pg_catalog.=) $1 and not c.noticed)
 """
 _ADVANCE: Final = b"select logship.advance($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _ADVANCE_TYPES: Final = (TEXT, 3220, 3220, 1184, 20, 20, 20, 20, 20)
@@ -147,11 +150,17 @@ class Persistence:
         Raises `ReplayError` (nothing of these batches is committed), `RefusedAsUnsafe`, `ReplayStopped`;
         `TransactionLost` when earlier pieces went with the link: read the log again from `position`.
         """
-        for group in _groups(batches):
-            if self._state is _State.PIECES:
-                self._continue(group)
-            else:
-                self._apply(group)
+        try:
+            for group in _groups(batches):
+                if self._state is _State.PIECES:
+                    self._continue(group)
+                else:
+                    self._apply(group)
+        except ReplayError:
+            # It may fail only because the rows are newer than what was to be done to them.
+            if self._copied_anew():
+                raise TransactionLost(self._position, "tables were copied anew") from None
+            raise
 
     def advance(self, lsn: Lsn, commit_time_us: int = 0) -> None:
         """Only the position moves: up to ``lsn`` there is nothing to replay. Not between pieces."""
@@ -389,6 +398,16 @@ class Persistence:
         self._writers = {}
         self._position = Lsn.parse(position.decode())
         self._state = _State.IDLE
+
+    def _copied_anew(self) -> bool:
+        if self._state is not _State.IDLE:
+            return False
+        try:
+            found = self._live.run([Command(_UNNOTICED, [self._replica.encode()], [TEXT])])[0]
+        except ServerError:
+            self._disconnect()
+            return False
+        return found == b"t"
 
     def _notice_copies(self, session: Session) -> dict[tuple[str, str], Lsn]:
         found = session.run([Command(_COPIED, [self._replica.encode()], [TEXT])])[0]

@@ -86,6 +86,7 @@ class Shipper:
         self._stream: SlotStream | None = None
         self._streamed = False  # the link has stood at least once
         self._assembler = Assembler(journal.written_lsn)
+        self._replayed = INVALID
         self.received_bytes = 0  # of the stream, since the start
 
     def run(self) -> None:
@@ -181,7 +182,9 @@ class Shipper:
     def _reached(self) -> Reported:
         flushed = self._journal.flushed_lsn
         written = self._journal.written_lsn
-        replayed = self._positions.lsn(Stage.PERSISTENCE) or INVALID
+        # A replay that begins again starts at the position that is stored, which may be older than what was
+        # said: from there to here the log held nothing for this replica, so what was said is still true.
+        replayed = self._replayed = max(self._replayed, self._positions.lsn(Stage.PERSISTENCE) or INVALID)
         # The journal may be younger than the replica's position: it is never acknowledged past its end.
         return Reported(written, flushed, min(replayed, flushed))
 
