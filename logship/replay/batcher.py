@@ -107,11 +107,15 @@ class Batcher:
         return self._cut()
 
     def _take_in(self, part: Part) -> Iterator[Item]:
-        making = self._making
-        if part.first and making.runs and making.size_bytes + part.size_bytes > self._bound_bytes:
-            yield self._cut()
-        if part.first and not part.last and self.pending:
-            yield self._cut()  # so that pieces hold nothing but their own transaction
+        if part.first:
+            making = self._making
+            passes = self._passes_a_copy(part.commit_lsn)
+            too_large = making.size_bytes + part.size_bytes > self._bound_bytes
+            if making.runs and (passes or too_large):
+                yield self._cut()
+            if not part.last and self.pending:
+                yield self._cut()  # so that pieces hold nothing but their own transaction
+            self._commit_lsn = part.commit_lsn
         self._in_transaction = True
         self._changing = self._changing and not part.first
         for run in part.runs:

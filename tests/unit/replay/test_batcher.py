@@ -353,3 +353,37 @@ def test_transactions_that_change_nothing_replicated_are_not_counted() -> None:
     feed(making, transaction(3))
     batch = making.take()
     assert (batch.end_lsn, batch.transactions, batch.changes) == (Lsn(300), 1, 1)
+
+
+OTHER = Relation(1003, "public", "other", "d", COLUMNS)
+
+
+@pytest.mark.parametrize("cuts", [1, 3])
+def test_a_table_that_is_newer_than_the_position_is_passed_over_up_to_its_own(cuts: int) -> None:
+    """t was copied at LSN 250: it holds transactions 1 and 2 already, and gets 3 and what follows."""
+    classifier = Classifier(resolve, copied={("public", "t"): Lsn(250)})
+    making = Batcher(classifier, Lsn(0), bound_bytes=1 << 20)
+    items: list[Item] = []
+    for number in range(1, 6):
+        shapes = (RELATION, OTHER) if number == 1 else ()
+        rows = (insert(number), insert(number + 100, oid=1003))
+        items += feed(making, transaction(number, *shapes, *rows, cuts=cuts))
+    items.append(making.take())
+    before, after = (item for item in items if isinstance(item, Batch))
+    assert (before.end_lsn, inserted(before)) == (Lsn(200), [b"101", b"102"])
+    assert before.left_out == {1000}
+    assert after.end_lsn == Lsn(500)
+    assert sorted(inserted(after)) == [b"103", b"104", b"105", b"3", b"4", b"5"]
+    assert after.left_out == frozenset(), "replay one by one would leave the table out otherwise"
+
+
+def test_a_large_transaction_of_a_newer_table_is_passed_over_whole() -> None:
+    classifier = Classifier(resolve, copied={("public", "t"): Lsn(200)})
+    making = Batcher(classifier, Lsn(0), bound_bytes=200)
+    rows = [insert(key) for key in range(40)]
+    items = feed(making, transaction(2, RELATION, *rows, cuts=8))
+    assert not any(inserted(item) for item in items if isinstance(item, Batch))
+    items = feed(making, transaction(3, *rows, cuts=8))
+    assert [key for item in items if isinstance(item, Batch) for key in inserted(item)] == [
+        str(key).encode() for key in range(40)
+    ]
