@@ -29,13 +29,13 @@ from psycopg import sql
 from logship.catalog import hold
 from logship.catalog.state import Replica
 from logship.connection import Side, connect
-from logship.errors import LogshipError, PrimaryError, SecondaryError, SlotActive
+from logship.errors import LogshipError, PrimaryError, RefusedAsUnsafe, SecondaryError, SlotActive
 from logship.lsn import Lsn
 from logship.service.between import changes_between
 from logship.service.probe import flushed_position
 from logship.service.replica import Found
 from logship.snapshot.failures import failure
-from logship.snapshot.source import waits_for
+from logship.snapshot.source import identity, waits_for
 
 _LEASE_S: Final = 5.0
 _LOOK_S: Final = 0.005
@@ -99,6 +99,7 @@ def one_lsn(ends: Ends, *, keep: bool = False) -> Iterator[Moment]:
 
 def _arrive(ends: Ends, stack: ExitStack) -> tuple[_Held | _Alone, Moment]:
     """Where nobody replayed, somebody may have begun to meanwhile: then it is asked to stand, like any other."""
+    _require_same_cluster(ends)
     end = time.monotonic() + ends.max_hold_s
     while True:
         with ExitStack() as attempt:
@@ -112,6 +113,17 @@ def _arrive(ends: Ends, stack: ExitStack) -> tuple[_Held | _Alone, Moment]:
                 stack.enter_context(attempt.pop_all())
                 return standing, moment
         time.sleep(0.2)
+
+
+def _require_same_cluster(ends: Ends) -> None:
+    replica = ends.replica
+    with closing(connect(ends.primary, Side.PRIMARY, application_name="logship verify")) as link:
+        ours = identity(link)
+    if (ours.system_identifier, ours.database) != (replica.system_identifier, replica.database):
+        raise RefusedAsUnsafe(
+            f'replica "{replica.name}" follows another primary (database "{replica.database}")',
+            hint="give --primary the database that this replica was initialised from",
+        )
 
 
 # -- the replayer stands --------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from logship.replay.transaction import Span, Transaction
 from logship.service.mend import Plan, plan
 from logship.service.moment import Ends, Moment, one_lsn
 from logship.service.replica import Found, find
-from logship.service.verify import MAX_HOLD_S, Options, Progress, require_same_cluster, verify
+from logship.service.verify import MAX_HOLD_S, Options, Progress, verify
 from logship.snapshot.failures import failure
 from logship.snapshot.relations import TableName
 from logship.snapshot.verify_compare import TableResult
@@ -127,7 +127,6 @@ class _Repair:
     def mend(self, keys: Keys, done: Repaired) -> None:
         with one_lsn(self._ends, keep=True) as moment:
             try:
-                require_same_cluster(moment.primary, self._found)
                 plans = [self._plan(moment, table, keys[table]) for table in sorted(keys, key=str)]
             except psycopg.Error as error:
                 raise failure(Side.PRIMARY, "look at the rows again", error) from error

@@ -24,11 +24,11 @@ import psycopg
 
 from logship.catalog.selection import Selection, split
 from logship.connection import Side
-from logship.errors import LogshipError, RefusedAsUnsafe, UsageError
+from logship.errors import LogshipError, UsageError
 from logship.lsn import Lsn
 from logship.service.moment import Ends, Moment, one_lsn
 from logship.service.replica import Found, find
-from logship.snapshot import relations, source
+from logship.snapshot import relations
 from logship.snapshot.failures import failure
 from logship.snapshot.relations import TableName
 from logship.snapshot.verify import Snapshots, compare_all
@@ -146,7 +146,6 @@ class _Verify:
 
     def _pairs(self, moment: Moment, report: Report) -> list[Pair]:
         try:
-            require_same_cluster(moment.primary, self.found)
             names = self._names(moment, report)
             relations.hold_shape(moment.primary, names)
             found = [pair(moment.primary, moment.secondary, table.table) for table in names]
@@ -203,15 +202,6 @@ class _Verify:
                 return
             self._told_at = time.monotonic()
         self._tell(result, "comparing", 0)
-
-
-def require_same_cluster(primary: psycopg.Connection, found: Found) -> None:
-    ours = source.identity(primary)
-    if (ours.system_identifier, ours.database) != (found.replica.system_identifier, found.replica.database):
-        raise RefusedAsUnsafe(
-            f'replica "{found.replica.name}" follows another primary (database "{found.replica.database}")',
-            hint="give --primary the database that this replica was initialised from",
-        )
 
 
 def newer_tables(secondary: psycopg.Connection, replica: str, lsn: Lsn) -> set[TableName]:

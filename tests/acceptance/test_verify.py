@@ -43,14 +43,14 @@ def test_under_load(pair: Pair, logship: Logship, tmp_path: Path) -> None:
     history = "select count(*) from pgbench_history"
     with pgbench(primary, tmp_path, clients=2, transactions=100_000, rate=300) as load:
         eventually(lambda: secondary.value(history) > 100, 30)
-        for _ in range(3):
+        for _ in range(2):
             before = secondary.value(history)
             report = verified(pair, logship, 0)
             assert report["equal"] is True
             assert report["held_s"] < 20
             assert {t["relname"]: t["primary_rows"] for t in report["tables"]}["pgbench_accounts"] == 100_000
             eventually(lambda before=before: secondary.value(history) > before, what="replication goes on")
-        # These rows are hot: what is wrong with them stays wrong, as the log brings whole new rows for few.
+        # Of 100,000 rows the load overwrites few: most of what is wrong stays wrong.
         secondary.execute(
             "update pgbench_accounts set filler = 'meddled' where aid in (1, 50000);"
             "delete from pgbench_accounts where aid = 99999; insert into pgbench_accounts values (0, 1, 0, null)"
