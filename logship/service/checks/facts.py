@@ -105,7 +105,10 @@ class Facts:
 
     @property
     def initialised(self) -> bool:
-        return self.replica is not None and self.replica.initialised
+        """As far as this user can see; one who may not read logship's schema is taken for who runs `run`."""
+        schema = self.secondary_schema
+        hidden = schema.present and not schema.readable and not schema.may_own and schema.stranger is None
+        return hidden or (self.replica is not None and self.replica.initialised)
 
     @property
     def replicated(self) -> frozenset[Name]:

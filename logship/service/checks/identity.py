@@ -133,7 +133,7 @@ def publication(facts: Facts) -> Iterator[Finding]:
     root = facts.asked.partitions == "root"
     quoted_name = quoted(name)
     if found is None:
-        if facts.asked.publication is not None or facts.initialised:
+        if facts.asked.publication is not None or (facts.initialised and facts.replica is not None):
             yield Finding(
                 _BLOCKS, "primary", f'publication "{name}" does not exist on the primary',
                 "the log is read through it" + (
