@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 import psycopg
 
-from logship.catalog import migrate, state
+from logship.catalog import identity, migrate, state
 from logship.catalog.selection import Selection, split
 from logship.connection import Side, connect
 from logship.errors import RefusedAsUnsafe
@@ -254,6 +254,8 @@ class _Init:
                     f"no replica identity: {', '.join(found)}"
                 )
             return set()
+        # Before they are changed: `logship drop` gives them back what they had.
+        identity.note(self.primary, [(table.schema, table.name) for table in tables])
         source.set_full_identity(self.primary, tables, Side.PRIMARY, self.say)
         self.result.identity_full = found
         if self.options.keyless == "leave-out":
