@@ -8,10 +8,10 @@
 create role app login password :'app_password';
 alter database app owner to app;
 
--- `logship init`: reads all tables, makes the slot and the schema logship.
+-- `logship init`: reads all tables, makes the slot and the schema logship; sees which transactions it waits for.
 create role logship_init login replication password :'logship_password';
 grant create on database app to logship_init;
-grant pg_read_all_data to logship_init;
+grant pg_read_all_data, pg_read_all_stats to logship_init;
 
 -- `logship run`: streams from the slot, and nothing else.
 create role logship login replication password :'logship_password';
