@@ -54,45 +54,6 @@ def identity(primary: psycopg.Connection) -> Identity:
     return Identity(int(row[0]) % 2**64, row[1], row[2], primary.info.server_version // 10000)
 
 
-def require_logical(primary: psycopg.Connection, *, new_slots: int) -> None:
-    """`PrimaryError` with the statement that mends it, for the first thing that is missing."""
-    settings: dict[str, str] = dict(
-        primary.execute(
-            "select name, setting from pg_catalog.pg_settings where name in "
-            "('wal_level', 'max_replication_slots', 'max_wal_senders')"
-        ).fetchall()
-    )
-    restart = "on the primary: alter system set {} = {}; then restart it"
-    if settings["wal_level"] != "logical":
-        raise PrimaryError(
-            f"wal_level is {settings['wal_level']} on the primary, not logical",
-            hint=restart.format("wal_level", "logical"),
-        )
-    used = _number(primary, "select pg_catalog.count(*) from pg_catalog.pg_replication_slots")
-    allowed = int(settings["max_replication_slots"])
-    if allowed - used < new_slots:
-        raise PrimaryError(
-            f"the primary has {allowed - used} of {allowed} replication slots free; init needs {new_slots}",
-            hint=restart.format("max_replication_slots", allowed + new_slots),
-        )
-    senders = _number(primary, "select pg_catalog.count(*) from pg_catalog.pg_stat_replication")
-    if int(settings["max_wal_senders"]) - senders < 1:
-        raise PrimaryError(
-            f"all {settings['max_wal_senders']} walsenders of the primary are in use",
-            hint=restart.format("max_wal_senders", int(settings["max_wal_senders"]) + 2),
-        )
-    row = primary.execute(
-        "select r.rolreplication or r.rolsuper, r.rolname "
-        "from pg_catalog.pg_roles r where r.rolname = current_user"
-    ).fetchone()
-    if row is not None and not row[0]:
-        name = sql.Identifier(row[1]).as_string(None)
-        raise PrimaryError(
-            f"user {name} of the primary may not replicate",
-            hint=f"as a superuser: alter role {name} replication",
-        )
-
-
 def set_full_identity(
     primary: psycopg.Connection, tables: list[TableName], side: Side, say: Callable[[str], None]
 ) -> None:
