@@ -42,16 +42,22 @@ class Entry:
 
 
 COMMANDS: Final[dict[str, Entry]] = {
-    "check": Entry("logship.cli.check", "check", "Say what stands in the way of init and run, and what mends it."),
+    "check": Entry(
+        "logship.cli.check", "check", "Say what stands in the way of init and run, and what mends it."
+    ),
     "init": Entry("logship.cli.init", "init", "Prepare both databases and copy schema and rows."),
     "resync": Entry("logship.cli.resync", "resync", "Copy tables anew while replication goes on."),
     "run": Entry("logship.cli.run", "run", "Ship the primary's log and replay it on the secondary."),
     "status": Entry("logship.cli.status", "status", "Show the state of every stage."),
     "lag": Entry("logship.cli.status", "lag", "Show the lag of every stage."),
-    "verify": Entry("logship.cli.verify", "verify", "Compare primary and secondary at one LSN, while both work."),
+    "verify": Entry(
+        "logship.cli.verify", "verify", "Compare primary and secondary at one LSN, while both work."
+    ),
     "repair": Entry("logship.cli.verify", "repair", "Make rows that differ what they are on the primary."),
     "journal": Entry("logship.cli.journal", "journal", "Read a journal: ls, dump, verify."),
-    "drop": Entry("logship.cli.drop", "drop", "Remove a replica; with the last one, everything logship made."),
+    "drop": Entry(
+        "logship.cli.drop", "drop", "Remove a replica; with the last one, everything logship made."
+    ),
     "config": Entry("logship.cli.config", "config", "Show every setting, and where its value comes from."),
     "demo": Entry("logship.cli.demo", "demo", "Show it all on two embedded PostgreSQL servers."),
 }
