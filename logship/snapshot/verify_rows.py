@@ -127,15 +127,18 @@ def bucket_rows(pair: Pair, side: Table, buckets: int, wanted: Sequence[int]) ->
 def rows_by_key(pair: Pair, side: Table, keys: Sequence[Bound]) -> Query:
     """For each of ``keys`` that is there: the keys' texts, the hash, and the text of every column.
 
-    Found by the key's type, then by its very text: keys may be equal and differ, as 1.0 and 1.00 do.
+    Found by the key's type, where an index may answer, and by its very text: keys may be equal and
+    differ, as 1.0 and 1.00 do.
     """
     texts = sql.SQL(", ").join(
         sql.SQL(f"pg_catalog.unnest(${number}::pg_catalog.text[])") for number in range(1, len(pair.key) + 1)
     )
-    match = sql.SQL(" and ").join(
+    typed = [
         sql.SQL("{} = u.{}::{}").format(_name("x", column), _k(number), sql.SQL(column.base_type))
         for number, column in enumerate(pair.key_columns)
-    )
+        if pair.ordered  # else its equality may be an operator that isn't PostgreSQL's own
+    ]
+    match = sql.SQL(" and ").join(typed) if typed else sql.SQL("true")
     same = sql.SQL(" and ").join(
         sql.SQL('{} collate pg_catalog."C" = u.{}').format(_as_text(column), _k(number))
         for number, column in enumerate(pair.key_columns)

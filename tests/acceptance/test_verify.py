@@ -140,6 +140,38 @@ def test_what_people_read(pair: Pair, logship: Logship, tmp_path: Path) -> None:
     assert "--stop-at current" in behind.stderr
 
 
+@pytest.mark.soak
+def test_each_row_is_read_once_in_bounded_memory(pair: Pair, logship: Logship) -> None:
+    pair.primary.execute(
+        "create table keyed (id int primary key, v text);"
+        "insert into keyed select g, md5(g::text) from generate_series(1, 1000000) g;"
+        "create table keyless (v text); insert into keyless select md5(g::text) from generate_series(1, 500000) g"
+    )
+    assert logship.run("init", *both(pair), deadline_s=300).exit_code == 0
+    for side in pair:
+        side.execute("analyze; select pg_stat_reset()")
+    peak_kb = 0
+    verifying = logship.start("verify", *both(pair))
+
+    def ended() -> bool:
+        nonlocal peak_kb
+        status = Path(f"/proc/{verifying.pid}/status")
+        held = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        peak_kb = max([peak_kb, *(int(line.split()[1]) for line in held)])
+        return not verifying.alive
+
+    eventually(ended, 600)
+    assert verifying.wait().exit_code == 0, verifying.stderr
+    assert 20_000 < peak_kb < 200_000
+    read = "select relname, greatest(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) from pg_stat_user_tables"
+    for side in pair:
+        counted = eventually(
+            lambda side=side: dict(side.execute(read)).get("keyed", 0) and dict(side.execute(read))
+        )
+        assert 1_000_000 <= counted["keyed"] <= 1_001_000
+        assert counted["keyless"] == 500_000
+
+
 @pytest.mark.parametrize("command", ["verify", "repair"])
 def test_refusals(pair: Pair, logship: Logship, tmp_path: Path, command: str) -> None:
     assert logship.run(command, *both(pair)).exit_code == 4

@@ -246,6 +246,32 @@ def test_keys_that_sort_differently(pair: Pair, tmp_path: Path) -> None:
         assert check(follower).equal
 
 
+def test_keys_of_types_that_arent_built_in(pair: Pair, tmp_path: Path) -> None:
+    """Enums, arrays, row types, a type with an equality of its own: found by their text."""
+    primary, secondary = pair
+    primary.execute(
+        "create type public.e as enum ('b', 'a'); create table public.enums (k public.e primary key, v int);"
+        "insert into public.enums values ('a', 1), ('b', 2);"
+        "create type public.pair as (a int, b text); create table public.pairs (k public.pair primary key, v int);"
+        "insert into public.pairs values (row(1, null), 1), (row(2, 'x,y'), 2);"
+        "create table public.arrays (k text[] primary key, v int);"
+        "insert into public.arrays values ('{a,NULL}', 1), ('{}', 2)"
+    )
+    with Follower(primary, secondary, tmp_path, memory=False) as follower:
+        assert check(follower).equal
+        for table in ("enums", "pairs", "arrays"):
+            secondary.execute(
+                f"update public.{table} set v = 3 where v = 1; delete from public.{table} where v = 2"
+            )
+        assert {table.relname: found(table) for table in check(follower).tables} == {
+            "enums": {("differs", "a"), ("missing", "b")},
+            "pairs": {("differs", "(1,)"), ("missing", '(2,"x,y")')},
+            "arrays": {("differs", "{a,NULL}"), ("missing", "{}")},
+        }
+        assert mend(follower).rows == 6
+        assert check(follower).equal
+
+
 def test_resume_leaves_out_what_was_equal(pair: Pair, tmp_path: Path) -> None:
     primary, secondary = pair
     primary.execute("create table public.a (i int primary key); create table public.b (i int primary key)")
