@@ -158,7 +158,7 @@ class Persistence:
                     self._apply(group)
         except ReplayError:
             # It may fail only because the rows are newer than what was to be done to them.
-            if self._copied_anew():
+            if self.copied_anew():
                 raise TransactionLost(self._position, "tables were copied anew") from None
             raise
 
@@ -399,7 +399,8 @@ class Persistence:
         self._position = Lsn.parse(position.decode())
         self._state = _State.IDLE
 
-    def _copied_anew(self) -> bool:
+    def copied_anew(self) -> bool:
+        """Whether tables have become newer than this process knows: then `open` says which."""
         if self._state is not _State.IDLE:
             return False
         try:

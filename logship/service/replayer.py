@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from logship.config import Intervals, ReplayBounds
+from logship.errors import ReplayError
 from logship.journal.log import Journal
 from logship.journal.reader import JournalReader
 from logship.journal.segment import Record, RecordKind
@@ -121,6 +122,13 @@ class Replayer:
             except TransactionLost as lost:
                 self.restarts += 1
                 log.warning("replay starts again from %s: %s", self._persistence.position, lost)
+            except ReplayError:
+                # Memory may have loaded a table that was copied anew before persistence heard of it.
+                self._persistence.abandon()
+                if not self._persistence.copied_anew():
+                    raise
+                self.restarts += 1
+                log.warning("replay starts again from %s: tables were copied anew", self._persistence.position)
             finally:
                 self._session = None
                 session.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import resource
 from typing import Any
 
 import psycopg
@@ -134,3 +135,164 @@ def test_killed_in_the_middle_of_the_copy_it_is_run_again(pair: Pair, logship: L
     assert pair.secondary.value("select count(*) from pg_constraint where conname = 'fk_a_fkey'") == 1
     assert pair.secondary.value("select last_value from public.s") == 1
     assert pair.secondary.value("select count(*) from logship.copy_progress") == 0
+
+
+BIG = (
+    "create table public.big (a int primary key, b text);"
+    "create table public.other (a int primary key references public.big (a), b text);"
+    "insert into public.big select n, repeat('x', 300) from generate_series(1, 120000) n;"
+    "insert into public.other select n, 'y' from generate_series(1, 1000) n;"
+    "create index on public.big (b); create index on public.other (b)"
+)
+
+
+@pytest.mark.parametrize(
+    "failpoint",
+    [
+        "init.recorded", "init.published", "init.slot", "copy.schema", "copy.part", "copy.filled=1",
+        "init.rows", "init.index=1", "init.index=3", "init.before_finish", "init.finished",
+    ],
+)  # fmt: skip
+def test_killed_at_each_step_it_is_run_again(
+    pair: Pair, logship: Logship, tmp_path: Any, failpoint: str
+) -> None:
+    """Each table is as of one LSN, whichever attempt copied it, and the log does the rest exactly once."""
+    pair.primary.execute(BIG)
+    command = ("init", *both(pair), "--name", "again", "--jobs", "2")
+    killed = logship.run(*command, env={"LOGSHIP_FAILPOINTS": failpoint})
+    assert killed.exit_code == -9, killed.stderr
+    # Between the attempts: what was copied before lacks it, what is copied later has it.
+    pair.primary.execute(
+        "insert into public.big values (0, 'new'), (-1, 'new'); update public.big set b = b || '!' where a % 1000 = 1;"
+        "insert into public.other values (0, 'refers to a new row'); delete from public.other where a = 1000"
+    )
+    done = logship.run(*command)
+    assert done.exit_code == 0, done.stderr
+    pair.primary.execute(
+        "update public.big set b = 'late' where a = 0; insert into public.other values (-1, '')"
+    )
+    ended = logship.run("run", *both(pair), "--journal", tmp_path / "journal", "--stop-at", "current")
+    assert ended.exit_code == 0, ended.stderr
+    assert_equal(pair.primary, pair.secondary)
+    assert pair.secondary.value("select count(*) from pg_index where indrelid = 'public.big'::regclass") == 2
+    assert pair.secondary.value("select count(*) from pg_constraint where conname = 'other_a_fkey'") == 1
+    for left in ("copy_progress", "copy_part", "copy_made"):
+        assert pair.secondary.value(f"select count(*) from logship.{left}") == 0
+
+
+def test_rows_that_somebody_else_put_there_are_refused(pair: Pair, logship: Logship) -> None:
+    pair.primary.execute(BIG)
+    command = ("init", *both(pair), "--name", "again", "--jobs", "2")
+    assert logship.run(*command, env={"LOGSHIP_FAILPOINTS": "init.rows"}).exit_code == -9
+    pair.secondary.execute("insert into public.other values (5000, 'mine')")
+    refused = logship.run(*command)
+    assert refused.exit_code == 6
+    assert "somebody else wrote to the secondary" in refused.stderr
+    pair.secondary.execute("delete from public.other where a = 5000; delete from public.big where a = 7")
+    assert "holds 119999 rows, not the 120000" in logship.run(*command).stderr
+    pair.secondary.execute("truncate public.big")
+    done = logship.run(*command, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["resumed"] == ['"public"."other"']
+    assert_equal(pair.primary, pair.secondary)
+
+
+def test_two_at_once(pair: Pair, logship: Logship) -> None:
+    pair.primary.execute(BIG)
+    with pair.primary.connect(autocommit=False) as holder:
+        holder.execute("create table public.later (a int)")  # the slot waits for it
+        first = logship.start("init", *both(pair))
+        eventually(lambda: "running already to end" in first.stderr, 30)
+        second = logship.run("init", *both(pair))
+        assert second.exit_code == 6
+        assert "another command is filling this secondary: logship init" in second.stderr
+        holder.rollback()
+    assert first.wait().exit_code == 0
+
+
+def test_tables_that_another_replica_keeps(pair: Pair, logship: Logship, make_database: Any) -> None:
+    pair.primary.execute(
+        "create table public.t (a int primary key); create table public.u (a int primary key)"
+    )
+    assert logship.run("init", *both(pair), "--name", "one", "--tables", "public.t").exit_code == 0
+    stranger = ("init", *both(pair), "--name", "two", "--schema", "existing", "--existing", "replace")
+    refused = logship.run(*stranger)
+    assert refused.exit_code == 6
+    assert 'replica "one" keeps tables of this secondary already' in refused.stderr
+    assert logship.run(*stranger, "--exclude", "public.t").exit_code == 0
+    # A name that is another secondary's already.
+    other = make_database(pair.secondary.server)
+    taken = logship.run(
+        "init", "--primary", pair.primary.conninfo, "--secondary", other.conninfo, "--name", "one"
+    )
+    assert taken.exit_code == 6
+    assert "it is another secondary" in taken.stderr
+
+
+def test_tables_and_exclude(pair: Pair, logship: Logship, tmp_path: Any) -> None:
+    pair.primary.execute(
+        "create schema shop; create table shop.orders (a int primary key);"
+        "create table shop.lines (a int primary key references shop.orders (a));"
+        "create table shop.log_1 (a int primary key, o int references shop.orders (a));"
+        "create table public.t (a int primary key);"
+        "insert into shop.orders values (1); insert into shop.lines values (1); insert into shop.log_1 values (1, 1);"
+        "insert into public.t values (1)"
+    )
+    done = logship.run(
+        "init", *both(pair), "--tables", "shop.*", "--exclude", "shop.log_?,shop.orders", "--json"
+    )
+    assert done.exit_code == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["tables"] == 1
+    assert sorted(result["not_selected"]) == ['"public"."t"', '"shop"."log_1"', '"shop"."orders"']
+    assert '"lines_a_fkey" of "shop"."lines" is left out' in result["warnings"][0]
+    pair.primary.execute(
+        "insert into shop.orders values (2); insert into shop.lines values (2); insert into public.t values (2)"
+    )
+    ended = logship.run("run", *both(pair), "--journal", tmp_path / "journal", "--stop-at", "current")
+    assert ended.exit_code == 0, ended.stderr
+    assert pair.secondary.execute("select a from shop.lines order by a") == [(1,), (2,)]
+    assert pair.secondary.value("select count(*) from shop.orders") == 0
+    assert pair.secondary.value("select count(*) from public.t") == 0
+    other = logship.run("init", *both(pair), "--tables", "public.*")
+    assert other.exit_code == 6
+    assert logship.run("init", *both(pair), "--tables", "none").exit_code == 2
+
+
+@pytest.mark.parametrize("existing", ["replace", "keep"])
+def test_existing_rows(pair: Pair, logship: Logship, existing: str) -> None:
+    for side in pair:
+        side.execute("create table public.t (a int primary key); create table public.u (a int primary key)")
+    pair.primary.execute("insert into public.t values (1), (2); insert into public.u values (1)")
+    pair.secondary.execute("insert into public.t values (3)")
+    command = ("init", *both(pair), "--schema", "existing")
+    assert logship.run(*command).exit_code == 6
+    result = json.loads(logship.run(*command, "--existing", existing, "--json").stdout)
+    rows = pair.secondary.execute("select a from public.t order by a")
+    assert (rows, result["replaced"], result["kept"]) == (
+        ([(1,), (2,)], ['"public"."t"'], []) if existing == "replace" else ([(3,)], [], ['"public"."t"'])
+    )
+    assert pair.secondary.execute("select a from public.u") == [(1,)]
+
+
+def test_a_disk_that_fills(pair: Pair, logship: Logship, make_server: Any, make_database: Any) -> None:
+    """The server's files may be no larger than 20 MB: what a full disk is to a COPY."""
+    pair.primary.execute(BIG)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    server = make_server("small", durable=False, settings={"wal_recycle": "off"})
+    secondary = make_database(server)
+    command = ("init", "--primary", pair.primary.conninfo, "--secondary", secondary.conninfo, "--jobs", "1")
+    server.stop()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20 << 20, before[1]))
+    try:
+        server.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    full = logship.run(*command)
+    assert full.exit_code == 4, full.stderr
+    assert 'can\'t fill "public"."big"' in full.stderr
+    assert "hint: " in full.stderr
+    server.restart()
+    done = logship.run(*command)
+    assert done.exit_code == 0, done.stderr
+    assert_equal(pair.primary, secondary)
