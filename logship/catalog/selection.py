@@ -81,6 +81,4 @@ def _one(pattern: str, option: str) -> str:
 def _part(text: str) -> str:
     if text.startswith('"'):
         return re.escape(text[1:-1].replace('""', '"'))
-    return "".join({"*": ".*", "?": "."}.get(sign, re.escape(sign)) for sign in text).replace(
-        ".*", "[^\0]*"
-    )
+    return "".join({"*": ".*", "?": "."}.get(sign, re.escape(sign)) for sign in text).replace(".*", "[^\0]*")

@@ -149,8 +149,14 @@ BIG = (
 @pytest.mark.parametrize(
     "failpoint",
     [
-        "init.recorded", "init.published", "init.slot", "copy.schema", "copy.part", "copy.filled=1",
-        "init.rows", "init.index=1", "init.index=3", "init.before_finish", "init.finished",
+        "copy.part", "copy.filled", "init.index", "init.before_finish",
+        *(
+            pytest.param(name, marks=pytest.mark.soak)
+            for name in (
+                "init.recorded", "init.published", "init.slot", "copy.schema", "init.rows", "init.index=3",
+                "init.finished",
+            )
+        ),
     ],
 )  # fmt: skip
 def test_killed_at_each_step_it_is_run_again(
