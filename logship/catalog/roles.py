@@ -23,6 +23,7 @@ _ADVANCE: Final = (
     "pg_catalog.int8, pg_catalog.int8, pg_catalog.int8, pg_catalog.int8, pg_catalog.int8)"
 )
 _NOTICE_COPIES: Final = "logship.notice_copies(pg_catalog.text)"
+_NOTE_MENDED: Final = "logship.note_mended(pg_catalog.text, pg_catalog.text, pg_catalog.text)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,10 @@ OWN: Final = (
         "it moves the position, in the transaction that writes the rows",
     ),
     Right(
-        f"grant execute on function {_NOTICE_COPIES} to {{role}}",
-        f"select pg_catalog.has_function_privilege(%(role)s, '{_NOTICE_COPIES}', 'execute')",
-        "it asks which tables were copied at a later LSN than its position",
+        f"grant execute on function {_NOTICE_COPIES}, {_NOTE_MENDED} to {{role}}",
+        f"select pg_catalog.has_function_privilege(%(role)s, '{_NOTICE_COPIES}', 'execute') "
+        f"and pg_catalog.has_function_privilege(%(role)s, '{_NOTE_MENDED}', 'execute')",
+        "it asks which tables were copied or mended beside the log, and `logship repair` tells it",
     ),
 )
 # What only a superuser can give (or who has the right to give it on).

@@ -40,6 +40,7 @@ from logship.snapshot.verify_tables import Incomparable, pair
 
 _BEGIN: Final = b"begin isolation level read committed read write"
 _STAY: Final = b"select logship.advance($1, $2, $2, null, 0, 0, 0, 0, 0)"
+_MENDED: Final = b"select logship.note_mended($1, $2, $3)"
 _LSN: Final = 3220
 _LOCK_TIMEOUT_S: Final = 10.0
 _MOST: Final = 10_000  # rows of a table that are mended at a time
@@ -165,6 +166,11 @@ class _Repair:
                 for one in plans:
                     transaction.write(one.statements)
                     transaction.flush()
+                    # A replayer that runs begins again, and its memory loads the table anew.
+                    for table in {(s.target.schema, s.target.name) for s in one.statements}:
+                        named = [part.encode() for part in (name, *table)]
+                        transaction.utility(_MENDED, named, (TEXT, TEXT, TEXT))
+                transaction.flush()
                 session.run([Command(b"commit")])
             except ServerError as error:
                 failed = transaction.failed

@@ -49,7 +49,7 @@ def upgrade() -> None:
     _state()
     _reports()
     here = Path(__file__).parent / "secondary_0001"
-    for name in ("views.sql", "wait_for.sql", "advance.sql", "notice_copies.sql", "rights.sql"):
+    for name in ("views.sql", "wait_for.sql", "advance.sql", "notice_copies.sql", "note_mended.sql", "rights.sql"):
         op.execute(sa.text((here / name).read_text(encoding="utf-8").replace(":", "\\:")))
 
 
@@ -201,6 +201,7 @@ def downgrade() -> None:
         "drop function logship.advance(text, pg_catalog.pg_lsn, pg_catalog.pg_lsn, timestamptz, "
         "bigint, bigint, bigint, bigint, bigint)"
     )
+    op.execute("drop function logship.note_mended(text, text, text)")
     op.execute("drop function logship.notice_copies(text)")
     for view in ("replica_lag", "stat_replay", "stat_object", "stat_ddl"):
         op.execute(f"drop view logship.{view}")

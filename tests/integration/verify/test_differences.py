@@ -315,3 +315,20 @@ def test_a_user_with_the_replayers_role_is_enough(pair: Pair, tmp_path: Path) ->
         assert verify(*ends).equal
         with pytest.raises(psycopg.errors.InsufficientPrivilege), secondary.connect("mender") as link:
             link.execute("delete from public.t")
+
+
+def test_memory_has_what_was_mended(pair: Pair, tmp_path: Path) -> None:
+    """Rows that were lost behind the replayer's back before memory loaded the table, and come back by repair."""
+    pair.primary.execute("create table t (id int primary key, v text)")
+    pair.primary.execute("insert into t select g, 'v' from generate_series(1, 20) g")
+    with Follower(pair.primary, pair.secondary, tmp_path) as follower:
+        follower.catch_up()
+        follower.secondary.execute("delete from t where id in (3, 4); update t set v = 'wrong' where id = 5")
+        follower.primary.execute("update t set v = 'loads it' where id = 1")
+        follower.catch_up()
+        assert found(by_table(check(follower))["t"]) == {("missing", "3"), ("missing", "4"), ("differs", "5")}
+        mend(follower)
+        assert check(follower).equal
+        # Without the rows in memory, these would stop the replica.
+        follower.primary.execute("delete from t where id = 3; update t set v = 'again' where id in (4, 5)")
+        follower.assert_equal()
