@@ -20,7 +20,7 @@ _WITH_VALUES: Final = ("22", "23", "P0")  # data exceptions, constraint violatio
 def failure(side: Side, doing: str, error: psycopg.Error, *, hint: str = "") -> LogshipError:
     """``doing`` completes the sentence: copy "public"."t", apply the schema."""
     kind = PrimaryError if side is Side.PRIMARY else SecondaryError
-    return kind(f"can't {doing}: {without_values(error)}", hint=hint)
+    return kind(f"can't {doing}: {without_values(error)}", hint=hint or _next(side, error.sqlstate))
 
 
 def of_server(side: Side, doing: str, sqlstate: str | None, message: str) -> LogshipError:
@@ -30,7 +30,22 @@ def of_server(side: Side, doing: str, sqlstate: str | None, message: str) -> Log
         return kind(f"can't {doing}: the connection broke", hint="run it again: it goes on where it stopped")
     if sqlstate[:2] in _WITH_VALUES:
         message = _condition(sqlstate)
-    return kind(f"can't {doing}: {message} (SQLSTATE {sqlstate})")
+    return kind(f"can't {doing}: {message} (SQLSTATE {sqlstate})", hint=_next(side, sqlstate))
+
+
+def _next(side: Side, sqlstate: str | None) -> str:
+    """What to do, by the SQLSTATE or its class."""
+    again = "then run it again: it goes on where it stopped"
+    match (sqlstate or "")[:2]:
+        case "53":
+            return f"make room, or raise the limit, on the {side.value}, {again}"
+        case "22" | "23":
+            return f"the rows and the table on the {side.value} don't fit: compare both definitions, {again}"
+        case "42":
+            return (
+                f"look at the {side.value}'s schema and this user's rights there (`logship check`), {again}"
+            )
+    return f"look into the {side.value}'s log, mend what it names, {again}"
 
 
 def _condition(sqlstate: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import resource
+from pathlib import Path
 from typing import Any
 
 import psycopg
