@@ -128,7 +128,9 @@ class Replayer:
                 if not self._persistence.copied_anew():
                     raise
                 self.restarts += 1
-                log.warning("replay starts again from %s: tables were copied anew", self._persistence.position)
+                log.warning(
+                    "replay starts again from %s: tables were copied anew", self._persistence.position
+                )
             finally:
                 self._session = None
                 session.close()

@@ -31,6 +31,7 @@ BLOCK_BYTES: Final = 2**18
 _HEADER: Final = struct.Struct(">BI")
 _COPY_DATA: Final = ord("d")
 _POLL_MS: Final = 500
+_LAST_WORDS_S: Final = 5.0
 
 Tell = Callable[[int, int], None]  # rows and bytes more
 Stopping = Callable[[], bool]
@@ -119,7 +120,7 @@ def by_socket(source: psycopg.Connection, sink: psycopg.Connection, order: Order
     """Rows copied. ``source`` is useless afterwards."""
     frames = Frames()
     stopping = order.stopping
-    with _copy_in(sink, order.copy_in), _socket(source) as reading, _socket(sink) as writing:
+    with _copy_in_raw(sink, order), _socket(source) as reading, _socket(sink) as writing:
         _ask(source, order)
         buffer = memoryview(bytearray(BLOCK_BYTES))
         while not frames.ended:
@@ -178,6 +179,37 @@ def _copy_in(sink: psycopg.Connection, statement: bytes) -> Iterator[None]:
             _end(sink.pgconn, b"stopped")
             _drain(sink.pgconn)
         raise
+
+
+@contextmanager
+def _copy_in_raw(sink: psycopg.Connection, order: Order) -> Iterator[None]:
+    """The same, for who writes to the socket. When something fails a message may stand there half sent, and
+    whatever followed would be taken for the rest of it: the link is cut, and the secondary rolls back."""
+    sink.pgconn.send_query(order.copy_in)
+    _results(sink.pgconn, lambda: False, until=pq.ExecStatus.COPY_IN)
+    try:
+        yield
+    except SinkSpoke:
+        failed = _last_words(sink)
+        sink.close()
+        raise of_server(Side.SECONDARY, order.doing, *failed) from None
+    except BaseException:
+        sink.close()
+        raise
+
+
+def _last_words(sink: psycopg.Connection) -> tuple[str | None, str]:
+    """SQLSTATE and message of the error that waits on the secondary's socket; None: the link broke."""
+    frames = Frames()
+    with _socket(sink) as reading:
+        reading.settimeout(_LAST_WORDS_S)
+        try:
+            while frames.failed is None and (data := reading.recv(BLOCK_BYTES)):
+                for _ in frames.take(data):
+                    pass
+        except OSError:
+            return None, ""
+    return frames.failed or (None, "")
 
 
 @contextmanager

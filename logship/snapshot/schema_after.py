@@ -89,7 +89,12 @@ def foreign_key(entry: Entry) -> ForeignKey | None:
 
 def unchecked(entry: Entry) -> Entry:
     """The foreign key as NOT VALID: in force for what is written, not checked for what is there."""
-    text = entry.text.rstrip()
+    lines = entry.text.rstrip().splitlines()
+    while (
+        lines[-1].startswith("--") or not lines[-1].strip()
+    ):  # pg_dump's last words stand behind its last entry
+        lines.pop()
+    text = "\n".join(lines).rstrip()
     if text.endswith(" NOT VALID;"):
         return entry
     return Entry(entry.name, entry.kind, entry.before, text.removesuffix(";") + " NOT VALID;\n")

@@ -49,7 +49,14 @@ def upgrade() -> None:
     _state()
     _reports()
     here = Path(__file__).parent / "secondary_0001"
-    for name in ("views.sql", "wait_for.sql", "advance.sql", "notice_copies.sql", "note_mended.sql", "rights.sql"):
+    for name in (
+        "views.sql",
+        "wait_for.sql",
+        "advance.sql",
+        "notice_copies.sql",
+        "note_mended.sql",
+        "rights.sql",
+    ):
         op.execute(sa.text((here / name).read_text(encoding="utf-8").replace(":", "\\:")))
 
 
