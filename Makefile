@@ -54,7 +54,7 @@ test-web: init ## The status page in a headless Chromium
 	$(PYTEST) -m web tests/web
 
 test-matrix: init ## PostgreSQL 15 to 15, 15 to 18, 18 to 18
-	$(BIN)/python tests/matrix.py
+	$(BIN)/python tests/matrix.py -- -n $(WORKERS) --dist worksteal
 
 soak: init ## Long fault runs
 	$(PYTEST) -m soak
