@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,6 +29,12 @@ from logship.service.servers import Binaries, Server, find_binaries
 from tests.servers import Database, Logship, Shared
 
 _numbers = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    # A shell starts its background jobs with SIGINT ignored, and so would be every command under test.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Pair(NamedTuple):
