@@ -70,7 +70,11 @@ class SegmentFile:
 
     def trailer(self) -> Trailer:
         """Of a sealed segment; `Malformed` when the file doesn't end with one."""
-        return decode_trailer(self.pread(TRAILER_BYTES, max(0, self.size - TRAILER_BYTES)), self.header.salt)
+        return self.trailer_before(self.size)
+
+    def trailer_before(self, end: int) -> Trailer:
+        """The trailer of the index that ends at ``end``."""
+        return decode_trailer(self.pread(TRAILER_BYTES, max(0, end - TRAILER_BYTES)), self.header.salt)
 
     def damaged(self, offset: int, what: str) -> JournalDamaged:
         return JournalDamaged(what, file=str(self.path), offset=offset)

@@ -230,9 +230,10 @@ class Journal:
 
     # -- reading and retention ---------------------------------------------------------------------
 
-    def reader(self, start: Lsn) -> JournalReader:
-        """Reads what ends after ``start``. `JournalTooOld` when that is no longer kept."""
-        return JournalReader(self._chain, self._files, start)
+    def reader(self, start: Lsn, *, whole: bool = False) -> JournalReader:
+        """Reads what ends after ``start``; with ``whole`` nothing of a transaction before it is known to
+        end, and nothing of one that was abandoned. `JournalTooOld` when that is no longer kept."""
+        return JournalReader(self._chain, self._files, start, whole=whole)
 
     def apply_retention(
         self,

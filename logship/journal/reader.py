@@ -6,6 +6,9 @@ position, and the positions after it, in order; each transaction from its first 
 makes void what came of the open transaction; one that was abandoned may stand in front, and behind it a
 position that is not after the asked one. SCHEMA and INDEX records of further segments stay out.
 
+A *whole* reader is for those who can't take anything back: it gives a transaction's first record only
+once the log has its last one, and nothing of one that was abandoned.
+
 Reads what was handed to the file, which may not be fsynced yet. Every record's checksum is checked;
 bad bytes raise `JournalDamaged`, and segments that retention has taken away raise `JournalTooOld`. One
 thread reads; `wake` may be called from any.
@@ -17,6 +20,7 @@ import time
 from typing import Self
 
 from logship.errors import JournalError, JournalTooOld
+from logship.journal.ahead import Ahead, Fate
 from logship.journal.beginning import Beginning, Place, Verdict
 from logship.journal.chain import Chain
 from logship.journal.contents import schema_record
@@ -32,7 +36,7 @@ _INTERNAL = frozenset({RecordKind.SCHEMA, RecordKind.INDEX})
 class JournalReader:
     """Made by `Journal.reader`."""
 
-    def __init__(self, chain: Chain, files: Files, start: Lsn) -> None:
+    def __init__(self, chain: Chain, files: Files, start: Lsn, *, whole: bool = False) -> None:
         self._chain = chain
         self._files = files
         self._start = start
@@ -43,6 +47,10 @@ class JournalReader:
         self._cursor: Cursor | None = None
         self._name = ""
         self._limit = 0  # up to where the segment may be read, as of the last time it was asked for
+        self._whole = whole
+        self._held: Record | None = None  # of a whole reader: a first record whose transaction may not end
+        self._ahead: Ahead | None = None  # what looks for that end
+        self._voiding = False  # of a whole reader: what comes up to ABANDON is void
         self._begin(None)
 
     def read(self, max_bytes: int, timeout_s: float | None) -> list[Record]:
@@ -70,6 +78,7 @@ class JournalReader:
 
     def close(self) -> None:
         self._closed = True
+        self._let_go()
         if self._file is not None:
             self._file.close()
         self._file = self._cursor = None
@@ -89,6 +98,8 @@ class JournalReader:
 
     def _more(self) -> bool:
         """Whether something may be read: more of this segment, or the next one."""
+        if self._ahead is not None:
+            return self._ahead.more
         if self._cursor is None:
             return self._chain.has(self._name) or self._chain.oldest_lsn > self._start
         limit = self._chain.limit(self._name)
@@ -123,20 +134,61 @@ class JournalReader:
         records: list[Record] = []
         size = 0
         while size < max_bytes or not records:
+            if self._held is not None:
+                released = self._release(self._held)
+                if released is None:
+                    break
+                records += released
+                size += sum(len(record.run) for record in released)
+                continue
             if self._cursor is None and not self._enter_next():
                 break
             record = self._step()
             if record is None:
                 break
             if self._beginning is not None:
-                records += self._search(self._beginning, record)
+                records += self._admit(self._search(self._beginning, record))
                 size = len(record.run) if records else 0
             elif record.kind not in _INTERNAL:
-                records.append(record)
+                records += self._admit([record])
                 size += len(record.run)
             if record.kind is RecordKind.INDEX:
                 self._pass(record)
         return records
+
+    def _admit(self, records: list[Record]) -> list[Record]:
+        """Of a whole reader: without what is void, and without what isn't known to end, which is held."""
+        if not self._whole:
+            return records
+        return [record for record in records if self._may_pass(record)]
+
+    def _may_pass(self, record: Record) -> bool:
+        if record.kind is RecordKind.ABANDON:
+            self._voiding = False
+            return False
+        if self._voiding:
+            return False
+        if record.kind is RecordKind.CHANGES and record.first and not record.last and self._cursor:
+            self._held = record
+            self._ahead = Ahead(
+                self._chain, self._files, start=self._start, name=self._name, offset=self._cursor.offset
+            )
+            return False
+        return True
+
+    def _release(self, held: Record) -> list[Record] | None:
+        """The held record, when its transaction ends; nothing, when it is void; None: that isn't known yet."""
+        fate = self._ahead.look() if self._ahead is not None else Fate.OPEN
+        if fate is Fate.OPEN:
+            return None
+        self._let_go()
+        self._voiding = fate is Fate.ABANDONED
+        return [] if self._voiding else [held]
+
+    def _let_go(self) -> None:
+        if self._ahead is not None:
+            self._ahead.close()
+        self._held = self._ahead = None
 
     def _step(self) -> Record | None:
         file, cursor = self._file, self._cursor

@@ -281,6 +281,17 @@ def encode_record(record: Record, salt: int, synced_offset: int) -> tuple[bytes,
     return _RECORD_START.pack(RECORD_MAGIC, crc) + rest, run, padding
 
 
+def peek_record(head: bytes, salt: int) -> tuple[RecordKind, bool, int]:
+    """Kind, whether it ends its transaction, and size in the file of the record that ``head``, the bytes of
+    its header, begins. The checksum is not looked at."""
+    if len(head) < RECORD_HEADER_BYTES:
+        raise Short(RECORD_HEADER_BYTES)
+    magic, _, length, kind, flags, salted, *_ = _RECORD.unpack_from(head)
+    if magic != RECORD_MAGIC or salted != salt & 0xFFFF or kind not in _KINDS:
+        raise Malformed("there is no record")
+    return _KINDS[kind], bool(flags & 2), record_size(length)
+
+
 def decode_record(data: bytes, at: int, salt: int) -> tuple[Record, int, int]:
     """The record at ``at``, its synced offset, and where the next one stands.
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logship.errors import JournalDamaged, JournalError
+from logship.errors import JournalDamaged, JournalError, JournalTooOld
 from logship.journal import Journal, Record, RecordKind
 from logship.journal.contents import Schema, walk
 from logship.journal.inspection import inspect
@@ -128,6 +128,64 @@ def test_a_transaction_that_began_before_is_not_given_in_part(tmp_path: Path) ->
         journal.apply_retention({}, limit_bytes=1)
         with journal.reader(journal.oldest_lsn) as reader:
             assert shape(drain(reader)) == [changes(300)]
+
+
+def whole(groups: list[list[Record]]) -> list[Record]:
+    """What a whole reader gets of these."""
+    return [record for group in groups if group[-1].kind is not RecordKind.ABANDON for record in group]
+
+
+@settings(max_examples=20, deadline=None)
+@given(histories(), st.booleans())
+def test_a_whole_reader_gives_nothing_of_a_transaction_before_its_end_is_written(
+    groups: list[list[Record]], stepwise: bool
+) -> None:
+    """Whatever the history, read after every record or at the end; the same as the model each time."""
+    with (
+        TemporaryDirectory() as name,
+        Journal.open(Path(name), SOURCE, segment_bytes=SMALL) as journal,
+        journal.reader(Lsn(0), whole=True) as reader,
+    ):
+        found: list[Record] = []
+        for index, group in enumerate(groups):
+            for record in group:
+                if stepwise:
+                    found += shape(drain(reader))
+                    assert found == whole(groups[:index])
+                journal.append(record)
+                journal.write()
+        assert found + shape(drain(reader)) == whole(groups)
+
+
+def test_a_whole_reader_waits_for_the_end_of_a_transaction_and_is_woken_by_it(tmp_path: Path) -> None:
+    pieces = [changes(200, first=i == 0, last=i == 2, run=frame([insert(1, bytes(3000))])) for i in range(3)]
+    with (
+        Journal.open(tmp_path, SOURCE, segment_bytes=SMALL) as journal,
+        journal.reader(Lsn(0), whole=True) as reader,
+    ):
+        write(journal, [[changes(100)], pieces[:2]])
+        assert shape(reader.read(1 << 20, 0)) == [changes(100)]
+        results: list[list[Record]] = []
+        thread = threading.Thread(target=lambda: results.append(reader.read(1 << 20, DEADLINE_S)))
+        thread.start()
+        write(journal, [[pieces[2]]])
+        thread.join(DEADLINE_S)
+        assert results[0] + drain(reader) == pieces
+
+
+def test_a_whole_reader_is_told_when_retention_took_what_it_looks_for(tmp_path: Path) -> None:
+    void = [changes(200, first=i == 0, last=False, run=frame([insert(1, bytes(3000))])) for i in range(4)]
+    with (
+        Journal.open(tmp_path, SOURCE, segment_bytes=SMALL) as journal,
+        journal.reader(Lsn(0), whole=True) as reader,
+    ):
+        write(journal, [void[:1]])
+        assert shape(drain(reader)) == []
+        write(journal, [[*void[1:], abandon(void[0])], [changes(end) for end in range(300, 400, 20)]])
+        write(journal, [[changes(500, run=frame([insert(1, bytes(3000))]))], [changes(600)]])
+        journal.apply_retention({}, limit_bytes=1)
+        with pytest.raises(JournalTooOld):
+            drain(reader)
 
 
 def test_a_reader_waits_and_is_woken(tmp_path: Path) -> None:
