@@ -1,9 +1,9 @@
 """The shipper: reads the primary's log from a slot and journals it.
 
 In: a walsender's stream. Out: records in the journal, and status updates to the primary, which name
-nothing that the journal doesn't hold: write is what was handed to its file, flush what is fsynced, replay
-what the replica has committed. One thread; the journal's fsync thread and the replayer wake it when a
-position moved, so that a commit that waits for it is answered at once.
+nothing that the journal doesn't hold: which positions those are, `logship.service.acknowledge` says. One
+thread; the journal's fsync thread and the replicas wake it when a position moved, so that a commit that
+waits for it is answered at once.
 
 A link that breaks is mended with backoff. A slot that is missing or lost, another server behind the
 conninfo, or a journal that lacks what was acknowledged stops the program: nothing is made anew quietly.
@@ -29,6 +29,7 @@ from logship.errors import JournalBehind, PrimaryError, RefusedAsUnsafe, SlotAct
 from logship.journal.log import Journal
 from logship.journal.segment import Record, RecordKind
 from logship.lsn import INVALID, Lsn
+from logship.service.acknowledge import Acknowledge, OwnReplica
 from logship.service.positions import Positions, Stage
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,8 @@ def survey(primary: str, slot: str) -> tuple[System, SlotState]:
 
 
 class Shipper:
-    """``trouble`` is told of each error that is being waited out, and None when it is over."""
+    """``acknowledge`` says what the primary may be told; without one, the one replica is this process.
+    ``trouble`` is told of each error that is being waited out, and None when it is over."""
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class Shipper:
         application_name: str,
         feedback_s: float,
         trouble: Callable[[Exception | None], None],
+        acknowledge: Acknowledge | None = None,
     ) -> None:
         self._primary = primary
         self._slot = slot
@@ -79,6 +82,7 @@ class Shipper:
         self._system_identifier = system_identifier
         self._journal = journal
         self._positions = positions
+        self._acknowledge = acknowledge or OwnReplica(positions)
         self._application_name = application_name
         self._feedback_s = feedback_s
         self._trouble = trouble
@@ -86,7 +90,6 @@ class Shipper:
         self._stream: SlotStream | None = None
         self._streamed = False  # the link has stood at least once
         self._assembler = Assembler(journal.written_lsn)
-        self._replayed = INVALID
         self.received_bytes = 0  # of the stream, since the start
 
     def run(self) -> None:
@@ -135,6 +138,7 @@ class Shipper:
             missing = gap(state, ends_at)
             if missing is not None:
                 raise JournalBehind(missing.journal_end, self._slot, missing.confirmed_flush_lsn)
+            self._acknowledge.began(state.confirmed_flush_lsn)
             self._stream, self._streamed = stream, True
             self._trouble(None)
             log.info('streaming slot "%s" from %s', self._slot, ends_at)
@@ -148,7 +152,7 @@ class Shipper:
         sent = Sent()
         wal_end = INVALID
         while not self._stopping.is_set():
-            received = stream.read(wait_s(sent, time.monotonic(), interval_s=self._feedback_s))
+            received = stream.read(self._wait_s(sent))
             self.received_bytes += received.bytes
             pieces = self._assembler.feed(received.items)
             if pieces:
@@ -161,6 +165,11 @@ class Shipper:
                 # On the timer we ask back: the answer says how far an idle primary has read its log.
                 stream.send_status(reached, reply_requested=not wanted)
                 sent = Sent(reached, now_s)
+
+    def _wait_s(self, sent: Sent) -> float:
+        now_s = time.monotonic()
+        wait, due = wait_s(sent, now_s, interval_s=self._feedback_s), self._acknowledge.due_s(now_s)
+        return wait if due is None else min(wait, max(0.0, due))
 
     def _append(self, pieces: list[Piece]) -> None:
         """Into the journal's buffer, then to its file and to the readers; the fsync follows by itself."""
@@ -180,13 +189,8 @@ class Shipper:
         self.wake()
 
     def _reached(self) -> Reported:
-        flushed = self._journal.flushed_lsn
-        written = self._journal.written_lsn
-        # A replay that begins again starts at the position that is stored, which may be older than what was
-        # said: from there to here the log held nothing for this replica, so what was said is still true.
-        replayed = self._replayed = max(self._replayed, self._positions.lsn(Stage.PERSISTENCE) or INVALID)
-        # The journal may be younger than the replica's position: it is never acknowledged past its end.
-        return Reported(written, flushed, min(replayed, flushed))
+        flushed = self._journal.flushed_lsn  # before written, which may move meanwhile
+        return self._acknowledge.reached(self._journal.written_lsn, flushed, time.monotonic())
 
 
 def require_same_server(system: System, system_identifier: int) -> None:
