@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import logship
 from logship.config import JournalBounds, ReplayBounds
@@ -24,10 +24,9 @@ from logship.service.holdup import HoldUp, Seen
 from logship.service.lookout import Lookout
 from logship.service.objects import objects_of
 from logship.service.positions import Positions, Stage
-from logship.service.probe import Answer, Probe
+from logship.service.probe import Answer
 from logship.service.replayer import Replayer
 from logship.service.report import ObjectReport
-from logship.service.shipper import Shipper
 from logship.service.watch import Condition, Verdict
 from logship.service.work import Work
 
@@ -46,6 +45,18 @@ class StageFigures:
     verdict: Verdict
 
 
+class Upstream(Protocol):
+    """Who fills the journal: a shipper in this process, or the receiver of another's."""
+
+    @property
+    def received_bytes(self) -> int:
+        """Of the stream, since the start."""
+
+    @property
+    def answer(self) -> Answer | None:
+        """What the primary last said of its log and of the slot; None: nothing yet."""
+
+
 @dataclass(slots=True)
 class Vitals:
     replica: str
@@ -56,8 +67,7 @@ class Vitals:
     journal_bounds: JournalBounds
     replay_bounds: ReplayBounds
     replayer: Replayer
-    shipper: Shipper
-    probe: Probe
+    upstream: Upstream
     hold_up: HoldUp
     gate: Gate
 
@@ -73,11 +83,11 @@ class Vitals:
 
     @property
     def received_bytes(self) -> int:
-        return self.shipper.received_bytes
+        return self.upstream.received_bytes
 
     @property
     def answer(self) -> Answer | None:
-        return self.probe.answer
+        return self.upstream.answer
 
     @property
     def seen(self) -> Seen | None:

@@ -1,0 +1,100 @@
+"""A program in the foreground: `logship run`, `ship` and `replay` are each one, made of sides.
+
+In: sides, which are threads that belong together. Out: nothing while all goes well. It ends when it is told
+to (`stop`, from a signal), or with the error that stopped one of the threads; then all of them stop. Owns the
+HTTP endpoint, which listens before anything else is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from logship.config import Address
+from logship.service.crew import Crew
+
+if TYPE_CHECKING:  # prometheus-client and http.server are imported only when figures are asked for
+    from logship.service.endpoint import Endpoint
+
+log = logging.getLogger(__name__)
+
+
+class Side(Protocol):
+    """Threads that belong together, and what they share."""
+
+    def start(self, crew: Crew) -> None:
+        """Start the threads in ``crew``."""
+
+    def stop(self) -> None:
+        """Have the threads end; from any thread, once."""
+
+    def end(self, crew: Crew) -> None:
+        """The threads have ended, or had their time: give back what they used. ``crew.error`` says why."""
+
+
+class Foreground:
+    """`running` and `stand` from the main thread, once; `stop` from anywhere, a signal handler included."""
+
+    def __init__(self, metrics: Address | None) -> None:
+        self._address = metrics
+        self._endpoint: Endpoint | None = None
+        # A pipe, because a signal handler may not take a lock that the thread it interrupts holds.
+        self._ended, self._end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(self._ended, True)
+
+    def __del__(self) -> None:
+        os.close(self._end)
+
+    def stop(self) -> None:
+        """End cleanly. Harmless when it has ended."""
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # full, or ended already
+            os.write(self._end, b"\0")
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """The whole of the program, its beginning included, in which there are no threads yet."""
+        try:
+            if self._address is not None:
+                from logship.service.endpoint import Endpoint
+
+                self._endpoint = Endpoint(self._address)
+            yield
+        finally:
+            if self._endpoint is not None:
+                self._endpoint.close()
+            os.close(self._ended)
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where figures are served; None: nowhere, or not yet."""
+        return self._endpoint
+
+    @property
+    def metrics(self) -> Address | None:
+        """The endpoint's address, with the port that was taken."""
+        return self._endpoint.address if self._endpoint is not None else None
+
+    def stand(self, sides: Sequence[Side], grace_s: float, beside: Callable[[Crew], None]) -> None:
+        """Start ``sides`` in their order, then what ``beside`` starts, and stay until `stop`, or until a thread
+        fails: its error is raised once all have ended, or have had ``grace_s`` for it."""
+
+        def stop_all() -> None:
+            for side in sides:
+                side.stop()
+            self.stop()
+
+        crew = Crew(stop_all)
+        for side in sides:
+            side.start(crew)
+        beside(crew)
+        os.read(self._ended, 1)
+        crew.stop()
+        if not crew.join(grace_s):
+            log.warning("gave up waiting for %s", ", ".join(crew.alive))
+        for side in sides:
+            side.end(crew)
+        if crew.error is not None:
+            raise crew.error

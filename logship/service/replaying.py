@@ -1,0 +1,157 @@
+"""The replayer's side of a program: from the journal into memory and persistence, and what it shows of itself.
+
+In: a replica as `init` left it, a journal that somebody fills (`Upstream`). Out: rows, positions, reports.
+`logship run` and `logship replay` have one. Nothing is acknowledged here: positions say how far each
+stage is, and whoever fills the journal reports them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from logship.config import Intervals, JournalBounds, ReplayBounds
+from logship.errors import rule_of
+from logship.journal.log import Journal
+from logship.lsn import Lsn
+from logship.replay.persistence import Persistence
+from logship.service.crew import Crew
+from logship.service.health import Health
+from logship.service.hold import Gate, Holds
+from logship.service.holdup import HoldUp
+from logship.service.lookout import Lookout
+from logship.service.lookups import Lookups
+from logship.service.objects import objects_of
+from logship.service.positions import Positions, Stage
+from logship.service.replayer import MakeMemory, Replayer
+from logship.service.replica import Found
+from logship.service.report import ObjectReport, Reporter
+from logship.service.retain import Keeper
+from logship.service.vitals import Upstream, Vitals
+
+if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
+    from logship.replay.memory import Memory
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySettings:
+    """What the replayer's side is given, whoever fills its journal."""
+
+    secondary: str
+    memory: Callable[[str, str], MakeMemory] | None  # from secondary and replica; None: off
+    journal_bounds: JournalBounds
+    replay_bounds: ReplayBounds
+    intervals: Intervals
+
+
+class Replaying:
+    """A `Side`: the threads replayer, holds, retention, reporter, hold-up and lookout."""
+
+    def __init__(
+        self,
+        given: ReplaySettings,
+        found: Found,
+        *,
+        journal: Journal,
+        positions: Positions,
+        health: Health,
+        upstream: Upstream,
+    ) -> None:
+        self._replica = replica = found.replica.name
+        self._positions = positions
+        self._health = health
+        self._reporter = Reporter(
+            given.secondary, replica, positions, self._objects, health, interval_s=given.intervals.report_s
+        )
+        self._stopping = threading.Event()
+        self._persistence = Persistence(given.secondary, replica, on_retry=self._retried, stop=self._stopping)
+        self._lookups = Lookups(given.secondary, trouble=self._lookup_trouble)
+        gate = Gate()
+        self._holds = Holds(given.secondary, replica, gate, health.held)
+        self.replayer = Replayer(
+            journal=journal,
+            persistence=self._persistence,
+            resolve=self._lookups.resolve,
+            make_memory=given.memory and given.memory(given.secondary, replica),
+            left_out=found.left_out,
+            gate=gate,
+            positions=positions,
+            bounds=given.replay_bounds,
+            intervals=given.intervals,
+        )
+        positions.on_reach(Stage.PERSISTENCE, lambda: health.over("replayer"))
+        self._hold_up = HoldUp(given.secondary, self._replaying_session)
+        self.vitals = Vitals(
+            replica=replica,
+            memory_on=given.memory is not None,
+            positions=positions,
+            health=health,
+            journal=journal,
+            journal_bounds=given.journal_bounds,
+            replay_bounds=given.replay_bounds,
+            replayer=self.replayer,
+            upstream=upstream,
+            hold_up=self._hold_up,
+            gate=gate,
+        )
+        self.lookout = Lookout(
+            positions, self.vitals, health, stall_s=given.intervals.stall_s, probe_s=given.intervals.report_s
+        )
+        self._keeper = Keeper(
+            journal, self._needed, given.journal_bounds, interval_s=given.intervals.retention_s
+        )
+
+    @property
+    def memory(self) -> Memory | None:
+        """The memory that answers queries now; None while there is none."""
+        return self.replayer.memory
+
+    def start(self, crew: Crew) -> None:
+        crew.start("replayer", self.replayer.run)
+        crew.start("holds", self._holds.run)
+        crew.start("retention", self._keeper.run)
+        crew.start("reporter", self._reporter.run)
+        crew.start("hold-up", self._hold_up.run)
+        crew.start("lookout", self.lookout.run)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._holds.stop()
+        for part in (self.replayer, self._lookups, self._keeper, self._reporter):
+            part.stop()
+        self._hold_up.stop()
+        self.lookout.stop()
+        self._positions.wake()
+
+    def end(self, crew: Crew) -> None:
+        """Persistence cancels by itself what the secondary doesn't finish soon."""
+        self._health.ended(crew.error)
+        if "reporter" not in crew.alive:  # else it waits for a secondary that doesn't answer
+            self._reporter.report()
+            self._reporter.close()
+        self._lookups.close()
+        self._persistence.close()
+
+    def _needed(self) -> Mapping[str, Lsn] | None:
+        replayed = self._positions.lsn(Stage.PERSISTENCE)
+        return None if replayed is None else {self._replica: replayed}
+
+    def _retried(self, sqlstate: str | None, tries: int) -> None:
+        rule, state = rule_of(sqlstate), "" if sqlstate is None else f" (SQLSTATE {sqlstate})"
+        message = f"replay on the secondary is tried again (try {tries}): {rule.what}{state}"
+        self._health.tried_again("replayer", rule.reason, message, away=sqlstate is None)
+
+    def _lookup_trouble(self, error: Exception | None) -> None:
+        if error is None:
+            self._health.over("lookup")
+        else:
+            self._health.trouble("lookup", error)
+
+    def _replaying_session(self) -> int | None:
+        """The session to ask about; None while nothing is being written there."""
+        return self._persistence.backend_pid if self.replayer.work[Stage.PERSISTENCE].at else None
+
+    def _objects(self) -> list[ObjectReport]:
+        return objects_of(self.replayer)
