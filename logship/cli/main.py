@@ -54,6 +54,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         "logship.cli.verify", "verify", "Compare primary and secondary at one LSN, while both work."
     ),
     "repair": Entry("logship.cli.verify", "repair", "Make rows that differ what they are on the primary."),
+    "verifier": Entry("logship.cli.verifier", "verifier", "Print a line for the relay's file of users."),
     "journal": Entry("logship.cli.journal", "journal", "Read a journal: ls, dump, verify."),
     "drop": Entry(
         "logship.cli.drop", "drop", "Remove a replica; with the last one, everything logship made."

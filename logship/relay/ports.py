@@ -1,0 +1,89 @@
+"""What the pump needs of others: where the log comes from, and what the relay knows of its replicas.
+
+In: nothing. Out: protocols, which `logship.service` implements, and the values that pass through them.
+A `Backend`'s methods may wait for a disk or a server, but for `status`: the pump calls them from threads of
+its own. What they refuse is a `Refused`, which becomes the client's error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from logship.lsn import Lsn
+
+if TYPE_CHECKING:
+    from logship.relay.session import Column, Refusal, SlotInfo, SystemInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """Framed CopyData messages. ``sent_lsn``: with them, everything that ends there or before has been sent;
+    INVALID inside a transaction. No keepalive names more."""
+
+    frames: bytes
+    sent_lsn: Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class ClientInfo:
+    """Who streams. ``pid`` is what BackendKeyData told it."""
+
+    user: str
+    application_name: str
+    address: str
+    port: int
+    pid: int
+    tls: bool
+
+
+class Refused(Exception):
+    """A `Backend` or a `Feed` doesn't do what was asked; the client is told ``refusal``."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class Feed(Protocol):
+    """The log for one streaming session. `read` belongs to one thread; `wake` may be called from any."""
+
+    def read(self, max_bytes: int, timeout_s: float) -> list[Outgoing]:
+        """About ``max_bytes`` of frames; nothing when time is up or `wake` was called. `Refused` when the log
+        is no longer there; any error ends the session."""
+
+    def wake(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Backend(Protocol):
+    """Names are those of replicas, which are slots to the protocol."""
+
+    def identify(self) -> SystemInfo: ...
+
+    def create(self, name: str, *, temporary: bool) -> Lsn:
+        """Where the new replica starts."""
+
+    def drop(self, name: str) -> None: ...
+
+    def read(self, name: str) -> SlotInfo | None: ...
+
+    def start(self, name: str, start_lsn: Lsn, options: Mapping[str, str], client: ClientInfo) -> Feed:
+        """The replica is served until `ended`; refused with 55006 while another session serves it."""
+
+    def status(self, name: str, write: Lsn, flush: Lsn, replay: Lsn, reply_time_us: int) -> None:
+        """What a replica says of itself. Called in the pump's event loop: it never waits."""
+
+    def ended(self, name: str) -> None: ...
+
+    def publication_tables(
+        self, publications: Sequence[str]
+    ) -> tuple[Sequence[Column], Sequence[Sequence[str | None]]]: ...
+
+    def publications(
+        self, publications: Sequence[str]
+    ) -> tuple[Sequence[Column], Sequence[Sequence[str | None]]]: ...
+
+    def show(self, name: str) -> tuple[Sequence[Column], Sequence[Sequence[str | None]]]: ...

@@ -1,0 +1,179 @@
+"""Who may log in at the relay: SCRAM verifiers by user name, from a file or from the primary's own roles.
+
+In: a file of lines ``name verifier``, or a conninfo of the primary. Out: a verifier by name, as pg_authid keeps
+it (``SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>``): a password can't be had from it. Looking
+one up never waits; `reload` reads the source anew, and what was known stays when that fails. No verifier is
+ever in an error or in the log.
+
+Source: PostgreSQL documentation, "pg_authid"; RFC 5802 and 7677.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import re
+import secrets
+import stat
+from base64 import b64encode
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+import psycopg
+from scramp.core import ScramException, saslprep
+
+from logship.connection import Side, connect
+from logship.errors import PrimaryError, UsageError
+
+log = logging.getLogger(__name__)
+
+PRIMARY: Final = "primary"  # in place of a file: the primary's roles
+_ITERATIONS: Final = 4096
+_SALT_BYTES: Final = 16
+_BASE64: Final = r"[A-Za-z0-9+/]+={0,2}"
+_VERIFIER: Final = re.compile(rf"SCRAM-SHA-256\$[1-9][0-9]{{0,8}}:{_BASE64}\${_BASE64}:{_BASE64}\Z")
+_LINE: Final = re.compile(r'(?:"((?:[^"]|"")+)"|([^\s"#][^\s"]*))\s+(\S+)\s*\Z')
+_OTHERS: Final = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
+_ROLES: Final = """
+select a.rolname, a.rolpassword
+  from pg_catalog.pg_authid a
+ where a.rolcanlogin and (a.rolreplication or a.rolsuper) and a.rolpassword like 'SCRAM-SHA-256$%'
+   and (a.rolvaliduntil is null or a.rolvaliduntil > pg_catalog.now())
+"""
+
+
+class Users(Protocol):
+    """A callable: the verifier of a user, or None when there is no such user."""
+
+    def __call__(self, name: str) -> str | None: ...
+
+    def reload(self) -> None: ...
+
+
+def users_of(source: str, primary: str) -> Users:
+    """``source``: the path of a file, or `PRIMARY`. `UsageError`, `PrimaryError` when it can't be read."""
+    return PrimaryUsers(primary) if source == PRIMARY else FileUsers(Path(source))
+
+
+class FileUsers:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known = read_users(path)
+
+    def __call__(self, name: str) -> str | None:
+        return self._known.get(name)
+
+    def reload(self) -> None:
+        """Read the file again; what it said before stays in force when it can't be read."""
+        try:
+            self._known = read_users(self._path)
+        except UsageError as error:
+            log.error("%s; what it said before stays in force", error)  # noqa: TRY400 - a sentence, no traceback
+        else:
+            log.info("%d users in %s", len(self._known), self._path)
+
+
+class PrimaryUsers:
+    """Of the primary's roles those that may replicate, with the passwords that they have there."""
+
+    def __init__(self, primary: str) -> None:
+        self._primary = primary
+        self._known = self._read()
+        self._failed = False
+
+    def __call__(self, name: str) -> str | None:
+        return self._known.get(name)
+
+    def reload(self) -> None:
+        try:
+            self._known = self._read()
+        except PrimaryError as error:
+            if not self._failed:
+                log.warning("the relay's users can't be read anew: %s", error)
+            self._failed = True
+        else:
+            self._failed = False
+
+    def _read(self) -> Mapping[str, str]:
+        with connect(self._primary, Side.PRIMARY, application_name="logship users") as connection:
+            try:
+                return dict(connection.execute(_ROLES).fetchall())
+            except psycopg.errors.InsufficientPrivilege as error:
+                user = connection.info.user.replace('"', '""')
+                raise PrimaryError(
+                    f'user "{connection.info.user}" may not read the verifiers in pg_authid on the primary',
+                    hint="let it: grant select (rolname, rolpassword, rolcanlogin, rolreplication, rolsuper, "
+                    f'rolvaliduntil) on pg_catalog.pg_authid to "{user}"; or give --users FILE',
+                ) from error
+            except psycopg.Error as error:
+                raise PrimaryError(
+                    f"the primary's roles can't be read: {type(error).__name__}",
+                    hint="is the primary running?",
+                ) from error
+
+
+def read_users(path: Path) -> dict[str, str]:
+    """Name to verifier. `UsageError` with the line when one is malformed, or others may read the file."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            text = file.read()
+    except OSError as error:
+        raise UsageError(
+            f"--users: can't read {path}: {error.strerror}", hint="make it with `logship verifier NAME`"
+        ) from error
+    except UnicodeDecodeError:
+        raise UsageError(
+            f"--users: {path} is not UTF-8", hint="make its lines with `logship verifier NAME`"
+        ) from None
+    if mode & _OTHERS:
+        raise UsageError(
+            f"--users: {path} may be read or changed by others (mode {mode:04o})",
+            hint=f"chmod 600 {path}; the group may read it, no more",
+        )
+    return _parse(text, path)
+
+
+def _parse(text: str, path: Path) -> dict[str, str]:
+    users: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        found = _LINE.match(line.strip())
+        if found is None or not _VERIFIER.match(found[3]):
+            raise UsageError(
+                f"--users: line {number} of {path} is not a name and a SCRAM-SHA-256 verifier",
+                hint="make it with `logship verifier NAME`; a password as it is doesn't belong there",
+            )
+        name = found[1].replace('""', '"') if found[1] is not None else found[2]
+        if name in users:
+            raise UsageError(
+                f"--users: line {number} of {path} names {name!r} once more", hint="leave one of its lines"
+            )
+        users[name] = found[3]
+    return users
+
+
+def verifier_line(name: str, password: str) -> str:
+    """A line of the users file."""
+    plain = re.fullmatch(r'[^\s"#][^\s"]*', name)
+    quoted = name if plain else '"' + name.replace('"', '""') + '"'
+    return f"{quoted} {make_verifier(password)}"
+
+
+def make_verifier(password: str, *, salt: bytes | None = None) -> str:
+    """As PostgreSQL makes it. A password that SASLprep can't prepare is taken as it is (pg_saslprep)."""
+    salt = secrets.token_bytes(_SALT_BYTES) if salt is None else salt
+    try:
+        prepared = saslprep(password)
+    except ScramException:
+        prepared = password
+    salted = hashlib.pbkdf2_hmac("sha256", prepared.encode(), salt, _ITERATIONS)
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    stored_key = hashlib.sha256(client_key).digest()
+    server_key = hmac.digest(salted, b"Server Key", "sha256")
+    shown = [b64encode(part).decode() for part in (salt, stored_key, server_key)]
+    return f"SCRAM-SHA-256${_ITERATIONS}:{shown[0]}${shown[1]}:{shown[2]}"
