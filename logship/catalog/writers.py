@@ -1,9 +1,10 @@
-"""The functions that write with the rights of a table's owner, one for each owner.
+"""The functions that write with the rights of an object's owner, two for each owner.
 
-In: a connection to the secondary and the owners' oids. Out: ``logship_writers.write_as_<owner oid>
-(statement text, a1 text[] … a96 text[]) returns bigint``, security definer, owned by that role,
-which only the replayer's role may call. They lie in a schema that their owners can't use: an owner
-could otherwise make its function SECURITY INVOKER, and have its code run with the replayer's rights.
+In: a connection to the secondary and the owners' oids. Out: for rows ``logship_writers.write_as_<owner
+oid> (statement text, a1 text[] … a96 text[]) returns bigint``, for schema changes ``…ddl_as_<owner oid>
+(statement text, session text[]) returns void``; security definer, owned by that role, and only the
+replayer's role may call them. They lie in a schema that their owners can't use: an owner could
+otherwise make its function SECURITY INVOKER, and have its code run with the replayer's rights.
 
 What a caller may rely on is in `docs/init.md`, "The writers". Why SET ROLE is not enough:
 PostgreSQL documentation, "CREATE FUNCTION", "Writing SECURITY DEFINER Functions Safely".
@@ -11,6 +12,7 @@ PostgreSQL documentation, "CREATE FUNCTION", "Writing SECURITY DEFINER Functions
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from typing import Final
@@ -29,6 +31,12 @@ _SETTINGS: Final[dict[str, str]] = {
     name: value for name, value in PINNED.items() if not name.endswith("_timeout") and name != "search_path"
 } | {"array_nulls": "on", "transform_null_equals": "off"}
 _WRITERS_SETTINGS: Final[dict[str, str]] = {"search_path": "pg_catalog, pg_temp"} | _SETTINGS
+# What a schema change brings along besides those: the function's SET clause gives them their end.
+_DDL_SETTINGS: Final[dict[str, str]] = _WRITERS_SETTINGS | {
+    "default_tablespace": "",
+    "default_table_access_method": "heap",
+    "check_function_bodies": "off",
+}
 # What else user-written code may have changed with SET, and what the caller gets back as it was.
 _KEPT: Final = (
     "search_path",
@@ -42,6 +50,20 @@ _KEPT: Final = (
     "default_transaction_read_only",
     "default_transaction_deferrable",
 )
+
+
+class Function(enum.Enum):
+    """What runs with the rights of an owner."""
+
+    ROWS = "write_as"
+    DDL = "ddl_as"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return _WRITERS_SETTINGS if self is Function.ROWS else _DDL_SETTINGS
+
+    def of(self, owner: int) -> sql.Identifier:
+        return sql.Identifier(WRITERS, f"{self.value}_{owner}")
 
 
 class OwnerNotReachable(SecondaryError):
@@ -67,7 +89,7 @@ def writers(connection: psycopg.Connection) -> Mapping[int, str]:
 
 
 def ensure_wrappers(connection: psycopg.Connection, owners: Iterable[int], *, replayer: str) -> list[str]:
-    """Make the writers that are missing, or not as this version makes them; for which owners, by name.
+    """Make the functions that are missing, or not as this version makes them; for which owners, by name.
 
     ``replayer`` is the role that may call them. `OwnerNotReachable` when the user of this session
     can't give a function to an owner.
@@ -84,33 +106,38 @@ def ensure_wrappers(connection: psycopg.Connection, owners: Iterable[int], *, re
                     hint="give the table an owner that exists on the secondary: alter table … owner to …; "
                     "then run init again",
                 )
-            if _make(connection, owner, row[0]):
+            fresh = [_make(connection, function, owner, row[0]) for function in Function]
+            if any(fresh):
                 made.append(row[0])
-            connection.execute(
-                sql.SQL("grant execute on function {} to {}").format(_name(owner), sql.Identifier(replayer))
-            )
+            for function in Function:
+                connection.execute(
+                    sql.SQL("grant execute on function {} to {}").format(
+                        function.of(owner), sql.Identifier(replayer)
+                    )
+                )
     return made
 
 
-def _make(connection: psycopg.Connection, owner: int, role: str) -> bool:
-    statement = _statement(owner)
+def _make(connection: psycopg.Connection, function: Function, owner: int, role: str) -> bool:
+    statement = _statement(function, owner)
     body = statement.split("$function$")[1]
     found = connection.execute(
         "select p.prosrc = %s and p.prosecdef and p.proowner = %s, p.proconfig from pg_catalog.pg_proc p "
         "join pg_catalog.pg_namespace n on n.oid = p.pronamespace where n.nspname = %s and p.proname = %s",
-        [body, owner, WRITERS, f"write_as_{owner}"],
+        [body, owner, WRITERS, f"{function.value}_{owner}"],
     ).fetchone()
-    if found is not None and found[0] and _settings_of(found[1]) == _WRITERS_SETTINGS:
+    if found is not None and found[0] and _settings_of(found[1]) == function.settings:
         return False
+    name = function.of(owner)
     if found is not None:
-        connection.execute(sql.SQL("drop function {}").format(_name(owner)))
+        connection.execute(sql.SQL("drop function {}").format(name))
     connection.execute(statement.encode())
-    connection.execute(sql.SQL("revoke all on function {} from public").format(_name(owner)))
-    _give(connection, owner, role)
+    connection.execute(sql.SQL("revoke all on function {} from public").format(name))
+    _give(connection, name, role)
     return True
 
 
-def _give(connection: psycopg.Connection, owner: int, role: str) -> None:
+def _give(connection: psycopg.Connection, name: sql.Identifier, role: str) -> None:
     """A new owner must have CREATE on the schema, for as long as the statement runs."""
     create = sql.SQL("{} create on schema {} {} {}")
     to, schema = sql.Identifier(role), sql.Identifier(WRITERS)
@@ -121,7 +148,7 @@ def _give(connection: psycopg.Connection, owner: int, role: str) -> None:
     try:
         if needs_grant:
             connection.execute(create.format(sql.SQL("grant"), schema, sql.SQL("to"), to))
-        connection.execute(sql.SQL("alter function {} owner to {}").format(_name(owner), to))
+        connection.execute(sql.SQL("alter function {} owner to {}").format(name, to))
         if needs_grant:
             connection.execute(create.format(sql.SQL("revoke"), schema, sql.SQL("from"), to))
     except psycopg.errors.InsufficientPrivilege as error:
@@ -134,11 +161,11 @@ def _settings_of(proconfig: list[str] | None) -> dict[str, str]:
     return {name.lower(): value for name, _, value in pairs}
 
 
-def _statement(owner: int) -> str:
-    template = files("logship.catalog").joinpath("sql/write_as.sql").read_text(encoding="utf-8")
-    settings = {n: v if n == "search_path" else f"'{v}'" for n, v in _WRITERS_SETTINGS.items()}
+def _statement(function: Function, owner: int) -> str:
+    template = files("logship.catalog").joinpath(f"sql/{function.value}.sql").read_text(encoding="utf-8")
+    settings = {n: v if n == "search_path" else f"'{v}'" for n, v in function.settings.items()}
     filled = {
-        "name": _name(owner).as_string(None),
+        "name": function.of(owner).as_string(None),
         "parameters": ", ".join(f"a{n} text[] default null" for n in range(1, ARRAYS + 1)),
         "settings": "\n  ".join(f"set {name} = {value}" for name, value in settings.items()),
         "kept": "array[" + ", ".join(f"'{name}'" for name in _KEPT) + "]",
@@ -148,10 +175,6 @@ def _statement(owner: int) -> str:
     for word, value in filled.items():
         text = text.replace("{" + word + "}", value)
     return text
-
-
-def _name(owner: int) -> sql.Identifier:
-    return sql.Identifier(WRITERS, f"write_as_{owner}")
 
 
 def _quoted(name: str) -> str:
