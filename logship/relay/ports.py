@@ -2,19 +2,19 @@
 
 In: nothing. Out: protocols, which `logship.service` implements, and the values that pass through them.
 A `Backend`'s methods may wait for a disk or a server, but for `status`: the pump calls them from threads of
-its own. What they refuse is a `Refused`, which becomes the client's error.
+its own. What they refuse is a `logship.relay.refusal.Refused`, which becomes the client's error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, TypeAlias
 
 from logship.lsn import Lsn
+from logship.relay.events import SlotInfo, SystemInfo
 
-if TYPE_CHECKING:
-    from logship.relay.session import Column, Refusal, SlotInfo, SystemInfo
+Rows: TypeAlias = Sequence[Sequence[str | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +36,6 @@ class ClientInfo:
     port: int
     pid: int
     tls: bool
-
-
-class Refused(Exception):
-    """A `Backend` or a `Feed` doesn't do what was asked; the client is told ``refusal``."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.message)
-        self.refusal = refusal
 
 
 class Feed(Protocol):
@@ -78,12 +70,11 @@ class Backend(Protocol):
 
     def ended(self, name: str) -> None: ...
 
-    def publication_tables(
-        self, publications: Sequence[str]
-    ) -> tuple[Sequence[Column], Sequence[Sequence[str | None]]]: ...
+    def publication_tables(self, publications: Sequence[str]) -> Rows:
+        """As `logship.relay.catalogue.PUBLICATION_TABLES` has the columns."""
 
-    def publications(
-        self, publications: Sequence[str]
-    ) -> tuple[Sequence[Column], Sequence[Sequence[str | None]]]: ...
+    def publications(self, publications: Sequence[str]) -> Rows:
+        """As `logship.relay.catalogue.PUBLICATIONS` has the columns."""
 
-    def show(self, name: str) -> tuple[Sequence[Column], Sequence[Sequence[str | None]]]: ...
+    def show(self, name: str) -> tuple[Sequence[str], Sequence[str | None]]:
+        """The columns and the one row of a setting that the relay itself doesn't know."""
