@@ -12,6 +12,9 @@ from logship.kernel._python import (
     row_change,
     split_run,
     tuple_at,
+    xlogdata,
 )
 
-__all__ = ["UNCHANGED", "Unchanged", "binary_text_array", "frame", "row_change", "split_run", "tuple_at"]
+__all__ = [
+    "UNCHANGED", "Unchanged", "binary_text_array", "frame", "row_change", "split_run", "tuple_at", "xlogdata",
+]  # fmt: skip

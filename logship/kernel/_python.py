@@ -67,6 +67,17 @@ def split_run(run: bytes) -> list[bytes]:
     return messages
 
 
+def xlogdata(messages: Sequence[bytes], head: bytes) -> bytes:
+    """CopyData messages: each of ``messages`` behind the same XLogData header (25 bytes)."""
+    pack = _LENGTH.pack
+    fixed = 4 + len(head)
+    parts: list[bytes] = []
+    for message in messages:
+        parts.append(b"d" + pack(fixed + len(message)) + head)
+        parts.append(message)
+    return b"".join(parts)
+
+
 def tuple_at(message: bytes, offset: int) -> tuple[list[Cell], int]:
     """TupleData at ``offset`` of a pgoutput message: its cells, and the offset behind it."""
     try:
