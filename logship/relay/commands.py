@@ -27,7 +27,14 @@ from logship.relay.events import (
     Snapshot,
     StartReplication,
 )
-from logship.relay.refusal import INVALID_NAME, NOT_SUPPORTED, SYNTAX_ERROR, Refusal, Refused
+from logship.relay.refusal import (
+    INVALID_NAME,
+    INVALID_PARAMETER,
+    NOT_SUPPORTED,
+    SYNTAX_ERROR,
+    Refusal,
+    Refused,
+)
 from logship.relay.scanner import Kind, Words, scan, syntax_error
 
 Command: TypeAlias = (
@@ -226,7 +233,7 @@ def _snapshot(options: dict[str, str]) -> Snapshot:
         return Snapshot(wanted)
     except ValueError:
         raise Refused(
-            Refusal(SYNTAX_ERROR, 'unrecognized value for CREATE_REPLICATION_SLOT option "snapshot"')
+            Refusal(INVALID_PARAMETER, 'unrecognized value for CREATE_REPLICATION_SLOT option "snapshot"')
         ) from None
 
 
