@@ -35,7 +35,6 @@ class ClientInfo:
     address: str
     port: int
     pid: int
-    tls: bool
 
 
 class Feed(Protocol):
@@ -55,7 +54,7 @@ class Backend(Protocol):
 
     def identify(self) -> SystemInfo: ...
 
-    def create(self, name: str, *, temporary: bool) -> Lsn:
+    def create(self, name: str) -> Lsn:
         """Where the new replica starts."""
 
     def drop(self, name: str) -> None: ...
