@@ -25,6 +25,7 @@ from sqlalchemy import (
     Text,
     text,
 )
+from sqlalchemy.dialects.postgresql import INET
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
 
@@ -94,6 +95,44 @@ identity_set: Final = Table(
     Column("relname", Text, primary_key=True),
     Column("before", Text, nullable=False),
     comment="tables that logship init gave REPLICA IDENTITY FULL, and what they had: default or nothing",
+)
+
+# The last that started is the only one: logship.service.epoch.
+shipper: Final = Table(
+    "shipper",
+    PRIMARY,
+    Column("slot", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    _time("started_at", nullable=False),
+    Column("host", Text),
+    Column("pid", Integer),
+    comment="who reads each slot: the last that started, and with it a higher epoch, is the only one",
+)
+
+replication_report: Final = Table(
+    "replication_report",
+    PRIMARY,
+    Column("slot", Text, primary_key=True),
+    Column("replica", Text, primary_key=True),
+    Column("pid", Integer),
+    Column("usename", Text),
+    Column("client_addr", INET),
+    Column("client_port", Integer),
+    _time("backend_start"),
+    Column("state", Text),
+    Column("sent_lsn", PgLsn),
+    Column("write_lsn", PgLsn),
+    Column("flush_lsn", PgLsn),
+    Column("replay_lsn", PgLsn),
+    Column("write_lag", Interval),
+    Column("flush_lag", Interval),
+    Column("replay_lag", Interval),
+    Column("sync_priority", Integer),
+    Column("sync_state", Text),
+    _time("reply_time"),
+    _time("reported_at", nullable=False),
+    prefixes=["UNLOGGED"],
+    comment="what the shipper last reported of its replicas; emptied by a crash of this server",
 )
 
 replica: Final = Table(
