@@ -14,6 +14,7 @@ from logship.config import Intervals, JournalBounds
 from logship.journal.log import Journal
 from logship.journal.segment import Source
 from logship.lsn import Lsn
+from logship.service.acknowledge import Acknowledge
 from logship.service.crew import Crew
 from logship.service.health import Health
 from logship.service.positions import Positions, Stage
@@ -49,6 +50,7 @@ class Shipping:
         positions: Positions,
         health: Health,
         application_name: str,
+        acknowledge: Acknowledge,
         intervals: Intervals,
     ) -> None:
         self._health = health
@@ -62,6 +64,7 @@ class Shipping:
             application_name=application_name,
             feedback_s=intervals.feedback_s,
             trouble=self._trouble,
+            acknowledge=acknowledge,
         )
         self.probe = Probe(primary, slot, positions, interval_s=intervals.report_s)
         positions.on_reach(Stage.PERSISTENCE, self.shipper.wake)

@@ -77,6 +77,7 @@ def _state() -> None:
             sa.Column(name, sa.ARRAY(sa.Text), nullable=False, server_default=sa.text("'{}'"))
             for name in ("tables", "excluded")
         ),
+        sa.Column("shipper_epoch", sa.BigInteger),
         schema="logship",
         comment="one row per replica kept in this database; initialised_at NULL: init did not finish",
     )
