@@ -338,13 +338,15 @@ class Connection(asyncio.Protocol):
         for item in found:
             if item.sent_lsn:
                 self._sent_lsn = item.sent_lsn
+                self._hub.backend.sent(self.streams, item.sent_lsn)
             if item.frames:
                 self._transport.write(self._session.copy_data(item.frames))
                 self.sent_bytes += len(item.frames)
                 self._hub.sent_bytes += len(item.frames)
                 self._stream.window.give(len(item.frames))
             else:
-                self._keepalive(reply_requested=False)
+                # Nothing to send up to there. A commit may wait for the answer, if it decoded to nothing.
+                self._keepalive(reply_requested=True)
 
     def _failed(self, error: Exception) -> None:
         """The stream's thread has ended with an error, in the loop."""
@@ -359,7 +361,7 @@ class Connection(asyncio.Protocol):
         self._flush()
 
     def _status(self, event: Status) -> None:
-        self._hub.backend.status(self.streams, event.write, event.flush, event.replay, event.time_us)
+        self._hub.backend.status(self.streams, event.write, event.flush, event.replay)
         if event.reply_requested:
             self._keepalive(reply_requested=False)
 
