@@ -28,7 +28,7 @@ from logship.service.relay_probe import mark
 from logship.service.replayer import MakeMemory
 from logship.service.replaying import Replaying, ReplaySettings
 from logship.service.replica import Found, find
-from logship.service.shipping import open_journal, positions_of
+from logship.service.shipping import open_journal, positions_of, require_whole
 
 if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
     from logship.replay.memory import Memory
@@ -91,6 +91,7 @@ class Replay:
             # An empty journal begins where persistence is: the shipper keeps what a replica has not flushed.
             journal = open_journal(given.journal, source(replica), found.position, given.journal_bounds)
             try:
+                require_whole(journal, found.position)
                 return self._replicate(found, journal)
             finally:
                 journal.close()

@@ -26,7 +26,7 @@ from logship.service.replayer import MakeMemory
 from logship.service.replaying import Replaying, ReplaySettings
 from logship.service.replica import Found, find
 from logship.service.shipper import require_same_server, survey
-from logship.service.shipping import Shipping, open_journal, positions_of
+from logship.service.shipping import Shipping, open_journal, positions_of, require_whole
 
 if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
     from logship.replay.memory import Memory
@@ -89,6 +89,7 @@ class Run:
         stop_at = flushed_position(given.primary) if given.stop_at == "current" else given.stop_at
         journal = open_journal(given.journal, system, slot.confirmed_flush_lsn, given.journal_bounds)
         try:
+            require_whole(journal, found.position)
             return self._replicate(found, journal, stop_at if isinstance(stop_at, Lsn) else None)
         finally:
             journal.close()
