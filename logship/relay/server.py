@@ -15,7 +15,6 @@ import itertools
 import logging
 import secrets
 import socket
-import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -151,7 +150,7 @@ class Hub:
 
 
 class RelayServer:
-    """`start`, then `close`. The address is taken when it is made."""
+    """`run` in a thread of its own, `stop` from any, `close` at the end. The address is taken when it is made."""
 
     def __init__(
         self,
@@ -164,14 +163,12 @@ class RelayServer:
         tls: Tls | None = None,
         database: str = "",
         limits: RelayLimits | None = None,
-        failed: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
-        """``trusting``: ``auth`` asks for nothing, so only loopback may be listened on. ``failed``: the loop
-        itself ended with an error. `UsageError` when nobody can listen there."""
+        """``trusting``: ``auth`` asks for nothing, so only loopback may be listened on. ``database``: the one
+        that is served. `UsageError` when nobody can listen there."""
         self._socket = _listen(address, loopback_only=trusting)
         host, port = self._socket.getsockname()[:2]
         self.address = Address(str(host), int(port))
-        self._failed = failed
         self._loop = asyncio.new_event_loop()
         self._hub = Hub(
             self._loop,
@@ -183,21 +180,25 @@ class RelayServer:
             limits=limits or RelayLimits(),
         )
         self._ended = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
+    def run(self) -> None:
+        """Serve until `stop`."""
         log.info("the relay listens on %s", self.address)
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
+
+    def stop(self) -> None:
+        """Stop listening and end all sessions, within a few seconds."""
+        with contextlib.suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(self._ended.set)
 
     def close(self) -> None:
-        """Stop listening and end all sessions. From any other thread; within a few seconds."""
-        if not self._thread.is_alive():
-            self._socket.close()
+        """After `run`, or in its place."""
+        if not self._loop.is_running():
             self._loop.close()
-            return
-        with contextlib.suppress(RuntimeError):  # it ended in this moment
-            self._loop.call_soon_threadsafe(self._ended.set)
-        self._thread.join(10)
+            self._socket.close()
 
     @property
     def connections(self) -> int:
@@ -205,19 +206,13 @@ class RelayServer:
 
     @property
     def refused(self) -> int:
+        """Connections beyond the limit, since the start."""
         return self._hub.refused
 
     @property
     def sent_bytes(self) -> int:
+        """Of the log, to all clients, since the start."""
         return self._hub.sent_bytes
-
-    def _run(self) -> None:
-        try:
-            self._loop.run_until_complete(self._serve())
-        except BaseException as error:  # noqa: BLE001 - told to whoever composes
-            self._failed(error)
-        finally:
-            self._loop.close()
 
     async def _serve(self) -> None:
         server = await self._loop.create_server(self._hub.connect, sock=self._socket, backlog=_BACKLOG)
