@@ -19,6 +19,7 @@ from sqlalchemy import (
     Index,
     Integer,
     Interval,
+    LargeBinary,
     MetaData,
     Numeric,
     Table,
@@ -95,6 +96,42 @@ identity_set: Final = Table(
     Column("relname", Text, primary_key=True),
     Column("before", Text, nullable=False),
     comment="tables that logship init gave REPLICA IDENTITY FULL, and what they had: default or nothing",
+)
+
+# One half of each key; the other lies in a materialized view: see the revision's ddl_key.sql.
+primary_ddl_key: Final = Table(
+    "ddl_key",
+    PRIMARY,
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    comment="keys that sign schema changes, one half of each; the other is logship.ddl_share",
+)
+
+ddl_setting: Final = Table(
+    "ddl_setting",
+    PRIMARY,
+    Column("on_failure", Text, primary_key=True),  # error: the statement fails; warn: the replica is marked
+    comment="what becomes of a schema change that can't be written into the log: error or warn",
+)
+
+ddl_failure: Final = Table(
+    "ddl_failure",
+    PRIMARY,
+    _time("failed_at", nullable=False),
+    Column("xid", BigInteger, nullable=False),
+    Column("tag", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    comment="schema changes that are in no log, because on_failure was warn",
+)
+
+secondary_ddl_key: Final = Table(
+    "ddl_key",
+    SECONDARY,
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    comment="keys that sign the primary's schema changes, one half of each; the other is logship.ddl_share",
 )
 
 # The last that started is the only one: logship.service.epoch.
