@@ -132,10 +132,10 @@ class Session:
         self._events = events
         self._inbox.feed(data)
         try:
+            if data and self.state in WAITING and len(self._inbox) > self._limits.message_bytes:
+                raise violation("too much was sent behind a command that is not answered yet")
             while self.state not in DEAF and self._step():
                 pass
-            if self.state in WAITING and len(self._inbox) > self._limits.message_bytes:
-                raise violation("too much was sent behind a command that is not answered yet")
         except Refused as refused:
             error = dataclasses.replace(refused.refusal, fatal=True)
             self._fail(error)
