@@ -10,7 +10,9 @@ from typing import Any, Self
 
 from psycopg import conninfo as libpq
 
+from logship.catalog.migrate import upgrade
 from logship.config import MIB, Address, Intervals, JournalBounds
+from logship.connection import Side
 from logship.relay.server import RelayLimits
 from logship.service.ship import Ship, ShipSettings
 from logship.service.users import verifier_line
@@ -23,7 +25,8 @@ PASSWORD = "sésame"
 
 
 def publish(primary: Database) -> None:
-    """What init would have made, without a replica: publication and slot."""
+    """What init would have made, without a replica: schema, publication and slot."""
+    upgrade(primary.conninfo, Side.PRIMARY)
     primary.execute(f"create publication {PUBLICATION} for all tables")
     primary.execute(f"select pg_create_logical_replication_slot('{SLOT}_{primary.name}', 'pgoutput')")
 

@@ -245,6 +245,7 @@ def _listen(address: Address, *, loopback_only: bool) -> socket.socket:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.setblocking(False)
             listening.bind(place)
+            listening.listen(_BACKLOG)
         except BaseException:
             listening.close()
             raise

@@ -33,6 +33,7 @@ from logship.service.replicas import Replicas
 _IN_USE: Final = "55006"
 _DUPLICATE: Final = "42710"
 _NO_LINK: Final = "08006"
+_STARTING: Final = "57P03"
 _SLOT_NAME: Final = re.compile(r"[a-z0-9_]{1,63}\Z")
 _PRIMARY_COLUMNS: Final = (
     "wal_lsn", "flush_lsn", "clock_us", "age_us", "slot_active", "slot_wal_status", "slot_retained_bytes",
@@ -49,7 +50,7 @@ select distinct t.schemaname::text, t.tablename::text, t.attnames::text
 
 
 class RelayBackend:
-    """``answer``: what the primary last said; ``epoch``: of this shipper."""
+    """``answer``: what the primary last said; ``epoch``: of this shipper, None until it has one."""
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class RelayBackend:
         replicas: Replicas,
         registered: RegisteredReplicas,
         answer: Callable[[], Answer | None],
-        epoch: Callable[[], int],
+        epoch: Callable[[], int | None],
     ) -> None:
         self._primary = primary
         self._publication = publication
@@ -168,7 +169,7 @@ class RelayBackend:
             case "logship.mark":
                 return ("lsn",), (str(self._mark()),)
             case "logship.epoch":
-                return ("epoch",), (str(self._epoch()),)
+                return ("epoch",), (str(self._known_epoch()),)
         raise _refused(UNDEFINED, f'unrecognized configuration parameter "{name}"')
 
     def _primary_row(self) -> Sequence[str | None]:
@@ -188,6 +189,14 @@ class RelayBackend:
             _said(slot.safe_wal_size),
             _said(slot.exists),
         )
+
+    def _known_epoch(self) -> int:
+        epoch = self._epoch()
+        if epoch is None:
+            raise _refused(
+                _STARTING, "the relay hasn't reached the primary yet, which gives it its epoch", "try again"
+            )
+        return epoch
 
     def _mark(self) -> Lsn:
         try:

@@ -152,7 +152,7 @@ class Ship:
             replicas=replicas,
             registered=registered,
             answer=lambda: shipping.answer,
-            epoch=lambda: 1,
+            epoch=lambda: shipping.shipper.epoch.number,
         )
         relay = self._relay = RelayServer(
             given.listen,
