@@ -20,6 +20,8 @@ from logship.replay.target import Target
 
 OWN_SCHEMA = "logship"
 OWN_PREFIX = "logship"
+# Without content: they only move the log on, so it doesn't matter who wrote them.
+MARKS = frozenset({"logship.heartbeat", "logship.mark"})
 
 Resolve = Callable[[Relation, Mapping[int, TypeName]], Target]
 
@@ -33,6 +35,7 @@ class Classifier:
     # Their rows are newer than the position: what was committed before the LSN is passed over.
     copied: Mapping[tuple[str, str], Lsn] = field(default_factory=dict)
     foreign_messages: int = 0  # logical messages of other programs: passed over
+    marks: int = 0  # heartbeats and the like
     refused_messages: int = 0  # messages that claim to be ours and aren't proven to be
     _relations: dict[int, Relation] = field(default_factory=dict)
     _types: dict[int, TypeName] = field(default_factory=dict)
@@ -73,7 +76,9 @@ class Classifier:
     def logical_message(self, message: bytes) -> None:
         """Count a logical message. None of ours changes anything yet, and anyone may forge one."""
         event = pgoutput.decode(message)
-        if isinstance(event, Message) and event.prefix.partition(".")[0] == OWN_PREFIX:
+        if isinstance(event, Message) and event.prefix in MARKS:
+            self.marks += 1
+        elif isinstance(event, Message) and event.prefix.partition(".")[0] == OWN_PREFIX:
             self.refused_messages += 1
         else:
             self.foreign_messages += 1
