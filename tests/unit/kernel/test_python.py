@@ -50,6 +50,26 @@ def test_random_bytes_split_or_are_refused(run: bytes) -> None:
     assert kernel.frame(whole) == run
 
 
+@settings(deadline=None)
+@given(messages, st.binary(min_size=25, max_size=25))
+def test_each_message_gets_a_copy_data_of_its_own(given_messages: list[bytes], head: bytes) -> None:
+    frames = kernel.xlogdata(given_messages, head)
+    expected = [b"d" + struct.pack(">I", 29 + len(message)) + head + message for message in given_messages]
+    assert frames == b"".join(expected)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([b"B1234567", b"C0", b"O", b"I0001N", b"U0002", b"D0001", b"R0003", b"T", b"M", b""])
+    )
+)
+def test_a_survey_finds_the_relations_and_whatever_is_no_row(given_messages: list[bytes]) -> None:
+    relations, plain = kernel.survey(given_messages)
+    assert relations == {message[1:5] for message in given_messages if message[:1] in (b"I", b"U", b"D")}
+    assert plain == all(message[:1] in {b"B", b"C", b"O", b"I", b"U", b"D"} for message in given_messages)
+
+
 def test_a_tuple_as_a_server_sends_it() -> None:
     message = b"xx\0\4t\0\0\0\2hint\0\0\0\0uN"
     assert kernel.tuple_at(b"\0\3nut\0\0\0\1a", 0) == ([None, kernel.UNCHANGED, b"a"], 10)
