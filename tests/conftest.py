@@ -3,6 +3,7 @@
 - `primary_server`, `secondary_server`: one server each per session, fsync off, TCP with trust.
 - `primary`, `secondary`: a fresh `Database` on each, dropped after the test with its slots, and the
   roles and origins that came with it. `pair` is both: ``source, target = pair``.
+- `upgraded_secondary`: a `secondary` that has the schema logship already, for tests that aren't about init.
 - `make_server(name, durable=True, settings={}, tcp="trust")`: a server of the test's own, for tests that kill
   or configure servers. `make_database(server)`: one more database.
 - `logship`: the command line, each command a process (`tests.servers.Logship`), forked from one that has the
@@ -29,6 +30,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
+from logship.catalog import migrate
+from logship.connection import Side
 from logship.service.servers import Binaries, Server, find_binaries
 from tests.clusters import Cluster, directory
 from tests.preloaded import Preloaded
@@ -96,16 +99,18 @@ def make_server(primary_binaries: Binaries) -> Iterator[Callable[..., Server]]:
         yield make
 
 
-def create_database(server: Server, role: str) -> Database:
+def create_database(server: Server, role: str, template: str = "template0") -> Database:
     name = f"{role}_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(server.conninfo(), autocommit=True) as connection:
-        connection.execute(sql.SQL("create database {} template template0").format(sql.Identifier(name)))
+        connection.execute(
+            sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
     return Database(server, name)
 
 
-def _fresh(server: Server, role: str) -> Iterator[Database]:
+def _fresh(server: Server, role: str, template: str = "template0") -> Iterator[Database]:
     before = Shared.of(server)
-    database = create_database(server, role)
+    database = create_database(server, role, template)
     yield database
     database.drop()
     before.restore(server)
@@ -119,6 +124,18 @@ def primary(primary_server: Server) -> Iterator[Database]:
 @pytest.fixture
 def secondary(secondary_server: Server) -> Iterator[Database]:
     yield from _fresh(secondary_server, "secondary")
+
+
+@pytest.fixture(scope="session")
+def _upgraded(secondary_server: Server) -> str:
+    database = create_database(secondary_server, "upgraded")
+    migrate.upgrade(database.conninfo, Side.SECONDARY)
+    return database.name
+
+
+@pytest.fixture
+def upgraded_secondary(secondary_server: Server, _upgraded: str) -> Iterator[Database]:
+    yield from _fresh(secondary_server, "secondary", _upgraded)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Brings logship's own schema to the revision this program stands on, by Alembic.
 
-In: a conninfo and which side it is. Out: the schema ``logship`` with ``logship.alembic_version``.
+In: a conninfo and which side it is. Out: the schema ``logship`` with ``logship.alembic_version``. Where it is at
+the newest revision already, which a look at one row tells, nothing of SQLAlchemy and Alembic is imported.
 One transaction, under an advisory lock: it happens whole or not at all, and two programs that try
 at once take turns. Never touches a schema ``logship`` that is not ours, or one that a newer
 logship made.
@@ -11,69 +12,84 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.resources import as_file, files
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import psycopg
-import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 
 from logship import __version__
-from logship.catalog.tables import SCHEMA, metadata
 from logship.connection import Side, connect
 from logship.errors import LogshipError, PrimaryError, RefusedAsUnsafe, SecondaryError
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from alembic.config import Config
+
+_VERSION_TABLE: Final = "logship.alembic_version"
 _LOCK: Final = 0x6C6F67736869  # "logshi": the advisory lock that schema changes of ours take
 
 
 def upgrade(conninfo: str, side: Side, revision: str = "head") -> str:
     """Make or upgrade the schema; the revision it is at afterwards. Nothing to do is fine."""
+    newest = head(side)
+    if revision == "head" and current(conninfo, side) == newest:
+        return newest
+    import sqlalchemy as sa
+    from alembic import command
+
     with _session(conninfo, side) as (connection, config):
         before = _revision(connection)
         if before is None:
             _refuse_foreign_schema(connection, side)
-            connection.execute(sa.text(f"create schema if not exists {SCHEMA}"))
+            connection.execute(sa.text("create schema if not exists logship"))
         else:
-            _require_known(before, side, config)
+            _require_known(before, side)
         command.upgrade(config, revision)
         return _revision(connection) or ""
 
 
 def downgrade(conninfo: str, side: Side, revision: str = "base") -> None:
     """Go back to ``revision``; ``base`` leaves nothing of logship in the database."""
+    import sqlalchemy as sa
+    from alembic import command
+
     with _session(conninfo, side) as (connection, config):
         before = _revision(connection)
         if before is None:
             return
-        _require_known(before, side, config)
+        _require_known(before, side)
         command.downgrade(config, revision)
         if _revision(connection) is None:
-            connection.execute(sa.text(f"drop table {SCHEMA}.alembic_version"))
-            connection.execute(sa.text(f"drop schema {SCHEMA}"))
+            connection.execute(sa.text(f"drop table {_VERSION_TABLE}"))
+            connection.execute(sa.text("drop schema logship"))
 
 
 def current(conninfo: str, side: Side) -> str | None:
     """The revision the database is at; None: logship's schema isn't there."""
-    with _session(conninfo, side) as (connection, _):
-        return _revision(connection)
+    with connect(conninfo, side, application_name="logship migrate") as link:
+        try:
+            if link.execute("select pg_catalog.to_regclass(%s)", [_VERSION_TABLE]).fetchone() == (None,):
+                return None
+            found = link.execute(f"select version_num from {_VERSION_TABLE}".encode()).fetchone()
+        except psycopg.Error as error:
+            raise _refused(error, side) from error
+    return None if found is None else str(found[0])
 
 
 def head(side: Side) -> str:
     """The revision this program stands on."""
-    with _config(side) as config:
-        return ScriptDirectory.from_config(config).get_current_head() or ""
+    return max(known(side))
 
 
 def known(side: Side) -> frozenset[str]:
-    """Every revision that this program can come from."""
-    with _config(side) as config:
-        return _revisions(config)
+    """Every revision that this program can come from: a revision's file bears its name, and they count up."""
+    versions = files("logship.migrations").joinpath(side.value, "versions").iterdir()
+    return frozenset(file.name.removesuffix(".py") for file in versions if file.name.endswith(".py"))
 
 
 @contextmanager
 def _session(conninfo: str, side: Side) -> Iterator[tuple[sa.Connection, Config]]:
     """One transaction that holds the lock; errors of the server become ours."""
+    import sqlalchemy as sa
 
     def creator() -> psycopg.Connection:
         link = connect(conninfo, side, application_name="logship migrate")
@@ -91,11 +107,15 @@ def _session(conninfo: str, side: Side) -> Iterator[tuple[sa.Connection, Config]
             config.attributes["connection"] = connection
             yield connection, config
         except sa.exc.DBAPIError as error:
-            raise _refused(error, side) from error
+            raise _refused(error.orig, side) from error
 
 
 @contextmanager
 def _config(side: Side) -> Iterator[Config]:
+    from alembic.config import Config
+
+    from logship.catalog.tables import metadata
+
     with as_file(files("logship.migrations").joinpath(side.value)) as scripts:
         config = Config()
         # "%" would be read as an interpolation
@@ -105,14 +125,16 @@ def _config(side: Side) -> Iterator[Config]:
 
 
 def _revision(connection: sa.Connection) -> str | None:
-    if connection.scalar(sa.text(f"select to_regclass('{SCHEMA}.alembic_version')")) is None:
+    import sqlalchemy as sa
+
+    if connection.scalar(sa.text(f"select to_regclass('{_VERSION_TABLE}')")) is None:
         return None
-    found = connection.scalar(sa.text(f"select version_num from {SCHEMA}.alembic_version"))
+    found = connection.scalar(sa.text(f"select version_num from {_VERSION_TABLE}"))
     return None if found is None else str(found)
 
 
-def _require_known(revision: str, side: Side, config: Config) -> None:
-    if revision in _revisions(config):
+def _require_known(revision: str, side: Side) -> None:
+    if revision in known(side):
         return
     if not revision.startswith(f"{side.value}_"):
         raise RefusedAsUnsafe(
@@ -121,19 +143,17 @@ def _require_known(revision: str, side: Side, config: Config) -> None:
         )
     kind = PrimaryError if side is Side.PRIMARY else SecondaryError
     raise kind(
-        f"schema {SCHEMA} on the {side.value} is at revision {revision}, "
+        f"schema logship on the {side.value} is at revision {revision}, "
         f"which logship {__version__} does not know: a newer logship made it",
         hint="use that version of logship, or a later one",
     )
 
 
-def _revisions(config: Config) -> frozenset[str]:
-    return frozenset(script.revision for script in ScriptDirectory.from_config(config).walk_revisions())
-
-
 def _refuse_foreign_schema(connection: sa.Connection, side: Side) -> None:
     """A schema of our name with something in it, but not our version table, is somebody else's."""
-    for schema in (SCHEMA, "logship_writers"):
+    import sqlalchemy as sa
+
+    for schema in ("logship", "logship_writers"):
         found = connection.scalar(
             sa.text(
                 "select c.relname from pg_catalog.pg_class c "
@@ -146,15 +166,15 @@ def _refuse_foreign_schema(connection: sa.Connection, side: Side) -> None:
         if found is not None:
             raise RefusedAsUnsafe(
                 f'the {side.value} has a schema "{schema}" that logship did not make (it holds "{found}")',
-                hint=f"logship keeps its own tables in the schema {SCHEMA}: rename yours",
+                hint="logship keeps its own tables in the schema logship: rename yours",
             )
 
 
-def _refused(error: sa.exc.DBAPIError, side: Side) -> LogshipError:
+def _refused(error: BaseException | None, side: Side) -> LogshipError:
     kind = PrimaryError if side is Side.PRIMARY else SecondaryError
-    text = str(error.orig).splitlines()[0] if error.orig else "unknown error"
+    text = str(error).splitlines()[0] if error else "unknown error"
     hint = "nothing was changed; what PostgreSQL says stands in the way must be mended first"
-    match error.orig:
+    match error:
         case psycopg.errors.InsufficientPrivilege():
             hint = "as a superuser: grant create on database <database> to <user>; or come as the user that ran init"
         case psycopg.errors.DependentObjectsStillExist() as orig:

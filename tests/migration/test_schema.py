@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from importlib.resources import as_file, files
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from logship.catalog import migrate
 from logship.catalog.tables import metadata
@@ -26,6 +28,14 @@ union all select p.proname from pg_proc p where p.proname in ('wait_for', 'advan
 
 def of(pair: Pair, side: Side) -> Database:
     return pair.primary if side is Side.PRIMARY else pair.secondary
+
+
+@pytest.mark.parametrize("side", DATABASES)
+def test_revisions_are_known_by_their_files(side: Side) -> None:
+    with as_file(files("logship.migrations").joinpath(side.value)) as scripts:
+        directory = ScriptDirectory(str(scripts))
+        assert migrate.known(side) == {script.revision for script in directory.walk_revisions()}
+        assert migrate.head(side) == directory.get_current_head()
 
 
 @pytest.mark.parametrize("side", DATABASES)

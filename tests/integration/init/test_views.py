@@ -7,8 +7,6 @@ import threading
 import psycopg
 import pytest
 
-from logship.catalog import migrate
-from logship.connection import Side
 from tests.servers import Database, eventually
 
 VIEWS = {
@@ -22,11 +20,10 @@ VIEWS = {
 
 
 @pytest.fixture
-def catalog(secondary: Database) -> Database:
+def catalog(upgraded_secondary: Database) -> Database:
     """A secondary with one replica at 0/100."""
-    migrate.upgrade(secondary.conninfo, Side.SECONDARY)
-    add_replica(secondary, "one", "0/100")
-    return secondary
+    add_replica(upgraded_secondary, "one", "0/100")
+    return upgraded_secondary
 
 
 def add_replica(database: Database, name: str, lsn: str) -> None:

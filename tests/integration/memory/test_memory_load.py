@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from logship.catalog.migrate import upgrade
 from logship.change import Column, Relation, Row, TypeName
 from logship.connection import Side, connect
 from logship.lsn import Lsn
@@ -92,8 +91,12 @@ HARD: list[tuple[str, list[str], str]] = [
 
 
 @pytest.fixture
+def secondary(upgraded_secondary: Database) -> Database:
+    return upgraded_secondary
+
+
+@pytest.fixture
 def session(secondary: Database) -> Iterator[psycopg.Connection]:
-    upgrade(secondary.conninfo, Side.SECONDARY)
     with connect(secondary.conninfo, Side.SECONDARY) as connection:
         connection.execute(
             "insert into logship.replica (name, system_identifier, timeline, database, slot, publication, origin,"

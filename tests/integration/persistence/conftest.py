@@ -11,6 +11,11 @@ from tests.servers import Database
 
 
 @pytest.fixture
+def secondary(upgraded_secondary: Database) -> Database:
+    return upgraded_secondary
+
+
+@pytest.fixture
 def replica(secondary: Database) -> Iterator[Replica]:
     made = make_replica(secondary, superuser=False)
     yield made
