@@ -86,6 +86,8 @@ class Connection(asyncio.Protocol):
         self._since_s = self._heard_s = hub.loop.time()
         self._closing_s: float | None = None
         self._asked = False  # for a sign of life
+        # What came inside TLS before `start_tls` has returned: asyncio delivers it as soon as it is there.
+        self._early: bytes | None = None
 
     # -- asyncio's side --------------------------------------------------------------------------
 
@@ -101,7 +103,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard_s, self._asked = self._hub.loop.time(), False
-        self._take(data)
+        if self._early is None:
+            self._take(data)
+        else:
+            self._early += data
 
     def pause_writing(self) -> None:
         if self._stream is not None:
@@ -246,6 +251,7 @@ class Connection(asyncio.Protocol):
         assert tls is not None
         assert transport is not None
         self._flush()
+        self._early = b""
         left_s = max(0.1, self._since_s + self._hub.limits.login_s - self._hub.loop.time())
         try:
             secured = await self._hub.loop.start_tls(
@@ -261,6 +267,8 @@ class Connection(asyncio.Protocol):
         secured.set_write_buffer_limits(high=self._hub.limits.buffer_bytes)
         subject = subject_of(secured.get_extra_info("ssl_object"))
         self._session.tls_started(client_subject=subject, end_point=tls.end_point)
+        early, self._early = self._early, None
+        self._events.extend(self._session.receive(early))
 
     async def _show(self, event: Show) -> None:
         names, row = await self._hub.call(self._hub.backend.show, event.name)

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from logship.errors import InternalError
+from logship.kernel import survey
 
 _ROWS: Final = frozenset(b"IUD")
 _BEGIN, _COMMIT, _RELATION, _TYPE = ord("B"), ord("C"), ord("R"), ord("Y")
@@ -45,8 +46,12 @@ class Described:
 
     def pass_on(self, messages: Sequence[bytes]) -> list[bytes]:
         """Those of the next ``messages`` to be sent now, with the descriptions they need."""
-        out: list[bytes] = []
         fresh = self._fresh
+        if not self._held:
+            relations, plain = survey(messages)
+            if plain and relations and relations <= fresh:
+                return list(messages)
+        out: list[bytes] = []
         for message in messages:
             tag = message[0]
             if tag in _ROWS:

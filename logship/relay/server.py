@@ -22,8 +22,8 @@ from typing import Final, TypeVar
 
 from logship.config import MIB, Address
 from logship.errors import UsageError
-from logship.relay.authentication import Authenticator
-from logship.relay.connection import Connection
+from logship.relay.authentication import Authenticator, Decision, Peer
+from logship.relay.connection import TOO_MANY, Connection
 from logship.relay.ports import Backend
 from logship.relay.session import Limits, ServerIdentity, Session, TlsMode
 from logship.relay.tls import Tls
@@ -35,6 +35,18 @@ T = TypeVar("T")
 _LOOK_S: Final = 0.5
 _GOODBYE_S: Final = 1.0  # for clients to take the news that the relay stops
 _BACKLOG: Final = 128
+_MORE: Final = 32  # connections beyond the limit that are told so properly
+
+
+class _Full:
+    """The authenticator of a connection too many: it is told so when it has said who it is, as PostgreSQL does;
+    libpq doesn't show an error that comes in place of the answer to its SSLRequest."""
+
+    def decide(self, user: str, peer: Peer) -> Decision:
+        return TOO_MANY
+
+
+_FULL: Final = _Full()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +96,11 @@ class Hub:
     def connect(self) -> Connection:
         """The protocol of a new connection."""
         pid, key = next(self._pids) & 0x7FFFFFFF, secrets.randbits(32)
+        full = len(self._connections) >= self.limits.connections
+        self.refused += full
         session = Session(
             tls=self._tls_mode,
-            auth=self._auth,
+            auth=_FULL if full else self._auth,
             identity=ServerIdentity(pid, key, self._database),
             limits=self.limits.session,
         )
@@ -97,12 +111,10 @@ class Hub:
         return len(self._connections)
 
     def admit(self, connection: Connection) -> bool:
+        """False: so many are here that not even the reason is waited for."""
         self._connections.add(connection)
         self._empty.clear()
-        admitted = len(self._connections) <= self.limits.connections
-        if not admitted:
-            self.refused += 1
-        return admitted
+        return len(self._connections) <= self.limits.connections + _MORE
 
     def gone(self, connection: Connection) -> None:
         self._connections.discard(connection)

@@ -36,6 +36,7 @@ from logship.service.retain import Keeper
 from logship.service.shipper import survey
 from logship.service.shipping import Shipping, open_journal, positions_of
 from logship.service.users import PrimaryUsers, Users, mock_secret, users_of
+from logship.service.vitals import ShipperVitals
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,11 @@ class Ship:
         return self._relay.address if self._relay is not None else None
 
     @property
+    def sent_bytes(self) -> int:
+        """Of the log, to all clients, since the start."""
+        return self._relay.sent_bytes if self._relay is not None else 0
+
+    @property
     def metrics(self) -> Address | None:
         """Where the figures are served; None: nowhere, or not yet."""
         return self._foreground.metrics
@@ -126,6 +132,7 @@ class Ship:
         doors: Doors,
     ) -> None:
         given, users, tls = self._settings, doors.users, doors.tls
+        health = Health()
         positions = positions_of(journal)
         registered = RegisteredReplicas(given.journal)
         registered.begins_at(journal.oldest_lsn)  # what went before a crash could be noted is noticed now
@@ -138,7 +145,7 @@ class Ship:
             system_identifier=system.system_identifier,
             journal=journal,
             positions=positions,
-            health=Health(),
+            health=health,
             application_name=given.application_name,
             acknowledge=replicas,
             rows=replicas.rows,
@@ -175,6 +182,9 @@ class Ship:
             tick=lambda: self._look_at(users),
         )
         relaying = Relaying(relay, registrar, journal, registered, given)
+        if self._foreground.endpoint is not None:
+            vitals = ShipperVitals(names.slot, positions, health, journal, given.journal_bounds, shipping)
+            self._foreground.endpoint.show(vitals)
         self._foreground.stand([shipping, relaying], given.intervals.stop_grace_s, lambda _: None)
 
     def _look_at(self, users: Users | None) -> None:
