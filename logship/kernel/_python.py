@@ -73,9 +73,14 @@ def xlogdata(messages: Sequence[bytes], head: bytes) -> bytes:
     """CopyData messages: each of ``messages`` behind the same XLogData header (25 bytes)."""
     pack = _LENGTH.pack
     fixed = 4 + len(head)
+    fronts: dict[int, bytes] = {}  # by length: most messages of a run have one of a few
     parts: list[bytes] = []
     for message in messages:
-        parts.append(b"d" + pack(fixed + len(message)) + head)
+        size = len(message)
+        front = fronts.get(size)
+        if front is None:
+            front = fronts[size] = b"d" + pack(fixed + size) + head
+        parts.append(front)
         parts.append(message)
     return b"".join(parts)
 
