@@ -189,6 +189,7 @@ replica: Final = Table(
     # What --tables and --exclude said; nothing: all tables.
     Column("tables", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     Column("excluded", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("shipper_epoch", BigInteger),  # the highest that a shipper it followed had; null: none yet
     comment="one row per replica kept in this database; initialised_at NULL: init did not finish",
 )
 

@@ -20,6 +20,7 @@ from logship.lsn import Lsn
 _EPOCH_US = 946_684_800_000_000  # 2000-01-01 UTC after the Unix epoch
 _SAMPLE_EVERY_US = 50_000
 _MOST_SAMPLES = 8_192
+_FRESH_US = 3_000_000  # what the primary said is true of now for so long: it is asked once a second
 
 
 class Stage(enum.Enum):
@@ -68,18 +69,26 @@ class Positions:
         self._changed = threading.Condition()
         self._reached: dict[Stage, Lsn] = {}
         self._samples = _Samples()
+        self._sampled_from: Lsn | None = (
+            None  # what was received before it has no sample: it is of an earlier run
+        )
+        self._newest: tuple[Lsn, int] | None = None  # the last transaction received, and its commit time
+        self._dated: dict[Stage, int] = {}  # commit time of the last transaction a stage is done with
         self._complete_at: dict[Stage, int] = {}  # when a stage was last known to have everything
         self._primary: tuple[Lsn, int] | None = None  # end of its log, and when that was true
         self._listeners: dict[Stage, list[Callable[[], None]]] = {stage: [] for stage in Stage}
         self._clock_offset_us = 0  # the primary's clock minus ours
 
-    def reach(self, stage: Stage, lsn: Lsn) -> None:
-        """``stage`` is done with everything up to ``lsn``."""
+    def reach(self, stage: Stage, lsn: Lsn, *, commit_time_us: int = 0) -> None:
+        """``stage`` is done with everything up to ``lsn``; the last transaction in that was committed at
+        ``commit_time_us``, if there was one since the last call (0: there wasn't, or it isn't known)."""
         with self._changed:
             before = self._reached.get(stage)
             if before is not None and lsn < before:
                 raise InternalError(f"the position of {stage.value} would move back from {before} to {lsn}")
             self._reached[stage] = lsn
+            if commit_time_us:
+                self._dated[stage] = commit_time_us
             if self._primary is not None and lsn >= self._primary[0]:
                 self._complete_at[stage] = max(self._primary[1], self._complete_at.get(stage, 0))
             self._changed.notify_all()
@@ -93,6 +102,8 @@ class Positions:
     def restart(self, stage: Stage, lsn: Lsn | None) -> None:
         """``stage`` begins anew at ``lsn``, or is not there (None): the one way back."""
         with self._changed:
+            self._dated.pop(stage, None)
+            self._complete_at.pop(stage, None)
             if lsn is None:
                 self._reached.pop(stage, None)
             else:
@@ -102,7 +113,10 @@ class Positions:
     def received(self, end_lsn: Lsn, commit_time_us: int) -> None:
         """A transaction has arrived whole."""
         with self._changed:
+            if self._sampled_from is None:
+                self._sampled_from = self._reached.get(Stage.RECEIVED, Lsn(0))
             self._samples.add(end_lsn, commit_time_us)
+            self._newest = (end_lsn, commit_time_us)
 
     def heard(self, primary_lsn: Lsn, clock_offset_us: int, *, age_us: int = 0) -> None:
         """The primary's log ended at ``primary_lsn`` just now, or ``age_us`` ago, as somebody else knows."""
@@ -134,21 +148,39 @@ class Positions:
     def lag_us(self, stage: Stage) -> int | None:
         """How long ago the oldest transaction was committed that ``stage`` isn't done with.
 
-        0: it is done with all that the primary had. None: not known. What has not even arrived
-        can't be dated: then it is the time since the stage was last known to have everything.
+        0: it is done with all that the primary had a moment ago. None: not known. Where the commit time of
+        what it lacks isn't known (it hasn't arrived, or an earlier run received it), and where the primary
+        hasn't been heard of lately: the time since the stage was last known to have everything, or since the
+        commit of the last transaction that it is done with, whichever is shorter. Never too small.
         """
         with self._changed:
             reached = self._reached.get(stage)
-            if reached is None or self._primary is None:
+            if reached is None:
                 return None
             now_us = self._clock()
-            committed_us = self._samples.first_after(reached)
+            committed_us = self._samples.first_after(reached) if self._is_sampled(reached) else None
             if committed_us is not None:
                 return max(0, now_us + self._clock_offset_us - committed_us)
-            if reached >= self._primary[0]:
-                return 0
-            complete_us = self._complete_at.get(stage)
-            return None if complete_us is None else max(0, now_us - complete_us)
+            if self._primary is not None and reached >= self._primary[0]:
+                age_us = now_us - self._primary[1]
+                if age_us <= _FRESH_US:
+                    return 0
+            known = [self._complete_at.get(stage), self._done_until(stage, reached)]
+            since_us = max((each for each in known if each is not None), default=None)
+            return None if since_us is None else max(0, now_us - since_us)
+
+    def _is_sampled(self, reached: Lsn) -> bool:
+        """Whether all that comes after ``reached``, as far as it has arrived, has samples."""
+        start = self._reached.get(Stage.RECEIVED) if self._sampled_from is None else self._sampled_from
+        return start is None or reached >= start
+
+    def _done_until(self, stage: Stage, reached: Lsn) -> int | None:
+        """By our clock: all that the primary committed before this, ``stage`` has."""
+        times = [self._dated.get(stage)]
+        if self._newest is not None and reached >= self._newest[0]:
+            times.append(self._newest[1])
+        found = max((each for each in times if each is not None), default=None)
+        return None if found is None else found - self._clock_offset_us
 
     def wait(self, stage: Stage, lsn: Lsn, timeout_s: float | None, stopped: Callable[[], bool]) -> bool:
         """Wait until ``stage`` has reached ``lsn``; False on timeout or when ``stopped`` says so."""

@@ -282,7 +282,9 @@ class _Session:
                     with self._work[Stage.MEMORY].on(_told(batch)):
                         self.memory.apply(batch)
                 if group[-1].complete:
-                    self._positions.reach(Stage.MEMORY, self.memory.memory_lsn)
+                    self._positions.reach(
+                        Stage.MEMORY, self.memory.memory_lsn, commit_time_us=_committed_us(group)
+                    )
 
     def _wait_for_persistence(self, lsn: Lsn) -> None:
         with self._work[Stage.MEMORY].waiting():
@@ -324,7 +326,12 @@ class _Session:
         self._in_pieces = not group[-1].complete
         if group[-1].complete:
             idle.reached(end_lsn)
-            self._positions.reach(Stage.PERSISTENCE, end_lsn)
+            self._positions.reach(Stage.PERSISTENCE, end_lsn, commit_time_us=_committed_us(group))
+
+
+def _committed_us(group: list[Batch]) -> int:
+    """When the last transaction in it was committed; 0: there is none."""
+    return max(batch.commit_time_us for batch in group)
 
 
 def _told(batch: Batch) -> str:

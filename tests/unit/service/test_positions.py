@@ -83,6 +83,61 @@ def test_what_has_not_arrived_is_dated_by_when_all_was_there(positions: Position
     assert positions.lag_us(Stage.RECEIVED) == 5 * S
 
 
+def test_when_the_link_is_cut_the_age_grows_though_nothing_is_known_to_be_lacking(
+    positions: Positions, clock: Clock
+) -> None:
+    positions.reach(Stage.PERSISTENCE, Lsn(100))
+    positions.heard(Lsn(100), 0)
+    clock.us += 2 * S
+    assert positions.lag_us(Stage.PERSISTENCE) == 0
+    clock.us += 58 * S
+    assert positions.lag_us(Stage.PERSISTENCE) == 60 * S
+    positions.heard(Lsn(100), 0)
+    assert positions.lag_us(Stage.PERSISTENCE) == 0
+
+
+def test_a_heartbeat_in_the_stream_says_how_far_all_is_there(positions: Positions, clock: Clock) -> None:
+    """A replayer whose shipper can't ask the primary, or that never could: the stream is measure enough."""
+    ahead_us = 60 * S
+    positions.reach(Stage.RECEIVED, Lsn(100))
+    positions.received(Lsn(110), clock.us)
+    clock.us += 4 * S
+    assert positions.lag_us(Stage.RECEIVED) == 4 * S, "it lacks what is 4 s old"
+    positions.reach(Stage.RECEIVED, Lsn(110))
+    clock.us += 2 * S
+    assert positions.lag_us(Stage.RECEIVED) == 6 * S, "it had everything 6 s ago, and nobody knows since"
+    positions.heard(Lsn(110), ahead_us)
+    assert positions.lag_us(Stage.RECEIVED) == 0
+    clock.us += 30 * S
+    positions.received(Lsn(120), clock.us + ahead_us)
+    positions.reach(Stage.RECEIVED, Lsn(120))
+    clock.us += 5 * S
+    assert positions.lag_us(Stage.RECEIVED) == 5 * S
+
+
+def test_after_a_restart_what_an_earlier_run_received_is_not_taken_for_new(
+    positions: Positions, clock: Clock
+) -> None:
+    """The journal holds an hour of work, and the primary goes on: the lag is not that of the newest commit."""
+    hour_us = 3_600 * S
+    positions.reach(Stage.RECEIVED, Lsn(1_000))
+    positions.restart(Stage.PERSISTENCE, Lsn(100))
+    positions.heard(Lsn(1_000), 0)
+    assert positions.lag_us(Stage.PERSISTENCE) is None
+    positions.received(Lsn(1_010), clock.us)
+    positions.reach(Stage.RECEIVED, Lsn(1_010))
+    positions.heard(Lsn(1_010), 0)
+    assert positions.lag_us(Stage.PERSISTENCE) is None
+    positions.reach(Stage.PERSISTENCE, Lsn(200), commit_time_us=clock.us - hour_us)
+    assert positions.lag_us(Stage.PERSISTENCE) == hour_us
+    assert positions.lag_us(Stage.RECEIVED) == 0
+    clock.us += 10 * S
+    positions.reach(Stage.PERSISTENCE, Lsn(1_000), commit_time_us=clock.us - 2 * S)
+    assert positions.lag_us(Stage.PERSISTENCE) == 10 * S, "from here on what it lacks is dated"
+    positions.restart(Stage.PERSISTENCE, Lsn(500))
+    assert positions.lag_us(Stage.PERSISTENCE) is None, "begun again: nothing is known of it"
+
+
 def test_positions_never_move_back(positions: Positions) -> None:
     positions.reach(Stage.MEMORY, Lsn(100))
     with pytest.raises(InternalError, match="would move back"):
