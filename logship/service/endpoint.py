@@ -27,7 +27,7 @@ from logship.errors import UsageError
 from logship.service.exposition import exposition
 from logship.service.lookout import Lookout
 from logship.service.page import PAGE
-from logship.service.vitals import Vitals
+from logship.service.vitals import ShipperVitals, Vitals
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ class Endpoint:
 
     def __init__(self, address: Address) -> None:
         """`UsageError` when nobody can listen there."""
-        self._shown: tuple[Vitals, Lookout] | None = None
+        self._shown: Vitals | ShipperVitals | None = None
+        self._lookout: Lookout | None = None
         try:
             self._server = _Server(address, self)
         except OSError as error:
@@ -71,8 +72,10 @@ class Endpoint:
         self._thread.start()
         log.info("figures and status page on http://%s/", self.address)
 
-    def show(self, vitals: Vitals, lookout: Lookout) -> None:
-        self._shown = (vitals, lookout)
+    def show(self, vitals: Vitals | ShipperVitals, lookout: Lookout | None = None) -> None:
+        """``lookout``: of a program that replays; without one the status page has nothing to draw."""
+        self._lookout = lookout
+        self._shown = vitals
 
     def close(self) -> None:
         """Stop listening, and cut what is still being answered."""
@@ -83,7 +86,7 @@ class Endpoint:
     # -- the answers ---------------------------------------------------------------------------------
 
     def answer(self, path: str, query: Mapping[str, list[str]], accept: str) -> _Answer:
-        vitals = self._shown[0] if self._shown is not None else None
+        vitals = self._shown
         match path:
             case "/":
                 return _Answer(HTTPStatus.OK, "text/html; charset=utf-8", PAGE.body)
@@ -105,13 +108,13 @@ class Endpoint:
         after = query.get("after", ["0"])[-1]
         if not (after.isascii() and after.isdigit() and len(after) < 16):
             return _json(HTTPStatus.BAD_REQUEST, {"error": "after is a number: history.last of an answer"})
-        if self._shown is None:
-            return _json(HTTPStatus.OK, _state(None))
-        vitals, lookout = self._shown
+        vitals, lookout = self._shown, self._lookout
+        if not isinstance(vitals, Vitals) or lookout is None:
+            return _json(HTTPStatus.OK, _state(vitals))
         return _json(HTTPStatus.OK, vitals.status(lookout, int(after)))
 
 
-def _state(vitals: Vitals | None) -> dict[str, Any]:
+def _state(vitals: Vitals | ShipperVitals | None) -> dict[str, Any]:
     if vitals is None:
         return {"state": "starting", "reason": ""}
     return {

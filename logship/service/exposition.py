@@ -17,7 +17,7 @@ from logship import metrics
 from logship.metrics import Distribution, Kind
 from logship.service.health import State
 from logship.service.positions import Stage
-from logship.service.vitals import STARTED, Vitals, build, resident_memory
+from logship.service.vitals import STARTED, ShipperVitals, Vitals, build, resident_memory
 from logship.service.watch import Condition
 
 WAL_STATUSES: Final = ("reserved", "extended", "unreserved", "lost")
@@ -27,7 +27,7 @@ _MOST_OBJECTS: Final = 50
 Sample = tuple[tuple[str, ...], float | int | None]
 
 
-def exposition(vitals: Vitals | None, accept: str) -> tuple[bytes, str]:
+def exposition(vitals: Vitals | ShipperVitals | None, accept: str) -> tuple[bytes, str]:
     """Body and content type."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Scrape(vitals))
@@ -36,7 +36,7 @@ def exposition(vitals: Vitals | None, accept: str) -> tuple[bytes, str]:
 
 
 class _Scrape(Collector):
-    def __init__(self, vitals: Vitals | None) -> None:
+    def __init__(self, vitals: Vitals | ShipperVitals | None) -> None:
         self._vitals = vitals
 
     def collect(self) -> Iterator[Metric]:
@@ -47,14 +47,16 @@ class _Scrape(Collector):
         if vitals is None:
             return
         yield from _health(vitals)
-        yield from _stages(vitals)
-        yield from _work(vitals)
+        yield from _upstream(vitals)
         yield from _journal(vitals)
         yield from _slot(vitals)
-        yield from _objects(vitals)
+        if isinstance(vitals, Vitals):
+            yield from _stages(vitals)
+            yield from _work(vitals)
+            yield from _objects(vitals)
 
 
-def _health(vitals: Vitals) -> Iterator[Metric]:
+def _health(vitals: Vitals | ShipperVitals) -> Iterator[Metric]:
     replica, health = vitals.replica, vitals.health
     now = health.state
     yield _family(metrics.STATE, [((replica, state.value), int(state is now)) for state in State])
@@ -64,10 +66,15 @@ def _health(vitals: Vitals) -> Iterator[Metric]:
     yield _family(metrics.RETRIES, [((replica, *key), count) for key, count in retries])
 
 
-def _stages(vitals: Vitals) -> Iterator[Metric]:
+def _upstream(vitals: Vitals | ShipperVitals) -> Iterator[Metric]:
     replica, primary = vitals.replica, vitals.positions.primary
     yield _family(metrics.PRIMARY_LSN, [((replica,), None if primary is None else int(primary[0]))])
     yield _family(metrics.PRIMARY_AGE, [((replica,), vitals.primary_age_s())])
+    yield _family(metrics.RECEIVED_BYTES, [((replica,), vitals.received_bytes)])
+
+
+def _stages(vitals: Vitals) -> Iterator[Metric]:
+    replica = vitals.replica
     stages = vitals.stages()
     keys = [(replica, figures.stage.value) for figures in stages]
     known = [figures.verdict.condition is not Condition.UNKNOWN for figures in stages]
@@ -88,7 +95,6 @@ def _stages(vitals: Vitals) -> Iterator[Metric]:
 def _work(vitals: Vitals) -> Iterator[Metric]:
     replica, replayed = vitals.replica, vitals.replayer.replayed
     for metric, value in (
-        (metrics.RECEIVED_BYTES, vitals.received_bytes),
         (metrics.TRANSACTIONS, replayed.transactions),
         (metrics.CHANGES, replayed.changes),
         (metrics.COALESCED, replayed.coalesced),
@@ -107,7 +113,7 @@ def _work(vitals: Vitals) -> Iterator[Metric]:
     yield _family(metrics.QUEUE_LIMIT, [((replica,), vitals.replay_bounds.queue_bytes)])
 
 
-def _journal(vitals: Vitals) -> Iterator[Metric]:
+def _journal(vitals: Vitals | ShipperVitals) -> Iterator[Metric]:
     replica, journal = vitals.replica, vitals.journal
     segments = journal.segments()
     for metric, value in (
@@ -121,7 +127,7 @@ def _journal(vitals: Vitals) -> Iterator[Metric]:
     yield _histogram(metrics.FSYNC, [((replica,), journal.fsyncs)])
 
 
-def _slot(vitals: Vitals) -> Iterator[Metric]:
+def _slot(vitals: Vitals | ShipperVitals) -> Iterator[Metric]:
     """As the primary last said; nothing while it hasn't, or there is no such slot."""
     replica, answer = vitals.replica, vitals.answer
     if answer is None:

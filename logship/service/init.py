@@ -20,6 +20,7 @@ import psycopg
 
 from logship.catalog import identity, migrate, state
 from logship.catalog.selection import Selection, split
+from logship.catalog.shipper_role import give_to_shipper
 from logship.connection import Side, connect
 from logship.errors import RefusedAsUnsafe
 from logship.failpoints import hit
@@ -181,6 +182,17 @@ class _Init:
         ):
             self.say(f"schema logship on the {side.value}")
             migrate.upgrade(conninfo, side)
+        self.side = Side.PRIMARY
+        try:
+            role = give_to_shipper(self.primary)
+        except psycopg.errors.InsufficientPrivilege:
+            self.result.warnings.append(
+                f'user "{self.primary.info.user}" doesn\'t own the schema logship on the primary, so what the '
+                "shipper's role lacks there is to be given by its owner: see `logship check --print-grants primary`"
+            )
+        else:
+            if role is not None:
+                self.say(f'rights for the shipper\'s role "{role}"')
 
     def _already(self, slot_status: str | None) -> bool:
         self.side = Side.SECONDARY

@@ -58,6 +58,35 @@ class Upstream(Protocol):
 
 
 @dataclass(slots=True)
+class ShipperVitals:
+    """Of `logship ship`, which replays nothing. Its figures are labelled with the slot, where a replayer's are
+    with the replica; those of its replicas stand in `logship.stat_replication` on the primary."""
+
+    slot: str
+    positions: Positions
+    health: Health
+    journal: Journal
+    journal_bounds: JournalBounds
+    upstream: Upstream
+
+    @property
+    def replica(self) -> str:
+        return self.slot
+
+    @property
+    def received_bytes(self) -> int:
+        return self.upstream.received_bytes
+
+    @property
+    def answer(self) -> Answer | None:
+        return self.upstream.answer
+
+    def primary_age_s(self) -> float | None:
+        """How long ago the primary last said where its log ends."""
+        return None if self.answer is None else max(0.0, time.monotonic() - self.answer.at_s)
+
+
+@dataclass(slots=True)
 class Vitals:
     replica: str
     memory_on: bool
