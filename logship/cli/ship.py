@@ -126,6 +126,13 @@ _BOUNDS = JournalBounds()
     help="Report to the views, and look at the primary's position, this often.",
 )
 @options.setting(
+    "--heartbeat",
+    type=Duration(at_least=0, at_most=86400),
+    default=Intervals().heartbeat_s,
+    show_default=written_s(Intervals().heartbeat_s),
+    help="Write something into an idle primary's log this often, so that lag is measured; 0: never.",
+)
+@options.setting(
     "--application-name",
     default="logship",
     show_default=True,
@@ -160,6 +167,7 @@ def ship(
     journal_min_age: float,
     feedback_interval: float,
     report_interval: float,
+    heartbeat: float,
     application_name: str,
     metrics: tuple[str, int] | None,
 ) -> int:
@@ -193,7 +201,9 @@ def ship(
                 connections=max_connections, login_s=login_timeout, sender_timeout_s=sender_timeout
             ),
             journal_bounds=JournalBounds(segment_size, journal_limit, journal_min_age),
-            intervals=Intervals(feedback_s=feedback_interval, report_s=report_interval),
+            intervals=Intervals(
+                feedback_s=feedback_interval, report_s=report_interval, heartbeat_s=heartbeat
+            ),
             metrics=None if metrics is None else Address(*metrics),
         )
     )
