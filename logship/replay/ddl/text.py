@@ -150,9 +150,7 @@ def _about(piece: Piece, statement: Statement) -> bool:
 
 
 def _names(target: tuple[str, ...], piece: Piece, touched: Object | Dropped) -> bool:
-    known = _parts(
-        (*touched.names, *touched.args[:1]) if touched.type in {"trigger", "rule"} else touched.names
-    )
+    known = _parts((*touched.names, *touched.args))
     known |= {touched.schema} if touched.schema else set()
     if target[-1] not in known or any(part not in known for part in target[:-1]):
         return False

@@ -100,7 +100,8 @@ def test_context_is_the_callers(database: Captured) -> None:
         for name in ("TimeZone", "DateStyle", "IntervalStyle", "check_function_bodies")
     }
     assert said == {
-        "TimeZone": "Asia/Tokyo", "DateStyle": "German, DMY", "IntervalStyle": "iso_8601", "check_function_bodies": "off"
+        "TimeZone": "Asia/Tokyo", "DateStyle": "German, DMY", "IntervalStyle": "iso_8601",
+        "check_function_bodies": "off"
     }  # fmt: skip
     assert statement.context["search_path"] == '"sp one", public'
     assert statement.context["standard_conforming_strings"] == "off"

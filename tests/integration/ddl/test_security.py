@@ -113,7 +113,8 @@ def test_a_function_inside_create_table_as_signs_nothing(database: Captured) -> 
     with database.user("ddl_eve") as eve:
         eve.execute(
             "create function evil() returns int language plpgsql as $$ begin "
-            "begin perform logship.ddl_sign('{}'); raise 'signed'; exception when insufficient_privilege then null; end; "
+            "begin perform logship.ddl_sign('{}'); raise 'signed'; "
+            "exception when insufficient_privilege then null; end; "
             "begin perform logship.ddl_capture('end', 'DROP TABLE', '', ''); raise 'captured'; "
             "exception when insufficient_privilege then null; end; "
             # What an event trigger is told can be asked in here: it must not be enough.

@@ -1,0 +1,115 @@
+"""Which of several statements fired: known for certain, or said to be unknown."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from logship.replay.ddl.grammar import split
+from logship.replay.ddl.message import Captured, Object, Statement
+from logship.replay.ddl.text import Located, Unlocated, Why, locate
+from tests.integration.ddl.statements import CASES
+
+
+def fired(
+    query: str, tag: str, *names: str, frames: str = "", args: tuple[str, ...] = (), at_us: int = 1
+) -> Statement:
+    kind = "function" if "FUNCTION" in tag else "table"
+    touched = Object(kind, names, args, ".".join(names), None, "pg_class") if names else None
+    return Statement(
+        Captured(
+            1, 1, "shop", 150018, at_us, "end", tag, query, "ours" + (f"\n{frames}" if frames else ""),
+            MappingProxyType({}), (touched,) if touched else (),
+        )
+    )  # fmt: skip
+
+
+def texts(*statements: Statement) -> list[str | Why]:
+    return [each.text if isinstance(each, Located) else each.why for each in locate(statements)]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.tag], ids=lambda case: case.statement[:40])
+def test_every_statement_has_its_tag(case: object) -> None:
+    assert hasattr(case, "statement")
+    pieces = split(case.statement)
+    assert pieces is not None
+    assert [piece.tag for piece in pieces] == [case.tag]  # type: ignore[attr-defined]
+    assert pieces[0].text == case.statement
+
+
+def test_target_tells_statements_of_one_tag_apart() -> None:
+    query = "alter table a add x int; alter table s.b add y int; alter table b rename to c"
+    assert texts(fired(query, "ALTER TABLE", "s", "b")) == ["alter table s.b add y int"]
+    assert texts(fired(query, "ALTER TABLE", "public", "c")) == ["alter table b rename to c"]
+
+
+def test_one_that_did_nothing_leaves_two_possible() -> None:
+    query = "alter table a add if not exists x int; alter table a add if not exists y int"
+    one = fired(query, "ALTER TABLE", "public", "a")
+    assert texts(one) == [Why.AMBIGUOUS]
+    assert texts(one, one) == [
+        "alter table a add if not exists x int", "alter table a add if not exists y int",
+    ]  # fmt: skip
+
+
+def test_the_same_text_twice_needs_no_telling_apart() -> None:
+    query = "alter table a disable trigger t; alter table a disable trigger t"
+    assert texts(fired(query, "ALTER TABLE", "public", "a")) == ["alter table a disable trigger t"]
+
+
+def test_two_executions_are_told_apart_by_their_time() -> None:
+    query = "alter table a add x int; alter table a drop x"
+    said = [fired(query, "ALTER TABLE", "public", "a", at_us=at) for at in (1, 1, 2, 2)]
+    assert texts(*said) == ["alter table a add x int", "alter table a drop x"] * 2
+
+
+def test_overloaded_functions() -> None:
+    query = "create function f(a int) returns int return 1; create function f(text, b int8[]) returns int return 1"
+    assert texts(fired(query, "CREATE FUNCTION", "public", "f", args=("pg_catalog.text", "bigint[]"))) == [
+        "create function f(text, b int8[]) returns int return 1"
+    ]
+
+
+def test_a_nested_statement_is_never_looked_for_in_what_was_sent() -> None:
+    query = "select f(); create table t (a int default evil())"
+    sql_function = 'SQL function "f" statement 1'
+    assert texts(fired(query, "CREATE TABLE", "public", "t", frames=sql_function)) == [Why.SQL_FUNCTION]
+    assert texts(fired(query, "CREATE TABLE", "public", "t", frames="PL/Python function f")) == [Why.NO_MATCH]
+    assert texts(
+        fired(query, "CREATE TABLE", "public", "t", frames='SQL statement "create table other ()"')
+    ) == [Why.NO_MATCH]
+
+
+def test_quotes_inside_a_nested_statement() -> None:
+    text = 'create table "t"\n(a text default \'"\nPL/pgSQL function x\')'
+    frames = f'SQL statement "{text}"\nPL/pgSQL function f() line 1 at EXECUTE'
+    assert texts(fired("select f()", "CREATE TABLE", "public", "t", frames=frames)) == [text]
+
+
+def test_extensions() -> None:
+    assert texts(fired("create extension x", "DROP OPERATOR", "public", "@")) == [Why.EXTENSION]
+    frames = 'SQL statement "drop function f()"\nextension script file "x--1.sql", near line 3'
+    assert texts(fired("create extension x", "DROP FUNCTION", "public", "f", frames=frames)) == [
+        Why.EXTENSION
+    ]
+
+
+def test_what_the_grammar_refuses() -> None:
+    assert texts(fired("create tabel", "CREATE TABLE", "t")) == [Why.UNREADABLE]
+    assert isinstance(locate([fired("select 1", "CREATE TABLE", "t")])[0], Unlocated)
+
+
+@given(st.lists(st.sampled_from([case.statement for case in CASES if case.tag]), min_size=1, max_size=6))
+def test_joined_statements_are_split_as_they_were(statements: list[str]) -> None:
+    pieces = split(" ;\n-- né; \n".join(statements))
+    assert pieces is not None
+    assert [piece.text for piece in pieces] == statements
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_split_or_refused(text: str) -> None:
+    pieces = split(text)
+    assert pieces is None or all(piece.text in text for piece in pieces)
