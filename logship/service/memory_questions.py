@@ -97,7 +97,10 @@ class Conversation:
         except psycopg.Error as error:
             raise failure(Side.SECONDARY, "ask the replayer about its memory", error) from error
         if "error" in answer:
-            raise NoMemory(f"the replayer's memory: {answer['error']}", hint=answer["hint"])
+            raise NoMemory(
+                f"the replayer's memory can't be compared: {answer['error']}",
+                hint=f"{answer['hint']}; or verify without --memory",
+            )
         return answer
 
     def _asked(self, text: str) -> str:
@@ -109,14 +112,15 @@ class Conversation:
             if found is not None and found.text is not None:
                 return found.text
             if found is None or (found.begun and not found.answering):
-                raise self._gone("ended, or lost its connection, before it had answered")
+                raise self._gone()
             if not found.begun and time.monotonic() - asked_at > _BEGINS_S:
-                raise self._gone(f"didn't answer within {_BEGINS_S:g} s")
+                raise self._gone()
             news.wait(self._link, _LOOK_S)
 
-    def _gone(self, what: str) -> NotAtOneLsn:
+    def _gone(self) -> NotAtOneLsn:
         return NotAtOneLsn(
-            f'the replayer of replica "{self._replica}" {what} what its memory holds',
+            f'the replayer of replica "{self._replica}" was asked what its memory holds, and ended or lost its '
+            "connection before it had answered",
             hint="see its log and `logship status`; then try again",
         )
 
