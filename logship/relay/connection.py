@@ -45,7 +45,7 @@ from logship.relay.stream import Stream
 from logship.relay.tls import subject_of
 
 if TYPE_CHECKING:
-    from logship.relay.server import Hub
+    from logship.relay.server import Door, Hub
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,8 @@ _IN_USE: Final = "55006"
 class Connection(asyncio.Protocol):
     """``address`` is what the log calls it; everything else is its own business."""
 
-    def __init__(self, hub: Hub, session: Session, pid: int, key: int) -> None:
+    def __init__(self, hub: Hub, session: Session, door: Door, pid: int, key: int) -> None:
+        self.door = door
         self.pid = pid
         self.key = key
         self.address = ""

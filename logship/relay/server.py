@@ -38,15 +38,16 @@ _BACKLOG: Final = 128
 _MORE: Final = 32  # connections beyond the limit that are told so properly
 
 
-class _Full:
-    """The authenticator of a connection too many: it is told so when it has said who it is, as PostgreSQL does;
-    libpq doesn't show an error that comes in place of the answer to its SSLRequest."""
+class Door:
+    """The authenticator of one connection. One too many is told so when it has said who it is, as PostgreSQL does
+    it: libpq doesn't show an error that comes in place of the answer to its SSLRequest."""
+
+    def __init__(self, auth: Authenticator) -> None:
+        self.full = False
+        self._auth = auth
 
     def decide(self, user: str, peer: Peer) -> Decision:
-        return TOO_MANY
-
-
-_FULL: Final = _Full()
+        return TOO_MANY if self.full else self._auth.decide(user, peer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +97,14 @@ class Hub:
     def connect(self) -> Connection:
         """The protocol of a new connection."""
         pid, key = next(self._pids) & 0x7FFFFFFF, secrets.randbits(32)
-        full = len(self._connections) >= self.limits.connections
-        self.refused += full
+        door = Door(self._auth)
         session = Session(
             tls=self._tls_mode,
-            auth=_FULL if full else self._auth,
+            auth=door,
             identity=ServerIdentity(pid, key, self._database),
             limits=self.limits.session,
         )
-        return Connection(self, session, pid, key)
+        return Connection(self, session, door, pid, key)
 
     @property
     def connections(self) -> int:
@@ -114,6 +114,8 @@ class Hub:
         """False: so many are here that not even the reason is waited for."""
         self._connections.add(connection)
         self._empty.clear()
+        connection.door.full = len(self._connections) > self.limits.connections
+        self.refused += connection.door.full
         return len(self._connections) <= self.limits.connections + _MORE
 
     def gone(self, connection: Connection) -> None:
