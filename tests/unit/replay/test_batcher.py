@@ -43,6 +43,7 @@ LEFT_OUT = Relation(1002, "public", "left", "d", COLUMNS)
 class Rec:
     first: bool
     last: bool
+    xid: int
     commit_lsn: Lsn
     end_lsn: Lsn
     commit_time_us: int
@@ -70,7 +71,7 @@ def transaction(number: int, *events: object, cuts: int = 1) -> list[Rec]:
     slices = [messages[index : index + size] for index in range(0, len(messages), size)]
     last = len(slices) - 1
     return [
-        Rec(i == 0, i == last, commit, end if i == last else Lsn(0), number, frame(part))
+        Rec(i == 0, i == last, number, commit, end if i == last else Lsn(0), number, frame(part))
         for i, part in enumerate(slices)
     ]
 
