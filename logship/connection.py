@@ -40,6 +40,7 @@ PINNED: Final[dict[str, str]] = {
 class Side(enum.Enum):
     PRIMARY = "primary"
     SECONDARY = "secondary"
+    SHIPPER = "shipper"  # a relay: it speaks a walsender's protocol, and has no settings of a session
 
 
 def connect(
@@ -56,7 +57,7 @@ def connect(
     primary the session commits with ``synchronous_commit = local``: one that waited for a
     synchronous standby would wait for itself.
     """
-    pinned = dict(PINNED)
+    pinned = dict(PINNED) if side is not Side.SHIPPER else {}
     if side is Side.PRIMARY:
         pinned["synchronous_commit"] = "local"
     pinned.update(settings or {})
@@ -96,7 +97,7 @@ def cut(connection: psycopg.Connection) -> None:
 def unreachable(side: Side, conninfo: str, error: psycopg.Error) -> LogshipError:
     """What a failed connection attempt means for the operator."""
     text = _cause(error)
-    kind = PrimaryError if side is Side.PRIMARY else SecondaryError
+    kind = SecondaryError if side is Side.SECONDARY else PrimaryError
     return kind(
         f"can't connect to the {side.value} ({describe(conninfo)}): {text}",
         hint=_advice(text, side),
@@ -121,6 +122,8 @@ def _advice(text: str, side: Side) -> str:
         return "check dbname and user in the conninfo"
     if "pg_hba.conf" in text:
         return f"add a line for this host, user and database to the {side.value}'s pg_hba.conf"
+    if side is Side.SHIPPER:
+        return "is `logship ship` running there, and are host and port those of its --listen?"
     return f"is the {side.value} running, and are host and port right? Try: psql '<the same conninfo>'"
 
 

@@ -136,6 +136,80 @@ class StreamBroken(PrimaryError):
         self.transient = transient
 
 
+class ShipperUnreachable(PrimaryError):
+    """Nobody listens where the shipper should, or it doesn't let us in. ``transient``: it may yet start."""
+
+    def __init__(self, message: str, *, hint: str, transient: bool) -> None:
+        super().__init__(message, hint=hint)
+        self.transient = transient
+
+
+class ShipperBroken(PrimaryError):
+    """The shipper's stream ended. Nothing is lost: it starts again from the journal's end."""
+
+    def __init__(self, what: str, *, sqlstate: str | None = None, transient: bool) -> None:
+        super().__init__(
+            f"the shipper's stream ended: {what or 'the connection was closed'}",
+            hint="" if transient else "see the shipper's own log",
+        )
+        self.sqlstate = sqlstate
+        self.transient = transient
+
+
+class ReplicaServed(PrimaryError):
+    """The shipper serves the replica to somebody else. A predecessor that is ending frees it soon."""
+
+    transient = True
+
+    def __init__(self, replica: str) -> None:
+        super().__init__(
+            f'the shipper is serving replica "{replica}" to another client',
+            hint="stop the other replayer; one that was cut off is forgotten after a while",
+        )
+        self.replica = replica
+        self.sqlstate = "55006"
+
+
+class ReplicaUnknown(PrimaryError):
+    """The shipper has not heard of the replica, yet: it looks for new ones on the primary."""
+
+    transient = True
+
+    def __init__(self, replica: str, message: str) -> None:
+        super().__init__(
+            f'the shipper doesn\'t know replica "{replica}": {message}',
+            hint="is it the shipper of this replica's primary? It knows what `logship init` made, a moment "
+            "after it was made, and until `logship drop`",
+        )
+        self.replica = replica
+
+
+class LogGone(PrimaryError):
+    """The shipper no longer keeps what the replica needs next; the message names the oldest it has."""
+
+    def __init__(self, replica: str, message: str) -> None:
+        super().__init__(
+            f'the shipper no longer has the log that replica "{replica}" needs: {message}',
+            hint="what lies between is in no log. Copy the replica anew: `logship drop`, then `logship init` into "
+            "an empty secondary; a larger --journal-limit of the shipper keeps more",
+        )
+        self.replica = replica
+
+
+class ShipperOld(PrimaryError):
+    """A shipper that has been succeeded by a younger one: it has nothing to say any more."""
+
+    transient = True
+
+    def __init__(self, epoch: int, seen: int) -> None:
+        super().__init__(
+            f"the shipper there is of epoch {epoch}, and this replica has followed one of epoch {seen}",
+            hint="it has been succeeded: end it, or give --shipper the address of its successor",
+        )
+        self.epoch = epoch
+        self.seen = seen
+
+
 # -- 4: the secondary ----------------------------------------------------------------------------
 
 

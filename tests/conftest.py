@@ -7,6 +7,8 @@
   or configure servers. `make_database(server)`: one more database.
 - `logship`: the command line as a subprocess (`tests.servers.Logship`).
 
+The servers' files are in memory where there is enough of it, and no test waits for initdb: `tests.clusters`.
+
 LOGSHIP_TEST_PG_BIN chooses the binaries of the primary, LOGSHIP_TEST_PG_BIN_SECONDARY those of the
 secondary (default: the primary's).
 """
@@ -26,6 +28,7 @@ import pytest
 from psycopg import sql
 
 from logship.service.servers import Binaries, Server, find_binaries
+from tests.clusters import Cluster, directory
 from tests.servers import Database, Logship, Shared
 
 _numbers = itertools.count(1)
@@ -55,13 +58,13 @@ def secondary_binaries(primary_binaries: Binaries) -> Binaries:
 
 @pytest.fixture(scope="session")
 def primary_server(primary_binaries: Binaries) -> Iterator[Server]:
-    with Server(primary_binaries, "primary", durable=False, tcp="trust") as server:
+    with Cluster(primary_binaries, "primary", durable=False, tcp="trust", parent=directory()) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def secondary_server(secondary_binaries: Binaries) -> Iterator[Server]:
-    with Server(secondary_binaries, "secondary", durable=False, tcp="trust") as server:
+    with Cluster(secondary_binaries, "secondary", durable=False, tcp="trust", parent=directory()) as server:
         yield server
 
 
@@ -77,7 +80,9 @@ def make_server(primary_binaries: Binaries) -> Iterator[Callable[..., Server]]:
             settings: Mapping[str, str] | None = None,
             tcp: Literal["trust", "scram-sha-256"] | None = "trust",
         ) -> Server:
-            server = Server(binaries or primary_binaries, name, settings or {}, durable, tcp)
+            server = Cluster(
+                binaries or primary_binaries, name, settings or {}, durable, tcp, parent=directory()
+            )
             return stack.enter_context(server)
 
         yield make

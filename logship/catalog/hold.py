@@ -2,7 +2,7 @@
 
 In: connections to the secondary, of whoever asks and of the replayer. Out: `Request`. A request is a
 lease: it ends at ``expires_at`` by the secondary's clock, whatever became of who asked. One at a time
-for each replica.
+for each replica. Every change of a request is told (`logship.catalog.news`) to whoever waits for it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from logship.catalog import news
 from logship.lsn import Lsn
 
 
@@ -37,6 +38,7 @@ def ask(secondary: psycopg.Connection, replica: str, token: str, lease_s: float)
         """,
         [replica, token, lease_s],
     ).fetchone()
+    news.tell_replayer(secondary, replica)
     return row is not None
 
 
@@ -61,10 +63,12 @@ def set_up_to(secondary: psycopg.Connection, replica: str, token: str, lsn: Lsn)
         "where h.replica = %s and h.token = %s",
         [str(lsn), replica, token],
     )
+    news.tell_replayer(secondary, replica)
 
 
 def release(secondary: psycopg.Connection, replica: str, token: str) -> None:
     secondary.execute("delete from logship.hold h where h.replica = %s and h.token = %s", [replica, token])
+    news.tell_replayer(secondary, replica)
 
 
 def request(secondary: psycopg.Connection, replica: str) -> Request | None:
@@ -88,6 +92,7 @@ def answer(secondary: psycopg.Connection, replica: str, asked: Request, held_at:
         "and h.up_to is not distinct from %s::pg_catalog.pg_lsn",
         [str(held_at), replica, asked.token, None if asked.up_to is None else str(asked.up_to)],
     )
+    news.tell_commands(secondary, replica)
 
 
 def _lsn(text: str | None) -> Lsn | None:

@@ -255,3 +255,20 @@ hold: Final = Table(
     prefixes=["UNLOGGED"],
     comment="who asked the replayer to stand still for a moment; it goes on by itself at expires_at",
 )
+
+# What a command asks the running replayer about its memory, see logship.service.memory_answers. Gone with a
+# crash of the server, like the hold.
+memory_question: Final = Table(
+    "memory_question",
+    SECONDARY,
+    _replica(),
+    Column("token", Text, nullable=False),
+    Column("number", Integer, nullable=False),  # of the question; 0: none was asked yet
+    Column("question", Text),  # JSON
+    Column("answered", Integer, nullable=False),  # the number of the question that the answer is for
+    Column("answer", Text),  # JSON
+    Column("pid", Integer),  # of the replayer's session that answers; null: it hasn't begun
+    _time("expires_at", nullable=False),
+    prefixes=["UNLOGGED"],
+    comment="what a command asks the replayer about its memory, and the answer; over at expires_at",
+)

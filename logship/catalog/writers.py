@@ -2,7 +2,7 @@
 
 In: a connection to the secondary and the owners' oids. Out: for rows ``logship_writers.write_as_<owner
 oid> (statement text, a1 text[] … a96 text[]) returns bigint``, for schema changes ``…ddl_as_<owner oid>
-(statement text, session text[]) returns void``; security definer, owned by that role, and only the
+(statement text, settings text[], values text[]) returns void``; security definer, owned by that role, and only the
 replayer's role may call them. They lie in a schema that their owners can't use: an owner could
 otherwise make its function SECURITY INVOKER, and have its code run with the replayer's rights.
 

@@ -20,8 +20,9 @@ from logship.cli.quantity import Duration, Size
 if TYPE_CHECKING:
     from logship.service.mend import Plan
     from logship.service.repair import Repaired
-    from logship.service.verify import Options, Progress, Report
+    from logship.service.verify import MemoryReport, Options, Progress, Report
     from logship.snapshot.verify_compare import Found, TableResult
+    from logship.snapshot.verify_memory import MemoryResult
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,10 @@ def _comparing(command: options.F) -> options.F:
     "--limit", type=click.IntRange(1, 100_000), default=1_000, show_default=True, metavar="ROWS",
     help="Differing rows that are listed for each table.",
 )  # fmt: skip
+@click.option(
+    "--memory", is_flag=True,
+    help="Compare with the secondary, too, what the running replayer holds in memory.",
+)  # fmt: skip
 @click.option("--show-values", is_flag=True, help="Show the values that differ, not just the keys.")
 @click.option(
     "--resume", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
@@ -87,11 +92,12 @@ def verify(
     max_rate: int | None,
     max_hold: float,
     limit: int,
+    memory: bool,
     show_values: bool,
     resume: Path | None,
     as_json: bool,
 ) -> int:
-    """Compare primary and secondary, row by row, at one LSN.
+    """Compare primary and secondary, row by row, at one LSN; and the replayer's memory, with --memory.
 
     The primary is written to and the replica follows meanwhile; the replica stands still for a moment
     (usually some 100 ms) in which both sides are brought to one LSN. Where they differ, the keys of the rows are
@@ -101,7 +107,7 @@ def verify(
 
     given = _options(
         tables, exclude, jobs, chunk=chunk, max_rate=max_rate, max_hold=max_hold, limit=limit,
-        show_values=show_values, resume=resume,
+        show_values=show_values, resume=resume, memory=memory,
     )  # fmt: skip
     report = compare(primary, secondary, name, options=given, progress=_progress())
     if as_json:
@@ -165,6 +171,7 @@ def _options(
     limit: int = 1_000,
     show_values: bool = False,
     resume: Path | None = None,
+    memory: bool = False,
 ) -> Options:
     from logship.service.verify import Options, default_jobs
     from logship.snapshot.verify_compare import How
@@ -172,7 +179,7 @@ def _options(
     return Options(
         tables=tables, exclude=exclude, jobs=jobs or default_jobs(),
         how=How(chunk=chunk, limit=limit, show_values=show_values),
-        max_bytes_per_s=max_rate, max_hold_s=max_hold, resume=resume,
+        max_bytes_per_s=max_rate, max_hold_s=max_hold, resume=resume, memory=memory,
     )  # fmt: skip
 
 
@@ -205,6 +212,30 @@ def _report(report: Report) -> dict[str, Any]:
         "tables": [_table(table) for table in report.tables],
         "skipped": report.skipped,
         "resumed": report.resumed,
+        "memory": None if report.memory is None else _memory(report.memory),
+    }
+
+
+def _memory(report: MemoryReport) -> dict[str, Any]:
+    return {
+        "tables": [
+            {
+                "schemaname": result.table.schemaname,
+                "relname": result.table.relname,
+                "equal": result.equal,
+                "key": list(result.table.key),
+                "secondary_rows": result.secondary_rows,
+                "memory_rows": result.memory_rows,
+                "reason": result.reason or None,
+                "more": result.more,
+                "found": [
+                    {"kind": one.kind, "key": list(one.key), "secondary": one.secondary, "memory": one.memory}
+                    for one in result.found
+                ],
+            }
+            for result in report.tables
+        ],
+        "cold": report.cold,
     }
 
 
@@ -247,12 +278,50 @@ def _show(report: Report) -> None:
         output.line(f"skipped  {name}  {why}")
     for name, lsn in report.resumed.items():
         output.line(f"equal    {name}  at {lsn}, as noted before")
+    if report.memory is not None:
+        _show_memory(report.memory)
     differing = len(report.differing)
     verdict = f"{differing} of {len(report.tables)} tables differ" if differing else "equal"
+    if report.memory is not None and report.memory.differing:
+        verdict += f", memory differs from the secondary in {len(report.memory.differing)} tables,"
     held = "" if report.held_s is None else f"; the replica stood still for {output.duration(report.held_s)}"
     output.line(f"{verdict} at {report.lsn}, compared in {output.duration(report.seconds)}{held}")
     if differing:
         output.line("to mend the rows: logship repair --primary … --secondary … [--dry-run]")
+    if report.memory is not None and report.memory.differing:
+        output.line("memory is loaded anew from the secondary when the replayer begins again: restart it")
+
+
+def _show_memory(report: MemoryReport) -> None:
+    for result in report.tables:
+        name = f'"{result.table.schemaname}"."{result.table.relname}" in memory'
+        if result.equal:
+            output.line(f"equal    {name}  {result.memory_rows} rows")
+            continue
+        output.line(f"differs  {name}  {result.reason or _counted(result)}")
+        for found in result.found[:_SHOWN]:
+            if result.table.key:
+                output.line(f"  {found.kind:<8} {_key(result.table.key, found.key)}")
+            else:
+                output.line(
+                    f"  row {found.key[0]}: {found.secondary} on the secondary, {found.memory} in memory"
+                )
+        _show_rest(len(result.found))
+    for table, why in report.cold.items():
+        output.line(f"skipped  {table} in memory  {why}")
+
+
+def _counted(result: MemoryResult) -> str:
+    more = ", and more" if result.more else ""
+    return (
+        f"{len(result.found)} differences{more}; {result.secondary_rows} rows on the secondary, "
+        f"{result.memory_rows} in memory"
+    )
+
+
+def _show_rest(found: int) -> None:
+    if found > _SHOWN:
+        output.line(f"  … {found - _SHOWN} further ones; --json lists them")
 
 
 def _show_differences(table: TableResult) -> None:
@@ -270,8 +339,7 @@ def _show_differences(table: TableResult) -> None:
             )
         for name, (ours, theirs) in (found.values or {}).items():
             output.line(f"           {_name(name)}: primary {_value(ours)}, secondary {_value(theirs)}")
-    if len(table.found) > _SHOWN:
-        output.line(f"  … {len(table.found) - _SHOWN} further ones; --json lists them")
+    _show_rest(len(table.found))
 
 
 def _key(names: tuple[str, ...], texts: tuple[str, ...]) -> str:
@@ -328,5 +396,4 @@ def _show_plan(plan: Plan) -> None:
     for verb, keys in (("delete", plan.deleted), ("replace", plan.replaced), ("insert", plan.inserted)):
         for key in keys[:_SHOWN]:
             output.line(f"  {verb:<8} {_key(plan.key, key) if plan.key else f'row {key[0]}'}")
-        if len(keys) > _SHOWN:
-            output.line(f"  … {len(keys) - _SHOWN} further ones; --json lists them")
+        _show_rest(len(keys))

@@ -11,7 +11,11 @@ from logship.kernel._python import (
     frame,
     row_change,
     split_run,
+    survey,
     tuple_at,
+    xlogdata,
 )
 
-__all__ = ["UNCHANGED", "Unchanged", "binary_text_array", "frame", "row_change", "split_run", "tuple_at"]
+__all__ = [
+    "UNCHANGED", "Unchanged", "binary_text_array", "frame", "row_change", "split_run", "survey", "tuple_at", "xlogdata",
+]  # fmt: skip

@@ -18,6 +18,8 @@ _ARRAY: Final = struct.Struct(">iiIii")  # dimensions, has nulls, element type, 
 _TEXT_OID: Final = 25
 _NULL: Final = b"\xff\xff\xff\xff"
 
+_ROW_TAGS: Final = frozenset({b"I", b"U", b"D"})
+_FRAME_TAGS: Final = frozenset({b"B", b"C", b"O"})
 _DELETE: Final = ord("D")
 _NEW: Final = ord("N")
 _KEY: Final = ord("K")
@@ -65,6 +67,30 @@ def split_run(run: bytes) -> list[bytes]:
             raise ValueError(f"a run ends inside a message at byte {start}")
         messages.append(run[start:offset])
     return messages
+
+
+def xlogdata(messages: Sequence[bytes], head: bytes) -> bytes:
+    """CopyData messages: each of ``messages`` behind the same XLogData header (25 bytes)."""
+    pack = _LENGTH.pack
+    fixed = 4 + len(head)
+    parts: list[bytes] = []
+    for message in messages:
+        parts.append(b"d" + pack(fixed + len(message)) + head)
+        parts.append(message)
+    return b"".join(parts)
+
+
+def survey(messages: Sequence[bytes]) -> tuple[set[bytes], bool]:
+    """The relations (oids as four bytes) whose rows ``messages`` change, and whether there is nothing else in
+    them than rows and what stands around a transaction: Begin, Commit, Origin."""
+    relations: set[bytes] = set()
+    plain = True
+    for head in {message[:5] for message in messages}:
+        if head[:1] in _ROW_TAGS:
+            relations.add(head[1:])
+        elif head[:1] not in _FRAME_TAGS:
+            plain = False
+    return relations, plain
 
 
 def tuple_at(message: bytes, offset: int) -> tuple[list[Cell], int]:

@@ -85,8 +85,9 @@ class Described:
     def _learn(self, message: bytes) -> None:
         key = message[:5]
         self._known[key] = message
-        if message[0] == _RELATION and self._sent.get(key) != message:
-            self._fresh.discard(message[1:5])
+        if message[0] == _RELATION:
+            same = self._sent.get(key) == message
+            (self._fresh.add if same else self._fresh.discard)(message[1:5])
 
     def _describe(self, oid: bytes, out: list[bytes]) -> None:
         if oid in self._fresh:

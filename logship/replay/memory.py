@@ -29,6 +29,7 @@ from logship.lsn import Lsn
 from logship.replay.batch import Batch
 from logship.replay.load import SnapshotSource
 from logship.replay.memory_load import CouldNotLoad, convert, load
+from logship.replay.memory_pin import Pinned
 from logship.replay.memory_query import answer
 from logship.replay.memory_replay import Misses, Named, OpenTransaction, carry_out, named, prepare
 from logship.replay.memory_store import Store
@@ -110,6 +111,10 @@ class Memory:
             if f"{known.target.schema}.{known.target.name}" in names or known.target.name in names:
                 self._used(known)
         return table, lsn
+
+    def pin(self) -> Pinned:
+        """Memory as it is now, to be closed. The caller sees to it that no batch is under way."""
+        return Pinned(self._store.reader(), list(self._objects.values()))
 
     # -- for the writer ------------------------------------------------------------------------
 

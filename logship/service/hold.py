@@ -1,8 +1,9 @@
 """Lets the replayer stand still for a moment, when `logship verify` or `logship repair` asks for it.
 
-In: requests (`logship.catalog.hold`), polled over a connection of its own. Out: `Gate`, which keeps
-the log's further transactions out of the batches, and the answer where the replayer stands. The
-journal goes on meanwhile, so nothing waits on the primary but commits under ``remote_apply``. A request
+In: requests (`logship.catalog.hold`), over a connection of its own that waits for news of them. Out: `Gate`,
+which keeps the log's further transactions out of the batches, and the answer where the replayer stands;
+where the command will ask about memory, memory is pinned there (`logship.service.memory_answers`).
+The journal goes on meanwhile, so nothing waits on the primary but commits under ``remote_apply``. A request
 is a lease: when it expires, or the secondary can't be asked any more, the replayer goes on by itself.
 
 A transaction goes in whole or stays out: that is decided at its first record, by its commit LSN. What
@@ -15,22 +16,26 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from logship.catalog import hold
-from logship.connection import Side, connect
+from logship.catalog import hold, memory_question, news
+from logship.connection import Side, connect, cut
 from logship.errors import SecondaryError
 from logship.journal.segment import Record, RecordKind
 from logship.lsn import INVALID, Lsn
 from logship.replay.batcher import Batcher, Item
 from logship.service.crew import Stopped
+from logship.service.memory_answers import MemoryAnswers
+
+if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
+    from logship.replay.memory import Memory
 
 log = logging.getLogger(__name__)
 
-_POLL_S: Final = 0.1
-_POLL_HELD_S: Final = 0.01
+_LOOK_S: Final = 1.0  # news may be lost, and a lease ends without any
+_LOOK_SETTLING_S: Final = 0.05
 _SETTLE_S: Final = 0.005
 
 
@@ -42,6 +47,8 @@ class Gate:
         self._limit: Lsn | None = None
         self._standing: Lsn | None = None
         self.on_change: Callable[[], None] = lambda: None  # of the replay that is under way
+        self.memory_on = False
+        self.memory: Callable[[], Memory | None] = lambda: None  # what the replay that is under way has
 
     @property
     def limit(self) -> Lsn | None:
@@ -64,6 +71,7 @@ class Gate:
         with self._changed:
             if self._limit == limit:
                 self._standing = position
+                self._changed.notify_all()
 
     def moved_on(self) -> None:
         """A replay begins anew: what was said of the last one isn't true of it yet."""
@@ -74,6 +82,11 @@ class Gate:
         """Until the limit isn't ``limit`` any more, or the time is over."""
         with self._changed:
             self._changed.wait_for(lambda: self._limit != limit, timeout_s)
+
+    def wait_standing(self, timeout_s: float) -> None:
+        """Until both stores stand at the present limit, or the time is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._standing is not None, timeout_s)
 
     def wake(self) -> None:
         with self._changed:
@@ -154,39 +167,69 @@ class Holds:
         self._asked: hold.Request | None = None
         self._lease_end = 0.0
         self._answered = False
+        self._answers: MemoryAnswers | None = None
 
     def run(self) -> None:
         try:
             while not self._stopping.is_set():
                 self._try()
-                self._stopping.wait(_POLL_S if self._asked is None else _POLL_HELD_S)
         finally:
             self._close()
+            self._hush()
 
     def stop(self) -> None:
         self._stopping.set()
         self._gate.wake()
+        connection = self._connection
+        if connection is not None:
+            cut(connection)
 
     def _try(self) -> None:
         try:
             self._look()
+            self._await_news()
         except (psycopg.Error, SecondaryError) as error:
             self._close()
-            if self._asked is None:
-                log.debug("can't look for requests to stand still: %s", type(error).__name__)
-                self._stopping.wait(1.0)
-            elif time.monotonic() >= self._lease_end:
+            if self._asked is not None and time.monotonic() >= self._lease_end:
                 self._take(None)
+            log.debug("can't look for requests to stand still: %s", type(error).__name__)
+            self._stopping.wait(_LOOK_S if self._asked is None else _LOOK_SETTLING_S)
+
+    def _await_news(self) -> None:
+        if self._asked is not None and not self._answered:
+            self._gate.wait_standing(_LOOK_SETTLING_S)
+        elif self._connection is not None:
+            left_s = _LOOK_S if self._asked is None else self._lease_end - time.monotonic()
+            news.wait(self._connection, min(_LOOK_S, left_s))
 
     def _look(self) -> None:
         if self._connection is None:
             name = f"logship hold {self._replica}"
             self._connection = connect(self._secondary, Side.SECONDARY, application_name=name)
+            news.listen_as_replayer(self._connection)
         request = hold.request(self._connection, self._replica)
         self._take(request)
-        if request is not None and not self._answered and self._gate.standing is not None:
-            hold.answer(self._connection, self._replica, request, self._gate.standing)
+        standing = self._gate.standing
+        if request is not None and not self._answered and standing is not None:
+            if request.up_to is not None:
+                self._pin_memory(self._connection, request)
+            hold.answer(self._connection, self._replica, request, standing)
             self._answered = True
+
+    def _pin_memory(self, link: psycopg.Connection, request: hold.Request) -> None:
+        """Where the command asked for it: it goes on about memory after the replica was let go."""
+        if memory_question.wanted(link, self._replica, request.token):
+            self._hush()
+            self._answers = MemoryAnswers(
+                self._secondary, self._replica, request.token,
+                memory=self._gate.memory(), switched_on=self._gate.memory_on,
+            )  # fmt: skip
+            self._answers.start()
+
+    def _hush(self) -> None:
+        if self._answers is not None:
+            self._answers.stop()
+            self._answers = None
 
     def _take(self, request: hold.Request | None) -> None:
         before, self._asked = self._asked, request

@@ -29,8 +29,9 @@ from logship.lsn import Lsn
 from logship.replay.session import TEXT, Command, ServerError, open_session
 from logship.replay.transaction import Span, Transaction
 from logship.service.mend import Plan, plan
-from logship.service.moment import Ends, Moment, one_lsn
+from logship.service.moment import Moment, one_lsn
 from logship.service.replica import Found, find
+from logship.service.standing import Ends
 from logship.service.verify import MAX_HOLD_S, Options, Progress, verify
 from logship.snapshot.failures import failure
 from logship.snapshot.relations import TableName

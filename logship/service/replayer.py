@@ -91,6 +91,7 @@ class Replayer:
         self._make_memory = make_memory
         self._left_out = left_out
         self._gate = gate
+        gate.memory_on, gate.memory = make_memory is not None, lambda: self.memory
         self._positions = positions
         self._bounds = bounds
         self._intervals = intervals

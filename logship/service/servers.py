@@ -60,7 +60,7 @@ class ServerNotStarted(InternalError):
         self.log_tail = log_tail
 
 
-class _Identity(TypedDict):
+class Identity(TypedDict):
     """What subprocess takes; ``None`` leaves it as ours."""
 
     user: int | None
@@ -73,7 +73,8 @@ class Server:
     """One cluster and its server; ``with Server(find_binaries(), "primary") as server:`` starts and ends it.
 
     ``durable=False`` turns fsync off. ``tcp`` opens 127.0.0.1 with that method of authentication;
-    ``superuser`` then has ``password``. Everything is under ``base``, which `close` removes.
+    ``superuser`` then has ``password``. Everything is under ``base``, which `close` removes; ``parent`` is
+    where ``base`` is made, and every user can enter it.
     """
 
     binaries: Binaries
@@ -83,11 +84,12 @@ class Server:
     tcp: Literal["trust", "scram-sha-256"] | None = None
     superuser: str = "postgres"
     password: str = field(default_factory=lambda: secrets.token_urlsafe(18), repr=False)
+    parent: Path = TEMPORARY
 
     def __post_init__(self) -> None:
         self._account = account()
         self.binaries = reachable(self.binaries, self._account)
-        self.base = Path(tempfile.mkdtemp(prefix=f"logship-{self.name[:20]}-", dir=TEMPORARY))
+        self.base = Path(tempfile.mkdtemp(prefix=f"logship-{self.name[:20]}-", dir=self.parent))
         if len(os.fsencode(self.base)) > _SOCKET_DIRECTORY_BYTES:
             raise UsageError(f"{self.base} is too long for a socket", hint="choose a shorter name")
         if self._account is not None:
@@ -116,7 +118,20 @@ class Server:
         self.close()
 
     def initialise(self) -> None:
-        """Make the cluster: UTF8, locale C, checksums as the version has them by default."""
+        """Make the cluster, and its postgresql.conf."""
+        self.make_cluster()
+        self.configure(
+            _SETTINGS
+            | ({} if self.durable else _NOT_DURABLE)
+            | {
+                "listen_addresses": "127.0.0.1" if self.tcp else "",
+                "unix_socket_directories": str(self.base),
+            }
+            | dict(self.settings)
+        )
+
+    def make_cluster(self) -> None:
+        """The data directory: UTF8, locale C, checksums as the version has them by default."""
         password_file = self.base / "password"
         password_file.touch(0o600)
         password_file.write_text(self.password + "\n")
@@ -130,20 +145,11 @@ class Server:
                 "--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions",
             ],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-            env=environment(), cwd=self.base, **self._identity(),
+            env=environment(), cwd=self.base, **self.identity(),
         )  # fmt: skip
         password_file.unlink()
         if made.returncode != 0:
             raise ServerNotStarted(f"initdb failed ({self.name})", self.log_file, made.stdout)
-        self.configure(
-            _SETTINGS
-            | ({} if self.durable else _NOT_DURABLE)
-            | {
-                "listen_addresses": "127.0.0.1" if self.tcp else "",
-                "unix_socket_directories": str(self.base),
-            }
-            | dict(self.settings)
-        )
 
     def configure(self, settings: Mapping[str, str]) -> None:
         """Add to postgresql.conf (the last line of a name wins); takes effect at the next start or reload."""
@@ -172,7 +178,7 @@ class Server:
                 [self.binaries.program("postgres"), "-D", self.data_directory, "-p", str(self.port)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), cwd=self.base,
                 # A Ctrl-C at the terminal is for us: we end the server when its clients are done.
-                start_new_session=True, **self._identity(),
+                start_new_session=True, **self.identity(),
             )  # fmt: skip
         self._watcher = Watcher(self._process.pid, self.base)
 
@@ -254,17 +260,18 @@ class Server:
             return ""
         return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
 
+    def identity(self) -> Identity:
+        """Whom the server's programs run as."""
+        if self._account is None:
+            return {"user": None, "group": None, "extra_groups": None}
+        return {"user": self._account.uid, "group": self._account.gid, "extra_groups": []}
+
     # -- within ----------------------------------------------------------------------------------
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             raise InternalError(f"the server {self.name!r} is not running")
         return self._process
-
-    def _identity(self) -> _Identity:
-        if self._account is None:
-            return {"user": None, "group": None, "extra_groups": None}
-        return {"user": self._account.uid, "group": self._account.gid, "extra_groups": []}
 
     def _end(self, number: signal.Signals) -> None:
         """Nothing of the server is left when this returns: a child that lives on holds the shared memory."""

@@ -10,31 +10,23 @@ Source: PostgreSQL documentation, "pg_authid"; RFC 5802 and 7677.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 import os
 import re
-import secrets
 import stat
-from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
 import psycopg
-from scramp.core import ScramException, saslprep
 
 from logship.connection import Side, connect
 from logship.errors import PrimaryError, UsageError
+from logship.relay.scram import Verifier, make_verifier
 
 log = logging.getLogger(__name__)
 
 PRIMARY: Final = "primary"  # in place of a file: the primary's roles
-_ITERATIONS: Final = 4096
-_SALT_BYTES: Final = 16
-_BASE64: Final = r"[A-Za-z0-9+/]+={0,2}"
-_VERIFIER: Final = re.compile(rf"SCRAM-SHA-256\$[1-9][0-9]{{0,8}}:{_BASE64}\${_BASE64}:{_BASE64}\Z")
 _LINE: Final = re.compile(r'(?:"((?:[^"]|"")+)"|([^\s"#][^\s"]*))\s+(\S+)\s*\Z')
 _OTHERS: Final = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
 _ROLES: Final = """
@@ -48,7 +40,7 @@ select a.rolname, a.rolpassword
 class Users(Protocol):
     """A callable: the verifier of a user, or None when there is no such user."""
 
-    def __call__(self, name: str) -> str | None: ...
+    def __call__(self, name: str) -> Verifier | None: ...
 
     def reload(self) -> None: ...
 
@@ -63,7 +55,7 @@ class FileUsers:
         self._path = path
         self._known = read_users(path)
 
-    def __call__(self, name: str) -> str | None:
+    def __call__(self, name: str) -> Verifier | None:
         return self._known.get(name)
 
     def reload(self) -> None:
@@ -84,7 +76,7 @@ class PrimaryUsers:
         self._known = self._read()
         self._failed = False
 
-    def __call__(self, name: str) -> str | None:
+    def __call__(self, name: str) -> Verifier | None:
         return self._known.get(name)
 
     def reload(self) -> None:
@@ -97,10 +89,10 @@ class PrimaryUsers:
         else:
             self._failed = False
 
-    def _read(self) -> Mapping[str, str]:
+    def _read(self) -> Mapping[str, Verifier]:
         with connect(self._primary, Side.PRIMARY, application_name="logship users") as connection:
             try:
-                return dict(connection.execute(_ROLES).fetchall())
+                rows = connection.execute(_ROLES).fetchall()
             except psycopg.errors.InsufficientPrivilege as error:
                 user = connection.info.user.replace('"', '""')
                 raise PrimaryError(
@@ -113,9 +105,10 @@ class PrimaryUsers:
                     f"the primary's roles can't be read: {type(error).__name__}",
                     hint="is the primary running?",
                 ) from error
+        return {name: Verifier.parse(verifier) for name, verifier in rows}
 
 
-def read_users(path: Path) -> dict[str, str]:
+def read_users(path: Path) -> dict[str, Verifier]:
     """Name to verifier. `UsageError` with the line when one is malformed, or others may read the file."""
     try:
         with path.open(encoding="utf-8") as file:
@@ -137,13 +130,14 @@ def read_users(path: Path) -> dict[str, str]:
     return _parse(text, path)
 
 
-def _parse(text: str, path: Path) -> dict[str, str]:
-    users: dict[str, str] = {}
+def _parse(text: str, path: Path) -> dict[str, Verifier]:
+    users: dict[str, Verifier] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         found = _LINE.match(line.strip())
-        if found is None or not _VERIFIER.match(found[3]):
+        verifier = _verifier(found[3]) if found else None
+        if found is None or verifier is None:
             raise UsageError(
                 f"--users: line {number} of {path} is not a name and a SCRAM-SHA-256 verifier",
                 hint="make it with `logship verifier NAME`; a password as it is doesn't belong there",
@@ -153,8 +147,15 @@ def _parse(text: str, path: Path) -> dict[str, str]:
             raise UsageError(
                 f"--users: line {number} of {path} names {name!r} once more", hint="leave one of its lines"
             )
-        users[name] = found[3]
+        users[name] = verifier
     return users
+
+
+def _verifier(text: str) -> Verifier | None:
+    try:
+        return Verifier.parse(text)
+    except ValueError:
+        return None
 
 
 def verifier_line(name: str, password: str) -> str:
@@ -162,18 +163,3 @@ def verifier_line(name: str, password: str) -> str:
     plain = re.fullmatch(r'[^\s"#][^\s"]*', name)
     quoted = name if plain else '"' + name.replace('"', '""') + '"'
     return f"{quoted} {make_verifier(password)}"
-
-
-def make_verifier(password: str, *, salt: bytes | None = None) -> str:
-    """As PostgreSQL makes it. A password that SASLprep can't prepare is taken as it is (pg_saslprep)."""
-    salt = secrets.token_bytes(_SALT_BYTES) if salt is None else salt
-    try:
-        prepared = saslprep(password)
-    except ScramException:
-        prepared = password
-    salted = hashlib.pbkdf2_hmac("sha256", prepared.encode(), salt, _ITERATIONS)
-    client_key = hmac.digest(salted, b"Client Key", "sha256")
-    stored_key = hashlib.sha256(client_key).digest()
-    server_key = hmac.digest(salted, b"Server Key", "sha256")
-    shown = [b64encode(part).decode() for part in (salt, stored_key, server_key)]
-    return f"SCRAM-SHA-256${_ITERATIONS}:{shown[0]}${shown[1]}:{shown[2]}"

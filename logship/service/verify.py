@@ -7,6 +7,9 @@ the keys of the rows that differ. Nothing is written but the request to stand st
 A snapshot dies with its connections, so a comparison that was interrupted can't go on at the same LSN.
 With ``resume`` the tables that were found equal are noted in a file with the LSN they were equal at, and
 left out the next time; the file goes once all are done.
+
+With ``memory`` what the running replayer holds in memory is compared with the secondary, too, as of the same
+LSN: the replayer pins it under the hold, and sums it up when it is asked (`logship.service.memory_questions`).
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,13 +30,16 @@ from logship.catalog.selection import Selection, split
 from logship.connection import Side
 from logship.errors import LogshipError, UsageError
 from logship.lsn import Lsn
-from logship.service.moment import Ends, Moment, one_lsn
+from logship.service.memory_questions import Conversation, conversation
+from logship.service.moment import Moment, begin, one_lsn
 from logship.service.replica import Found, find
+from logship.service.standing import Ends, NotAtOneLsn
 from logship.snapshot import relations
 from logship.snapshot.failures import failure
 from logship.snapshot.relations import TableName
-from logship.snapshot.verify import Snapshots, compare_all
-from logship.snapshot.verify_compare import How, TableResult
+from logship.snapshot.verify import Snapshots, compare_all, session
+from logship.snapshot.verify_compare import How, TableResult, Throttle
+from logship.snapshot.verify_memory import MemoryResult, compare
 from logship.snapshot.verify_tables import Incomparable, Pair, pair
 
 MAX_HOLD_S = 30.0
@@ -50,8 +57,21 @@ class Progress:
 
 
 @dataclass(slots=True)
+class MemoryReport:
+    """``cold``: tables that memory doesn't hold, and why; they are no difference."""
+
+    tables: list[MemoryResult] = field(default_factory=list)
+    cold: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def differing(self) -> list[MemoryResult]:
+        return [table for table in self.tables if not table.equal]
+
+
+@dataclass(slots=True)
 class Report:
-    """``lsn``: what was compared is true there. ``held_s`` None: no replayer was running."""
+    """``lsn``: what was compared is true there. ``held_s`` None: no replayer was running. ``memory`` None: it
+    wasn't asked about."""
 
     replica: str
     lsn: Lsn
@@ -60,10 +80,11 @@ class Report:
     skipped: dict[str, str] = field(default_factory=dict)
     resumed: dict[str, str] = field(default_factory=dict)  # equal at that LSN, as noted before
     seconds: float = 0.0
+    memory: MemoryReport | None = None
 
     @property
     def equal(self) -> bool:
-        return all(table.equal for table in self.tables)
+        return not (self.differing or (self.memory is not None and self.memory.differing))
 
     @property
     def differing(self) -> list[TableResult]:
@@ -81,6 +102,7 @@ class Options:
     max_bytes_per_s: int | None = None
     max_hold_s: float = MAX_HOLD_S
     resume: Path | None = None
+    memory: bool = False
 
 
 def verify(
@@ -121,10 +143,16 @@ class _Verify:
     def run(self) -> Report:
         began = time.monotonic()
         ends = Ends(self.primary, self.secondary, self.found, self.options.max_hold_s, self._say)
-        with one_lsn(ends) as moment:
+        throttle = Throttle(self.options.max_bytes_per_s)
+        with ExitStack() as stack:
+            asking = stack.enter_context(conversation(ends)) if self.options.memory else None
+            moment = stack.enter_context(one_lsn(ends))
             report = Report(self.found.replica.name, moment.lsn, moment.held_s)
             self._tell_held(moment)
             pairs = self._pairs(moment, report)
+            if asking is not None:
+                names = [one.table for one in pairs]
+                report.memory = self._compare_memory(asking, moment, names, throttle)
             self._total = len(pairs) + len(report.tables)
 
             def done(result: TableResult) -> None:
@@ -135,12 +163,44 @@ class _Verify:
             compare_all(
                 Snapshots(self.primary, self.secondary, moment.primary_snapshot, moment.secondary_snapshot),
                 pairs, self.options.how, jobs=self.options.jobs,
-                max_bytes_per_s=self.options.max_bytes_per_s, done=done, progress=self._under_way,
+                throttle=throttle, done=done, progress=self._under_way,
             )  # fmt: skip
         report.tables.sort(key=lambda table: (table.schemaname, table.relname))
         report.seconds = time.monotonic() - began
         self.notes.finish()
         return report
+
+    # -- memory ----------------------------------------------------------------------------------
+
+    def _compare_memory(
+        self, asking: Conversation, moment: Moment, names: Iterable[TableName], throttle: Throttle
+    ) -> MemoryReport:
+        held = asking.begin(moment.held_s is not None)
+        if held.lsn != moment.lsn:
+            raise NotAtOneLsn(
+                f"memory stood at {held.lsn} and the secondary at {moment.lsn}", hint="try again"
+            )
+        report = MemoryReport(
+            cold=self._cold(held.cold, names, {(t.schemaname, t.relname) for t in held.tables})
+        )
+        with closing(session(self.secondary, Side.SECONDARY)) as link:
+            begin(link, moment.secondary_snapshot)
+            for table in held.tables:
+                if not self.selection.selects(table.schemaname, table.relname):
+                    continue
+                self._say(f'comparing "{table.schemaname}"."{table.relname}" in memory, {table.rows} rows')
+                report.tables.append(compare(link, asking, table, self.options.how, throttle))
+        report.tables.sort(key=lambda result: (result.table.schemaname, result.table.relname))
+        return report
+
+    def _cold(
+        self, known: Mapping[tuple[str, str], str], names: Iterable[TableName], resident: set[tuple[str, str]]
+    ) -> dict[str, str]:
+        cold = {str(TableName(*name)): why for name, why in known.items() if self.selection.selects(*name)}
+        for table in names:
+            if (table.schema, table.name) not in resident:
+                cold.setdefault(str(table), "cold: not loaded yet: nothing has changed it")
+        return dict(sorted(cold.items()))
 
     # -- which tables ----------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ def compare_all(
     how: How,
     *,
     jobs: int,
-    max_bytes_per_s: int | None,
+    throttle: Throttle,
     done: Callable[[TableResult], None],
     progress: Callable[[TableResult], None],
 ) -> None:
@@ -47,7 +47,6 @@ def compare_all(
         todo.put(pair)
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
     stop = threading.Event()
-    throttle = Throttle(max_bytes_per_s)
     workers = [
         _Worker(at, todo, messages, stop, throttle=throttle, how=how, progress=progress)
         for _ in range(max(1, min(jobs, len(pairs))))

@@ -29,7 +29,7 @@ from logship.snapshot.verify_rows import Blocks, Bound, Query
 from logship.snapshot.verify_tables import Pair, Table
 
 _BLOCKS: Final = 4096  # 32 MB at PostgreSQL's usual size
-_MOST_BUCKETS: Final = 65_536
+MOST_BUCKETS: Final = 65_536
 _FETCH: Final = 2_000
 # How rows are read: along the key's index, or as they lie.
 _BY_INDEX: Final = "set enable_seqscan = off; set enable_bitmapscan = off"
@@ -194,7 +194,7 @@ class Comparison:
     def _buckets(self, beside: ThreadPoolExecutor) -> None:
         self._set(_AS_THEY_LIE)
         pair = self._pair
-        buckets = max(1, min(_MOST_BUCKETS, max(pair.primary.rows, pair.secondary.rows) // self._how.chunk))
+        buckets = max(1, min(MOST_BUCKETS, max(pair.primary.rows, pair.secondary.rows) // self._how.chunk))
         theirs = beside.submit(self._bucket_sums, Side.SECONDARY, pair.secondary, buckets)
         ours = self._bucket_sums(Side.PRIMARY, pair.primary, buckets)
         other = theirs.result()
@@ -214,7 +214,7 @@ class Comparison:
 
     def _bucket_sums(self, side: Side, table: Table, buckets: int) -> defaultdict[int, Sums]:
         found: defaultdict[int, Sums] = defaultdict(Sums)
-        for blocks in _blocks(table):
+        for blocks in blocks_of(table):
             size = 0
             for row in self._rows(side, rows.bucket_sums(self._pair, table, blocks, buckets)):
                 sums = _sums(row[1:])
@@ -334,7 +334,7 @@ def _key(row: Any, keyed: bool) -> Bound:
     return tuple(row[:-1]) if keyed else (row[0],)
 
 
-def _blocks(table: Table) -> Iterator[Blocks | None]:
+def blocks_of(table: Table) -> Iterator[Blocks | None]:
     """The last portion is open: the file may have grown since it was measured. A partitioned table is one."""
     if table.kind == "p":
         yield None

@@ -252,12 +252,19 @@ def _bucket(pair: Pair, buckets: int) -> sql.Composed:
 
 def _in_blocks(pair: Pair, side: Table, blocks: Blocks | None) -> sql.Composed:
     key = sql.SQL("{} as km, ").format(_key_hash(pair)) if pair.key else sql.Composed([])
+    return sql.SQL("select {}{} as t from {} x{}").format(
+        key, _text(pair.columns), _from(pair, side), in_blocks(blocks)
+    )
+
+
+def in_blocks(blocks: Blocks | None) -> sql.Composed:
+    """The condition that keeps to part of the file of the table ``x``."""
     where = sql.Composed([])
     if blocks is not None:
         where = sql.SQL(" where x.ctid >= '({},0)'::pg_catalog.tid").format(sql.SQL(str(blocks.start)))
         if blocks.to is not None:
             where += sql.SQL(" and x.ctid < '({},0)'::pg_catalog.tid").format(sql.SQL(str(blocks.to)))
-    return sql.SQL("select {}{} as t from {} x{}").format(key, _text(pair.columns), _from(pair, side), where)
+    return where
 
 
 def _between(pair: Pair, after: Bound | None, upto: Bound | None) -> sql.Composed:

@@ -1,10 +1,10 @@
 -- Made for one owner by logship.catalog.writers, which fills in {name}, {settings} and {kept}.
 --
--- Runs one statement of DDL with its owner's rights, under the settings that it had on the primary: pairs of name
--- and value. They end with this function, whose own SET clause names each of them. The search_path among them is the
+-- Runs one statement of DDL with its owner's rights, under the settings that it had on the primary: their names and
+-- their values. They end with this function, whose own SET clause names each of them. The search_path among them is the
 -- user's, so nothing here but the statement is looked up through it: what stands before it uses no operator, and
 -- the first thing after it puts the path back. Why the rest: see write_as.sql.
-create function {name}(statement text, session text[]) returns void
+create function {name}(statement text, settings text[], "values" text[]) returns void
   language plpgsql volatile parallel unsafe security definer
   {settings}
 as $function$
@@ -14,10 +14,9 @@ declare
     select array_agg(pg_catalog.current_setting(k.name) order by k.place)
       from pg_catalog.unnest(kept) with ordinality as k (name, place));
   replication_role constant text := pg_catalog.current_setting('session_replication_role');
-  pair text[];
 begin
-  foreach pair slice 1 in array session loop
-    perform pg_catalog.set_config(pair[1], pair[2], true);
+  for place in 1 .. pg_catalog.cardinality(settings) loop
+    perform pg_catalog.set_config(settings[place], "values"[place], true);
   end loop;
   execute statement;
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);

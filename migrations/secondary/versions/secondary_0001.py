@@ -198,6 +198,20 @@ def _reports() -> None:
         prefixes=["UNLOGGED"],
         comment="who asked the replayer to stand still for a moment; it goes on by itself at expires_at",
     )
+    op.create_table(
+        "memory_question",
+        _replica(),
+        sa.Column("token", sa.Text, nullable=False),
+        sa.Column("number", sa.Integer, nullable=False),
+        sa.Column("question", sa.Text),
+        sa.Column("answered", sa.Integer, nullable=False),
+        sa.Column("answer", sa.Text),
+        sa.Column("pid", sa.Integer),
+        _time("expires_at", nullable=False),
+        schema="logship",
+        prefixes=["UNLOGGED"],
+        comment="what a command asks the replayer about its memory, and the answer; over at expires_at",
+    )
     op.create_index("ddl_replayed_replica_lsn", "ddl_replayed", ["replica", "lsn"], schema="logship")
 
 
@@ -213,6 +227,7 @@ def downgrade() -> None:
     for view in ("replica_lag", "stat_replay", "stat_object", "stat_ddl"):
         op.execute(f"drop view logship.{view}")
     for table in (
+        "memory_question",
         "hold",
         "ddl_replayed",
         "object_report",

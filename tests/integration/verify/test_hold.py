@@ -11,8 +11,8 @@ import pytest
 from logship.catalog import hold
 from logship.connection import Side, connect
 from logship.lsn import Lsn
-from logship.service.moment import NotAtOneLsn
 from logship.service.servers import Server
+from logship.service.standing import NotAtOneLsn
 from logship.service.verify import Options, verify
 from tests.conftest import Pair
 from tests.follow import Follower

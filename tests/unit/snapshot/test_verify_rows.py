@@ -12,7 +12,7 @@ import pytest
 
 from logship.snapshot import verify_rows as rows
 from logship.snapshot.relations import TableName
-from logship.snapshot.verify_compare import Found, Sums, TableResult, Throttle, _blocks
+from logship.snapshot.verify_compare import Found, Sums, TableResult, Throttle, blocks_of
 from logship.snapshot.verify_rows import Blocks, Query
 from logship.snapshot.verify_tables import Column, Pair, Table
 
@@ -72,12 +72,12 @@ def test_no_cast_to_text_that_a_user_could_have_made() -> None:
 def test_a_partitioned_table_is_its_partitions() -> None:
     parted = Table("p", 0, 10)
     assert "from only" not in text(rows.bucket_sums(KEYED, parted, None, 1))
-    assert list(_blocks(parted)) == [None]
+    assert list(blocks_of(parted)) == [None]
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 4096, 4097, 10_000])
 def test_blocks_cover_the_file_and_what_grew_behind_it(blocks: int) -> None:
-    portions: list[Any] = list(_blocks(Table("r", blocks, 0)))
+    portions: list[Any] = list(blocks_of(Table("r", blocks, 0)))
     assert portions[0].start == 0
     assert portions[-1].to is None
     assert all(one.to == following.start for one, following in itertools.pairwise(portions))

@@ -1,0 +1,120 @@
+"""The relay's own client: streams what a shipper sends to one replica, record by record.
+
+In: a conninfo of the shipper, the replica's name, the position to start from, and how a record is decoded.
+Out: records and keepalives in the order in which they were sent; in return, status updates. The protocol
+is the walsender's (`logship.capture.stream`); there is no slot to look at and no SQL to ask.
+
+`ShipperUnreachable`, `ReplicaServed`, `ReplicaUnknown`: wait and try again on a new stream. `LogGone` stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import psycopg
+
+from logship.capture.copydata import KEEPALIVE, Keepalive, keepalive
+from logship.capture.stream import State, Stream, identifier
+from logship.connection import Side, connect
+from logship.errors import (
+    LogGone,
+    PrimaryError,
+    ProtocolViolation,
+    ReplicaServed,
+    ReplicaUnknown,
+    ShipperBroken,
+    ShipperUnreachable,
+    is_transient,
+)
+from logship.lsn import Lsn
+
+T = TypeVar("T")
+
+RECORD: Final = ord("L")
+# Whoever listens there said no, and will say it again: anything else may be a shipper that is only starting.
+_FINAL: Final = ("authentication", "password", "no encryption", "must use", "certificate", "does not exist")
+
+
+class RelayStream(Stream[T]):
+    """One connection: `identify`, `show`, `start`, then `read` and `send_status` in turn, `stop`, `close`."""
+
+    def __init__(
+        self,
+        conninfo: str,
+        replica: str,
+        decode: Callable[[memoryview | bytes], T],
+    ) -> None:
+        """Connects. ``decode`` gets the payload of each CopyData of ours; it raises `ProtocolViolation`."""
+        super().__init__(connected(conninfo, replica))
+        self._replica = replica
+        self._decode = decode
+
+    def show(self, name: str) -> tuple[str | None, ...]:
+        """The answer to SHOW: one row of texts."""
+        self._expect(State.IDLE)
+        try:
+            return shown(self._connection, name)
+        except psycopg.Error as error:
+            raise self._meaning(error) from error
+
+    def start(self, publication: str, start_lsn: Lsn) -> None:
+        """Stream what ended after ``start_lsn``, of all that the shipper ships."""
+        command = (
+            f"START_REPLICATION SLOT {identifier(self._replica)} LOGICAL {start_lsn} "
+            f"(proto_version '1', publication_names {_names(publication)}, messages 'true', logship '1')"
+        )
+        refused = self._begin(command)
+        if refused is not None:
+            raise self._of_result(refused)
+
+    def _take(self, items: list[T | Keepalive], keepalives: list[Keepalive], max_bytes: int) -> int:
+        get, append, decode = self._pgconn.get_copy_data, items.append, self._decode
+        size = 0
+        while size < max_bytes:
+            length, data = get(1)
+            if length <= 0:
+                if length < 0:
+                    raise self._broken(None)
+                break
+            size += length
+            if data[0] == RECORD:
+                append(decode(data))
+            elif data[0] == KEEPALIVE:
+                self._alive(keepalive(data), items, keepalives)
+            else:
+                raise ProtocolViolation(f"CopyData of the unknown kind {bytes(data[:1])!r}")
+        return size
+
+    def _explain(self, sqlstate: str | None, message: str) -> PrimaryError:
+        match sqlstate:
+            case "55006":
+                return ReplicaServed(self._replica)
+            case "42704":
+                return ReplicaUnknown(self._replica, message)
+            case "58P01":
+                return LogGone(self._replica, message)
+        return ShipperBroken(message, sqlstate=sqlstate, transient=is_transient(sqlstate))
+
+
+def connected(conninfo: str, application_name: str) -> psycopg.Connection:
+    """A replication connection to a shipper. `ShipperUnreachable` says whether trying again can help."""
+    try:
+        return connect(conninfo, Side.SHIPPER, application_name=application_name, replication=True)
+    except PrimaryError as error:
+        text = error.message.lower()
+        final = any(word in text for word in _FINAL)
+        raise ShipperUnreachable(error.message, hint=error.hint, transient=not final) from error
+
+
+def shown(connection: psycopg.Connection, name: str) -> tuple[str | None, ...]:
+    """What the shipper answers to SHOW ``name``."""
+    row = connection.execute(f"SHOW {identifier(name)}".encode()).fetchone()
+    if row is None:
+        raise ProtocolViolation(f"an answer to SHOW {name} without a row")
+    return tuple(row)
+
+
+def _names(publication: str) -> str:
+    """A list of identifiers inside a string."""
+    return "'" + identifier(publication).replace("'", "''") + "'"

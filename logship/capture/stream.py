@@ -1,0 +1,295 @@
+"""A connection on which a server streams replication: what the walsender's client and the relay's share.
+
+In: a connection of the kind `replication=database`, the bytes that come on it. Out: items in the order in
+which they were sent (a subclass says what they are), keepalives between them; in return, status updates.
+Assumes one thread that does everything but `wake`.
+
+Never acknowledges by itself. After any error the stream is to be closed; ``error.transient`` says whether a
+new one may go on from the journal's end.
+
+Source: PostgreSQL documentation, "Streaming Replication Protocol"; libpq, "Functions Associated with the
+COPY Command".
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Generic, Self, TypeVar
+
+import psycopg
+from psycopg import pq
+
+from logship.capture.copydata import (
+    NOWHERE,
+    Keepalive,
+    Positions,
+    check_progress,
+    microseconds,
+    status_update,
+)
+from logship.capture.link import Link
+from logship.errors import InternalError, PrimaryError, ProtocolViolation, StreamBroken
+from logship.lsn import INVALID, Lsn
+
+T = TypeVar("T")
+
+READ_BYTES: Final = 1024 * 1024
+ANSWER_S: Final = 60.0  # for a server that is alive to answer a command or take a status update
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Of which server and database the log is: IDENTIFY_SYSTEM."""
+
+    system_identifier: int
+    timeline: int
+    xlogpos: Lsn
+    database: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received(Generic[T]):
+    """One `read`. ``items`` in the order sent; ``keepalives`` are those among them. ``wal_end`` and
+    ``sent_time_us`` (microseconds since 2000, the server's clock) are of the newest header ever read in
+    this session, INVALID and None before the first. ``woken``: `Stream.wake` ended the wait."""
+
+    items: list[T | Keepalive]
+    keepalives: tuple[Keepalive, ...]
+    bytes: int
+    wal_end: Lsn
+    sent_time_us: int | None
+    woken: bool
+
+
+class State(enum.Enum):
+    IDLE = "idle"
+    STREAMING = "streaming"
+    ENDED = "ended"
+
+
+class Stream(ABC, Generic[T]):
+    """One connection: `identify`, a subclass's start, then `read` and `send_status` in turn, `stop`, `close`."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+        self._connection.prepare_threshold = None  # a walsender knows no prepared statements
+        self._connection.add_notice_handler(self._notice)
+        self._pgconn = self._connection.pgconn
+        self._link = Link(self._pgconn)
+        self._state = State.IDLE
+        self._sent = NOWHERE
+        self._wal_end = INVALID
+        self._sent_time_us: int | None = None
+        self._failure: PrimaryError | None = None  # raised by every read from now on
+        self._warned: PrimaryError | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- what a subclass knows -------------------------------------------------------------------
+
+    @abstractmethod
+    def _take(self, items: list[T | Keepalive], keepalives: list[Keepalive], max_bytes: int) -> int:
+        """Take what libpq has: `get_copy_data` until it gives nothing, or about ``max_bytes``. Their size."""
+
+    @abstractmethod
+    def _explain(self, sqlstate: str | None, message: str) -> PrimaryError:
+        """What an error of the server means; ``sqlstate`` None: the link broke."""
+
+    def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        """The server said something beside an answer."""
+
+    # -- before the stream -----------------------------------------------------------------------
+
+    def identify(self) -> System:
+        self._expect(State.IDLE)
+        try:
+            row = self._connection.execute("IDENTIFY_SYSTEM").fetchone()
+        except psycopg.Error as error:
+            raise self._meaning(error) from error
+        if row is None or row[3] is None:
+            raise ProtocolViolation("an IDENTIFY_SYSTEM without a database")
+        return System(int(row[0]), int(row[1]), Lsn.parse(row[2]), row[3])
+
+    def _begin(self, command: str) -> pq.abc.PGresult | None:
+        """Send ``command``. None: the stream has begun; else what the server answered instead."""
+        self._expect(State.IDLE)
+        try:
+            self._pgconn.send_query(command.encode())
+            self._link.flush(ANSWER_S)
+            result = self._link.result(ANSWER_S)
+        except psycopg.Error as error:
+            raise self._broken(error) from error
+        if result is None:
+            raise self._meaning(None)
+        if result.status != pq.ExecStatus.COPY_BOTH:
+            self._state = State.ENDED
+            return result
+        self._state = State.STREAMING
+        return None
+
+    # -- the stream ------------------------------------------------------------------------------
+
+    def read(self, timeout_s: float, max_bytes: int = READ_BYTES) -> Received[T]:
+        """What has come, or comes within ``timeout_s``: at least one item, unless the time was over or
+        `wake` was called. Stops at the first message that brings it to ``max_bytes``. What ends the stream
+        raises a `PrimaryError`, after everything before it was returned."""
+        self._expect(State.STREAMING)
+        if self._failure is not None:
+            raise self._failure
+        items: list[T | Keepalive] = []
+        keepalives: list[Keepalive] = []
+        end = time.monotonic() + timeout_s
+        size, woken = 0, False
+        try:
+            size = self._gather(items, keepalives, max_bytes)
+            while not items and not woken:
+                left_s = end - time.monotonic()
+                ready = self._link.wait(left_s)
+                woken = ready.woken
+                if ready.readable:
+                    size = self._gather(items, keepalives, max_bytes)
+                if left_s <= 0:
+                    break  # also in the middle of a message that takes long: the caller has a timer
+        except (PrimaryError, psycopg.Error) as error:
+            self._failure = error if isinstance(error, PrimaryError) else self._broken(error)
+            if not items:
+                raise self._failure from error
+        if self._warned is not None:
+            # What followed the warning lacks changes: it must not be captured, and comes again.
+            self._failure = self._warned
+            raise self._warned
+        return Received(items, tuple(keepalives), size, self._wal_end, self._sent_time_us, woken)
+
+    def send_status(self, positions: Positions, *, reply_requested: bool = False) -> None:
+        """Report ``positions``. `InternalError` when one moves backwards or claims what isn't written; what
+        ended the stream, when it has ended."""
+        self._expect(State.STREAMING)
+        if self._failure is not None:
+            raise self._failure
+        check_progress(self._sent, positions)
+        clock_us = microseconds(time.time())
+        message = status_update(positions, clock_us, reply_requested=reply_requested)
+        try:
+            while self._pgconn.put_copy_data(message) == 0:
+                self._link.flush(ANSWER_S)
+            self._link.flush(ANSWER_S)
+        except psycopg.Error as error:
+            raise self._broken(error) from error
+        self._sent = positions
+
+    def wake(self) -> None:
+        """End the `read` under way, or the next one that would wait. From any thread, at any time."""
+        self._link.wake()
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def stop(self, deadline_s: float = 2.0) -> bool:
+        """End the stream and close. What was sent and not read is thrown away: it comes again. True when
+        the server agreed in time; it goes on to the end of a transaction that it is sending, and then the
+        connection is cut, which loses nothing either."""
+        agreed = False
+        if self._state is State.STREAMING and self._failure is None:
+            try:
+                agreed = self._end_copy(time.monotonic() + deadline_s)
+            except (StreamBroken, psycopg.Error):
+                agreed = False  # the link is gone: what is left to do is the same
+        self.close()
+        return agreed
+
+    def close(self) -> None:
+        """Cut the connection. The walsender notices, and frees the slot a moment later."""
+        self._state = State.ENDED
+        self._link.close()
+        self._connection.close()
+
+    def _end_copy(self, end: float) -> bool:
+        self._pgconn.put_copy_end()
+        self._link.flush(max(0.0, end - time.monotonic()))
+        while True:
+            length, _ = self._pgconn.get_copy_data(1)
+            if length < 0:
+                break
+            if length == 0:
+                if time.monotonic() >= end:
+                    return False
+                if self._link.wait(end - time.monotonic()).readable:
+                    self._pgconn.consume_input()
+        while (result := self._link.result(max(0.0, end - time.monotonic()))) is not None:
+            if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.COPY_IN):
+                return False
+        return True
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def _gather(self, items: list[T | Keepalive], keepalives: list[Keepalive], max_bytes: int) -> int:
+        """Take what libpq has and what the socket has, up to ``max_bytes``."""
+        size = self._take(items, keepalives, max_bytes)
+        while size < max_bytes:
+            self._pgconn.consume_input()
+            taken = self._take(items, keepalives, max_bytes - size)
+            if taken == 0:
+                break
+            size += taken
+        return size
+
+    def _alive(self, message: Keepalive, items: list[T | Keepalive], keepalives: list[Keepalive]) -> None:
+        items.append(message)
+        keepalives.append(message)
+        self._wal_end, self._sent_time_us = message.wal_end, message.sent_time_us
+
+    # -- what went wrong -------------------------------------------------------------------------
+
+    def _expect(self, state: State) -> None:
+        if self._state is not state:
+            raise InternalError(f"a stream is {self._state.value} where it should be {state.value}")
+
+    def _broken(self, error: psycopg.Error | None) -> PrimaryError:
+        """Why the stream ended: the server's last words when there are any, else libpq's."""
+        result = None
+        try:
+            while (following := self._link.result(1.0)) is not None:
+                result = following
+                if result.status == pq.ExecStatus.FATAL_ERROR:
+                    break
+                if result.status in (pq.ExecStatus.COPY_BOTH, pq.ExecStatus.COPY_IN):
+                    break  # libpq would answer the same for ever
+        except (StreamBroken, psycopg.Error) as silent:
+            error = error or (silent if isinstance(silent, psycopg.Error) else None)
+        if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
+            return self._of_result(result)
+        return self._meaning(error)
+
+    def _of_result(self, result: pq.abc.PGresult | None) -> PrimaryError:
+        if result is None:
+            return self._meaning(None)
+        sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE)
+        message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
+        text = message.decode("utf-8", "replace") or result.error_message.decode("utf-8", "replace").strip()
+        code = sqlstate.decode("ascii") if sqlstate else None
+        return self._explain(code, text)
+
+    def _meaning(self, error: psycopg.Error | None) -> PrimaryError:
+        message = ""
+        if error is not None:
+            message = error.diag.message_primary or str(error).strip().split("\n", 1)[0]
+        sqlstate = error.sqlstate if error is not None else None
+        return self._explain(sqlstate, message)
+
+
+def identifier(name: str) -> str:
+    """A name as the grammar of replication commands has it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
