@@ -11,6 +11,9 @@ PYTEST_ARGS ?=
 # Tests wait for servers more than they compute; each worker has servers of its own.
 WORKERS ?= 3
 PYTEST := $(BIN)/pytest $(PYTEST_ARGS)
+# Whatever reads bytes that somebody else wrote.
+FUZZED := tests/unit/relay/test_fuzz.py tests/unit/relay/test_commands.py tests/unit/relay/test_scram.py \
+  tests/unit/relay/test_frames.py tests/unit/kernel tests/unit/test_pgoutput.py tests/unit/capture/test_copydata.py
 # Passwords of `make up`, made once.
 SECRETS := $(addprefix var/secrets/,postgres_password app_password logship_password)
 
@@ -59,6 +62,9 @@ test-matrix: init ## PostgreSQL 15 to 15, 15 to 18, 18 to 18
 soak: init ## Long fault runs
 	$(PYTEST) -m soak
 
+fuzz: init ## Malformed bytes at length: what clients, walsenders and files may hold
+	$(PYTEST) --hypothesis-profile=fuzz -o timeout=3600 $(FUZZED)
+
 docs: init ## docs/reference.md, from the code
 	$(BIN)/python docs/reference.py
 
@@ -77,4 +83,4 @@ clean: ## Remove what was made here
 	rm -rf $(VENV) var build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help init demo check lint types imports unit test test-web test-matrix soak docs up down clean
+.PHONY: help init demo check lint types imports unit test test-web test-matrix soak fuzz docs up down clean

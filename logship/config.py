@@ -36,6 +36,7 @@ class Intervals:
     report_s: float = 1.0
     retention_s: float = 5.0
     stall_s: float = 30.0  # no progress for so long, with something to do, is a stall
+    heartbeat_s: float = 10.0  # something goes into the log of an idle primary; 0: nothing does
     stop_grace_s: float = 8.0  # for all threads to end, once the program is told to
 
 

@@ -60,6 +60,11 @@ OWN: Final = (
         "it reports once a second what the views show",
     ),
     Right(
+        "grant update (shipper_epoch) on table logship.replica to {role}",
+        "select pg_catalog.has_column_privilege(%(role)s, 'logship.replica', 'shipper_epoch', 'update')",
+        "it keeps the epoch of the shipper it follows, so that one that was succeeded is refused",
+    ),
+    Right(
         f"grant execute on function {_ADVANCE} to {{role}}",
         f"select pg_catalog.has_function_privilege(%(role)s, '{_ADVANCE}', 'execute')",
         "it moves the position, in the transaction that writes the rows",

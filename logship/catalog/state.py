@@ -32,6 +32,7 @@ class Replica:
     initialised_at: datetime.datetime | None
     tables: tuple[str, ...] = ()  # patterns: what is replicated; none: everything
     excluded: tuple[str, ...] = ()
+    shipper_epoch: int | None = None  # the highest that a shipper it followed had
 
     @property
     def initialised(self) -> bool:
@@ -40,7 +41,7 @@ class Replica:
 
 _COLUMNS = (
     "name, system_identifier, timeline, database, slot, publication, origin, keyless, "
-    "snapshot_lsn::pg_catalog.text, initialised_at, tables, excluded"
+    "snapshot_lsn::pg_catalog.text, initialised_at, tables, excluded, shipper_epoch"
 )
 
 
@@ -50,10 +51,19 @@ def replicas(secondary: psycopg.Connection) -> list[Replica]:
     return [
         Replica(
             row[0], int(row[1]), row[2], row[3], row[4], row[5], row[6], row[7],
-            None if row[8] is None else Lsn.parse(row[8]), row[9], tuple(row[10]), tuple(row[11]),
+            None if row[8] is None else Lsn.parse(row[8]), row[9], tuple(row[10]), tuple(row[11]), row[12],
         )
         for row in rows
     ]  # fmt: skip
+
+
+def note_epoch(secondary: psycopg.Connection, name: str, epoch: int) -> None:
+    """The replica follows a shipper of this epoch. What is stored never goes back."""
+    secondary.execute(
+        "update logship.replica set shipper_epoch = %(epoch)s "
+        "where name = %(name)s and coalesce(shipper_epoch, 0) < %(epoch)s",
+        {"epoch": epoch, "name": name},
+    )
 
 
 def begin(secondary: psycopg.Connection, replica: Replica) -> None:

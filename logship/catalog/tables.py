@@ -19,12 +19,14 @@ from sqlalchemy import (
     Index,
     Integer,
     Interval,
+    LargeBinary,
     MetaData,
     Numeric,
     Table,
     Text,
     text,
 )
+from sqlalchemy.dialects.postgresql import INET
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
 
@@ -94,6 +96,80 @@ identity_set: Final = Table(
     Column("relname", Text, primary_key=True),
     Column("before", Text, nullable=False),
     comment="tables that logship init gave REPLICA IDENTITY FULL, and what they had: default or nothing",
+)
+
+# One half of each key; the other lies in a materialized view: see the revision's ddl_key.sql.
+primary_ddl_key: Final = Table(
+    "ddl_key",
+    PRIMARY,
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    comment="keys that sign schema changes, one half of each; the other is logship.ddl_share",
+)
+
+ddl_setting: Final = Table(
+    "ddl_setting",
+    PRIMARY,
+    Column("on_failure", Text, primary_key=True),  # error: the statement fails; warn: the replica is marked
+    comment="what becomes of a schema change that can't be written into the log: error or warn",
+)
+
+ddl_failure: Final = Table(
+    "ddl_failure",
+    PRIMARY,
+    _time("failed_at", nullable=False),
+    Column("xid", BigInteger, nullable=False),
+    Column("tag", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    comment="schema changes that are in no log, because on_failure was warn",
+)
+
+secondary_ddl_key: Final = Table(
+    "ddl_key",
+    SECONDARY,
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    comment="keys that sign the primary's schema changes, one half of each; the other is logship.ddl_share",
+)
+
+# The last that started is the only one: logship.service.epoch.
+shipper: Final = Table(
+    "shipper",
+    PRIMARY,
+    Column("slot", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    _time("started_at", nullable=False),
+    Column("host", Text),
+    Column("pid", Integer),
+    comment="who reads each slot: the last that started, and with it a higher epoch, is the only one",
+)
+
+replication_report: Final = Table(
+    "replication_report",
+    PRIMARY,
+    Column("slot", Text, primary_key=True),
+    Column("replica", Text, primary_key=True),
+    Column("pid", Integer),
+    Column("usename", Text),
+    Column("client_addr", INET),
+    Column("client_port", Integer),
+    _time("backend_start"),
+    Column("state", Text),
+    Column("sent_lsn", PgLsn),
+    Column("write_lsn", PgLsn),
+    Column("flush_lsn", PgLsn),
+    Column("replay_lsn", PgLsn),
+    Column("write_lag", Interval),
+    Column("flush_lag", Interval),
+    Column("replay_lag", Interval),
+    Column("sync_priority", Integer),
+    Column("sync_state", Text),
+    _time("reply_time"),
+    _time("reported_at", nullable=False),
+    prefixes=["UNLOGGED"],
+    comment="what the shipper last reported of its replicas; emptied by a crash of this server",
 )
 
 replica: Final = Table(

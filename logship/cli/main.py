@@ -48,6 +48,8 @@ COMMANDS: Final[dict[str, Entry]] = {
     "init": Entry("logship.cli.init", "init", "Prepare both databases and copy schema and rows."),
     "resync": Entry("logship.cli.resync", "resync", "Copy tables anew while replication goes on."),
     "run": Entry("logship.cli.run", "run", "Ship the primary's log and replay it on the secondary."),
+    "replay": Entry("logship.cli.replay", "replay", "Replay on the secondary what a shipper sends."),
+    "ship": Entry("logship.cli.ship", "ship", "Ship the primary's log and serve it to replicas."),
     "status": Entry("logship.cli.status", "status", "Show the state of every stage."),
     "lag": Entry("logship.cli.status", "lag", "Show the lag of every stage."),
     "verify": Entry(

@@ -11,8 +11,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from logship.cli.quantity import Duration, written_s
-from logship.config import Intervals, JournalBounds
+from logship.cli.quantity import Duration, Size, written, written_s
+from logship.config import GIB, MIB, Intervals, JournalBounds
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -88,6 +88,37 @@ def journal_min_age(command: F) -> F:
         default=JournalBounds().min_age_s,
         show_default=written_s(JournalBounds().min_age_s),
         help="Keep journal files at least this long, even when nobody needs them; --journal-limit goes first.",
+    )(command)
+
+
+def journal_bounds(command: F) -> F:
+    """`--segment-size`, `--journal-limit` in bytes, and `--journal-min-age` in seconds."""
+    usual = JournalBounds()
+    command = journal_min_age(command)
+    command = setting(
+        "--journal-limit",
+        type=Size(at_least=2 * MIB),
+        default=usual.limit_bytes,
+        show_default=written(usual.limit_bytes),
+        help="Past this size the journal drops its oldest file, even one that a replica still needs.",
+    )(command)
+    return setting(
+        "--segment-size",
+        type=Size(at_least=MIB, at_most=GIB),
+        default=usual.segment_bytes,
+        show_default=written(usual.segment_bytes),
+        help="Size of a journal file.",
+    )(command)
+
+
+def application_name(command: F) -> F:
+    """`--application-name`, as ``application_name: str``."""
+    return setting(
+        "--application-name",
+        default="logship",
+        show_default=True,
+        metavar="NAME",
+        help="The walsender connection's name, as synchronous_standby_names lists it.",
     )(command)
 
 

@@ -1,7 +1,7 @@
 """What the pump needs of others: where the log comes from, and what the relay knows of its replicas.
 
 In: nothing. Out: protocols, which `logship.service` implements, and the values that pass through them.
-A `Backend`'s methods may wait for a disk or a server, but for `status`: the pump calls them from threads of
+A `Backend`'s methods may wait for a disk or a server, but for `sent` and `status`: the pump calls them from threads of
 its own. What they refuse is a `logship.relay.refusal.Refused`, which becomes the client's error.
 """
 
@@ -35,7 +35,6 @@ class ClientInfo:
     address: str
     port: int
     pid: int
-    tls: bool
 
 
 class Feed(Protocol):
@@ -55,7 +54,7 @@ class Backend(Protocol):
 
     def identify(self) -> SystemInfo: ...
 
-    def create(self, name: str, *, temporary: bool) -> Lsn:
+    def create(self, name: str) -> Lsn:
         """Where the new replica starts."""
 
     def drop(self, name: str) -> None: ...
@@ -65,8 +64,11 @@ class Backend(Protocol):
     def start(self, name: str, start_lsn: Lsn, options: Mapping[str, str], client: ClientInfo) -> Feed:
         """The replica is served until `ended`; refused with 55006 while another session serves it."""
 
-    def status(self, name: str, write: Lsn, flush: Lsn, replay: Lsn, reply_time_us: int) -> None:
-        """What a replica says of itself. Called in the pump's event loop: it never waits."""
+    def sent(self, name: str, lsn: Lsn) -> None:
+        """Everything that ends there or before is on its way. Called in the event loop: it never waits."""
+
+    def status(self, name: str, write: Lsn, flush: Lsn, replay: Lsn) -> None:
+        """What a replica says of itself. Called in the event loop: it never waits."""
 
     def ended(self, name: str) -> None: ...
 

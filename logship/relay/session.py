@@ -63,6 +63,10 @@ EXTENDED: Final = Refusal(
     NOT_SUPPORTED, "extended query protocol not supported in a replication connection",
     "send commands in the simple protocol: without parameters, unprepared",
 )  # fmt: skip
+FUNCTION_CALL: Final = Refusal(
+    NOT_SUPPORTED, "fastpath function calls not supported in a replication connection",
+    "send replication commands in the simple protocol",
+)  # fmt: skip
 SYSTEM: Final = (Column("systemid"), Column("timeline", INT4), Column("xlogpos"), Column("dbname"))
 CREATED: Final = (
     Column("slot_name"), Column("consistent_point"), Column("snapshot_name"), Column("output_plugin"),
@@ -128,10 +132,10 @@ class Session:
         self._events = events
         self._inbox.feed(data)
         try:
+            if data and self.state in WAITING and len(self._inbox) > self._limits.message_bytes:
+                raise violation("too much was sent behind a command that is not answered yet")
             while self.state not in DEAF and self._step():
                 pass
-            if self.state in WAITING and len(self._inbox) > self._limits.message_bytes:
-                raise violation("too much was sent behind a command that is not answered yet")
         except Refused as refused:
             error = dataclasses.replace(refused.refusal, fatal=True)
             self._fail(error)
@@ -254,7 +258,7 @@ class Session:
         if self.state in UNAUTHENTICATED:
             raise violation(f"expected SASL response, got message type {tag[0]}")
         if self.state in (State.STREAMING, State.WE_ENDED):
-            raise violation(f"invalid standby message type {tag[0]}")
+            raise violation(f"invalid standby message type {tag.decode('latin-1')!a}")
         raise violation(f"invalid frontend message type {tag[0]}")
 
     def _message(self, input_: Input, body: bytes) -> None:
@@ -291,8 +295,9 @@ class Session:
                 self._move(Input.REFUSED)
                 self._out += (messages.error_response(refused.refusal), messages.READY_FOR_QUERY)
         elif input_ is Input.EXTENDED or input_ is Input.FUNCTION_CALL:
-            self._events.append(RefusedCommand(EXTENDED))
-            self._out.append(messages.error_response(EXTENDED))
+            error = EXTENDED if input_ is Input.EXTENDED else FUNCTION_CALL
+            self._events.append(RefusedCommand(error))
+            self._out.append(messages.error_response(error))
             if input_ is Input.FUNCTION_CALL:
                 self._out.append(messages.READY_FOR_QUERY)
         elif input_ is Input.SYNC:

@@ -43,6 +43,10 @@ class Crew:
     def stopping(self) -> bool:
         return self._stopping.is_set()
 
+    def wait(self, timeout_s: float) -> bool:
+        """For a member that has nothing to do: until the crew is stopping, or the time is over. Whether it is."""
+        return self._stopping.wait(timeout_s)
+
     @property
     def error(self) -> BaseException | None:
         return self._error

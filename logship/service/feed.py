@@ -57,8 +57,14 @@ class MessageFeed:
         records = _read(self._reader, max_bytes, timeout_s)
         if not records:
             return []
-        frames = b"".join([self._frames(record) for record in records])
-        return [Outgoing(frames, _reached(records))]
+        found = [self._frames(record) for record in records]
+        reached = _reached(records)
+        if found[-1] or not reached:
+            return [Outgoing(b"".join(found), reached)]
+        # Where it ends is in none of the messages: it goes by itself, for a keepalive.
+        sent = [record for record, frames in zip(records, found, strict=True) if frames]
+        outgoing = [Outgoing(b"".join(found), _reached(sent))] if sent else []
+        return [*outgoing, Outgoing(b"", reached)]
 
     def wake(self) -> None:
         self._reader.wake()

@@ -240,11 +240,16 @@ class InitialCopy:
             )
             self.lsns[table] = self.snapshot.lsn
 
-    def _session(self) -> psycopg.Connection:
+    def _session(self, settings: dict[str, str] | None = None) -> psycopg.Connection:
         """A session of its own for pg_dump's statements: they change its settings."""
-        link = connect(self.options.secondary, Side.SECONDARY, application_name="logship init")
+        link = connect(
+            self.options.secondary, Side.SECONDARY, application_name="logship init", settings=settings
+        )
         is_worker(link)
         return link
+
+    def _index_session(self) -> psycopg.Connection:
+        return self._session(copy.NOT_FLUSHED)
 
     # -- rows ------------------------------------------------------------------------------------
 
@@ -306,7 +311,7 @@ class InitialCopy:
                 self.secondary, self.replica.name,
                 text=dump.after_rows, lsns=self.lsns, unreplicated=self.unreplicated, result=self.result,
             )  # fmt: skip
-            indexes.make(self._session, self.options.jobs, self.say)
+            indexes.make(self._index_session, self.options.jobs, self.say)
         self.say("triggers, rules, sequences and position" if dump else "sequences and position")
         with self._session() as link, link.transaction():
             if indexes is not None:

@@ -104,15 +104,15 @@ class Positions:
         with self._changed:
             self._samples.add(end_lsn, commit_time_us)
 
-    def heard(self, primary_lsn: Lsn, clock_offset_us: int) -> None:
-        """The primary's log ended at ``primary_lsn`` just now."""
+    def heard(self, primary_lsn: Lsn, clock_offset_us: int, *, age_us: int = 0) -> None:
+        """The primary's log ended at ``primary_lsn`` just now, or ``age_us`` ago, as somebody else knows."""
         with self._changed:
-            known = self._primary[0] if self._primary else primary_lsn
-            now_us = self._clock()
-            self._primary = (max(known, primary_lsn), now_us)
+            known, known_us = self._primary or (primary_lsn, 0)
+            true_us = max(known_us, self._clock() - age_us)
+            self._primary = (max(known, primary_lsn), true_us)
             self._clock_offset_us = clock_offset_us
             self._complete_at |= {
-                stage: now_us for stage, lsn in self._reached.items() if lsn >= self._primary[0]
+                stage: true_us for stage, lsn in self._reached.items() if lsn >= self._primary[0]
             }
             self._samples.forget(min(self._reached.values(), default=Lsn(0)))
 
@@ -125,6 +125,11 @@ class Positions:
         """Where the primary's log ended, and when (by our clock) that was true; None: never asked."""
         with self._changed:
             return self._primary
+
+    @property
+    def clock_offset_us(self) -> int:
+        """The primary's clock minus ours, as of the last answer."""
+        return self._clock_offset_us
 
     def lag_us(self, stage: Stage) -> int | None:
         """How long ago the oldest transaction was committed that ``stage`` isn't done with.

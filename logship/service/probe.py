@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -54,11 +55,23 @@ class Answer:
 
 
 class Probe:
-    def __init__(self, primary: str, slot: str, positions: Positions, *, interval_s: float) -> None:
+    """``looks`` are given the session after each answer: what else is asked of, or told to, the primary once a
+    second. A `psycopg.Error` from them is one of the link's, anything else ends the program."""
+
+    def __init__(
+        self,
+        primary: str,
+        slot: str,
+        positions: Positions,
+        *,
+        interval_s: float,
+        looks: Sequence[Callable[[psycopg.Connection], None]] = (),
+    ) -> None:
         self._primary = primary
         self._slot = slot
         self._positions = positions
         self._interval_s = interval_s
+        self._looks = tuple(looks)
         self._stopping = threading.Event()
         self._connection: psycopg.Connection | None = None
         self._answered = True
@@ -98,6 +111,8 @@ class Probe:
         if row is not None:
             self._positions.heard(Lsn.parse(row[0]), row[1] - (asked_us + answered_us) // 2)
             self.answer = Answer(time.monotonic(), Lsn.parse(row[2]), SlotFigures(*row[3:]))
+        for look in self._looks:
+            look(self._connection)
 
     def _close(self) -> None:
         if self._connection is not None:

@@ -15,9 +15,11 @@ from logship.catalog.selection import LeftOut, Selection
 from logship.catalog.state import Replica, replicas
 from logship.connection import Side, connect
 from logship.errors import SecondaryError, UsageError
+from logship.lsn import INVALID, Lsn
 
 _LEFT_OUT = "select l.schemaname, l.relname from logship.left_out l where l.replica = %s"
 _SELECTED = "select r.tables, r.excluded from logship.replica r where r.name = %s"
+_POSITION = "select p.replay_lsn::pg_catalog.text from logship.position p where p.replica = %s"
 _SUPERUSER = "select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user"
 
 
@@ -30,6 +32,7 @@ class NotInitialised(SecondaryError):
 class Found:
     replica: Replica
     left_out: LeftOut  # (schema, relation) in it: not replicated
+    position: Lsn  # up to where persistence has everything
     superuser: bool  # whether the secondary's user is one
 
 
@@ -39,6 +42,7 @@ def find(secondary: str, name: str | None) -> Found:
         try:
             replica = _choose(replicas(connection), name)
             left_out = connection.execute(_LEFT_OUT, [replica.name]).fetchall()
+            position = connection.execute(_POSITION, [replica.name]).fetchone()
             selected = connection.execute(_SELECTED, [replica.name]).fetchone()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
             raise NotInitialised("the secondary has no schema logship") from error
@@ -54,6 +58,7 @@ def find(secondary: str, name: str | None) -> Found:
                 frozenset((schema, relation) for schema, relation in left_out),
                 Selection(*map(tuple, selected)) if selected else Selection(),
             ),
+            position=Lsn.parse(position[0]) if position is not None else INVALID,
             superuser=superuser is not None and superuser[0],
         )
 

@@ -15,32 +15,25 @@ from typing import TYPE_CHECKING
 
 from logship.config import Address, Intervals, JournalBounds, ReplayBounds
 from logship.journal.log import Journal
-from logship.lsn import INVALID, Lsn
-from logship.service.crew import Crew
+from logship.lsn import Lsn
+from logship.service.acknowledge import OwnReplica
+from logship.service.following import Following, Outcome
 from logship.service.foreground import Foreground
 from logship.service.health import Health
-from logship.service.positions import Positions, Stage
+from logship.service.positions import Stage
 from logship.service.probe import flushed_position
 from logship.service.replayer import MakeMemory
 from logship.service.replaying import Replaying, ReplaySettings
 from logship.service.replica import Found, find
 from logship.service.shipper import require_same_server, survey
-from logship.service.shipping import Shipping, open_journal, positions_of
+from logship.service.shipping import Shipping, open_journal, positions_of, require_whole
 
 if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
     from logship.replay.memory import Memory
 
+__all__ = ["Outcome", "Run", "RunSettings"]
+
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended. ``replay_lsn`` is committed on the secondary; ``reached`` whether that is the LSN
-    that it was to stop at (True when there was none)."""
-
-    replica: str
-    replay_lsn: Lsn
-    reached: bool
 
 
 @dataclass(slots=True)
@@ -51,6 +44,7 @@ class RunSettings:
     name: str | None = None
     stop_at: Lsn | str | None = None  # "current": where the primary's log ends when the run starts
     application_name: str = "logship"
+    applied: Stage = Stage.PERSISTENCE  # or memory: what the primary is told is applied
     memory: Callable[[str, str], MakeMemory] | None = None  # from secondary and replica; None: off
     journal_bounds: JournalBounds = field(default_factory=JournalBounds)
     replay_bounds: ReplayBounds = field(default_factory=ReplayBounds)
@@ -95,6 +89,7 @@ class Run:
         stop_at = flushed_position(given.primary) if given.stop_at == "current" else given.stop_at
         journal = open_journal(given.journal, system, slot.confirmed_flush_lsn, given.journal_bounds)
         try:
+            require_whole(journal, found.position)
             return self._replicate(found, journal, stop_at if isinstance(stop_at, Lsn) else None)
         finally:
             journal.close()
@@ -112,26 +107,18 @@ class Run:
             positions=positions,
             health=health,
             application_name=given.application_name,
+            acknowledge=OwnReplica(positions, given.applied),
             intervals=given.intervals,
         )
+        if given.applied is Stage.MEMORY:
+            positions.on_reach(Stage.MEMORY, shipping.shipper.wake)
         settings = ReplaySettings(
             given.secondary, given.memory, given.journal_bounds, given.replay_bounds, given.intervals
         )
         replaying = self._replaying = Replaying(
             settings, found, journal=journal, positions=positions, health=health, upstream=shipping
         )
-        if self._foreground.endpoint is not None:
-            self._foreground.endpoint.show(replaying.vitals, replaying.lookout)
-
-        def wait_for_end(crew: Crew) -> None:
-            if stop_at is not None:
-                crew.start("stop-at", lambda: self._wait_for(stop_at, positions, crew))
-
-        self._foreground.stand([shipping, replaying], given.intervals.stop_grace_s, wait_for_end)
-        replay_lsn = positions.lsn(Stage.PERSISTENCE) or INVALID
-        return Outcome(replica.name, replay_lsn, stop_at is None or replay_lsn >= stop_at)
-
-    def _wait_for(self, lsn: Lsn, positions: Positions, crew: Crew) -> None:
-        if positions.wait(Stage.PERSISTENCE, lsn, None, lambda: crew.stopping):
-            log.info("everything up to %s is committed on the secondary", lsn)
-            self.stop()
+        following = Following(self._foreground, shipping, replaying, positions)
+        return following.run(
+            replica.name, given.intervals.stop_grace_s, None if stop_at is None else lambda _: stop_at
+        )

@@ -91,6 +91,7 @@ class Shipper:
         self._streamed = False  # the link has stood at least once
         self._assembler = Assembler(journal.written_lsn)
         self.received_bytes = 0  # of the stream, since the start
+        self.epoch = Epoch(slot, application_name)
 
     def run(self) -> None:
         """Ship until `stop`. Raises what can't be mended by waiting."""
@@ -119,6 +120,11 @@ class Shipper:
         if stream is not None:
             stream.wake()
 
+    @property
+    def transactions(self) -> int:
+        """Received whole, since the start."""
+        return self._assembler.counters.transactions
+
     def _may_pass(self, error: PrimaryError) -> bool:
         """Whether waiting can help. A server that was never reached is the operator's to look at."""
         if getattr(error, "transient", False):
@@ -134,10 +140,9 @@ class Shipper:
             if abandoned is not None:
                 self._append([abandoned])
             ends_at = self._journal.written_lsn
+            self._claim(ends_at)
             state = stream.start(self._slot, self._publications, ends_at)
-            missing = gap(state, ends_at)
-            if missing is not None:
-                raise JournalBehind(missing.journal_end, self._slot, missing.confirmed_flush_lsn)
+            self._require_no_gap(state, ends_at)
             self._acknowledge.began(state.confirmed_flush_lsn)
             self._stream, self._streamed = stream, True
             self._trouble(None)
@@ -147,6 +152,23 @@ class Shipper:
             finally:
                 self._stream = None
             stream.stop()
+
+    def _claim(self, ends_at: Lsn) -> None:
+        """Be the slot's one shipper, or end with `Fenced`. A journal that can't follow the slot fences nobody."""
+        settings = {"default_transaction_read_only": "off"}
+        with connect(
+            self._primary, Side.PRIMARY, application_name="logship epoch", settings=settings
+        ) as connection:
+            state = read_slot(connection, self._slot)
+            if state is not None:
+                self._require_no_gap(state, ends_at)
+            self.epoch.claim(connection)
+            self.epoch.end_predecessor(connection)
+
+    def _require_no_gap(self, state: SlotState, ends_at: Lsn) -> None:
+        missing = gap(state, ends_at)
+        if missing is not None:
+            raise JournalBehind(missing.journal_end, self._slot, missing.confirmed_flush_lsn)
 
     def _pump(self, stream: SlotStream) -> None:
         sent = Sent()

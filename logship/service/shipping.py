@@ -11,11 +11,14 @@ from pathlib import Path
 
 from logship.capture.slot import System
 from logship.config import Intervals, JournalBounds
+from logship.errors import JournalTooOld
 from logship.journal.log import Journal
 from logship.journal.segment import Source
 from logship.lsn import Lsn
+from logship.service.acknowledge import Acknowledge
 from logship.service.crew import Crew
 from logship.service.health import Health
+from logship.service.heartbeat import Heartbeat
 from logship.service.positions import Positions, Stage
 from logship.service.probe import Answer, Probe
 from logship.service.shipper import Shipper
@@ -25,6 +28,13 @@ def open_journal(directory: Path, system: System, start: Lsn, bounds: JournalBou
     """The journal of that server's database; an empty directory's begins at ``start``. See `Journal.open`."""
     source = Source(system.system_identifier, system.timeline, system.database)
     return Journal.open(directory, source, start=start, segment_bytes=bounds.segment_bytes)
+
+
+def require_whole(journal: Journal, position: Lsn) -> None:
+    """`JournalTooOld` when ``journal`` lacks what follows ``position``. To be asked before the first byte is
+    received: what a wrong journal acknowledges, the right one never gets."""
+    if journal.oldest_lsn > position:
+        raise JournalTooOld(position, journal.oldest_lsn)
 
 
 def positions_of(journal: Journal) -> Positions:
@@ -49,6 +59,7 @@ class Shipping:
         positions: Positions,
         health: Health,
         application_name: str,
+        acknowledge: Acknowledge,
         intervals: Intervals,
     ) -> None:
         self._health = health
@@ -62,8 +73,16 @@ class Shipping:
             application_name=application_name,
             feedback_s=intervals.feedback_s,
             trouble=self._trouble,
+            acknowledge=acknowledge,
         )
-        self.probe = Probe(primary, slot, positions, interval_s=intervals.report_s)
+        heartbeat = Heartbeat(lambda: self.shipper.transactions, intervals.heartbeat_s)
+        self.probe = Probe(
+            primary,
+            slot,
+            positions,
+            interval_s=min(intervals.report_s, 1.0),  # a shipper that was succeeded has to notice soon
+            looks=(self.shipper.epoch.check, heartbeat.look),
+        )
         positions.on_reach(Stage.PERSISTENCE, self.shipper.wake)
 
     @property

@@ -10,9 +10,11 @@ Source: PostgreSQL documentation, "pg_authid"; RFC 5802 and 7677.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+import secrets
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +28,8 @@ from logship.relay.scram import Verifier, make_verifier
 
 log = logging.getLogger(__name__)
 
+SECRET_FILE: Final = "relay.secret"
+_SECRET_BYTES: Final = 32
 PRIMARY: Final = "primary"  # in place of a file: the primary's roles
 _LINE: Final = re.compile(r'(?:"((?:[^"]|"")+)"|([^\s"#][^\s"]*))\s+(\S+)\s*\Z')
 _OTHERS: Final = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
@@ -156,6 +160,19 @@ def _verifier(text: str) -> Verifier | None:
         return Verifier.parse(text)
     except ValueError:
         return None
+
+
+def mock_secret(directory: Path) -> bytes:
+    """What the salts of unknown users are made from, the same after a restart: they must not be told apart
+    from known ones. Kept beside the journal."""
+    path = directory / SECRET_FILE
+    with contextlib.suppress(FileExistsError):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(secrets.token_bytes(_SECRET_BYTES))
+    secret = path.read_bytes()
+    # A crash may have left it short: any other will do as well.
+    return secret if len(secret) == _SECRET_BYTES else secrets.token_bytes(_SECRET_BYTES)
 
 
 def verifier_line(name: str, password: str) -> str:

@@ -34,6 +34,9 @@ from logship.snapshot.relations import Source
 
 _WORTH_A_SESSION: Final = 4 * 2**20  # a session of its own costs some milliseconds
 _TICK_S: Final = 0.25
+# A commit needn't wait for the disk: rows and the note of them are lost together, and the caller's last commit,
+# which does wait, has all the log before it flushed too.
+NOT_FLUSHED: Final = {"synchronous_commit": "off"}
 
 
 class Ledger(Protocol):
@@ -176,7 +179,8 @@ class _Workers:
                 self.source() as primary,
                 connect(
                     self.ends.secondary, Side.SECONDARY, application_name="logship init",
-                    settings={"session_replication_role": "replica", "client_min_messages": "error"},
+                    settings={"session_replication_role": "replica", "client_min_messages": "error"}
+                    | NOT_FLUSHED,
                 ) as secondary,
             ):  # fmt: skip
                 # Users' code runs in this session: it could replace a statement that is prepared by name.

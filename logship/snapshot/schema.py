@@ -14,8 +14,10 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -96,6 +98,16 @@ def _places(environment: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _version(program: Path) -> PgDump | None:
+    """None: it isn't there, or is no pg_dump. Asked once of each file: both check and init want to know."""
+    try:
+        found = program.stat()
+    except OSError:
+        return None
+    return _said_by(program, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache
+def _said_by(program: Path, _changed_ns: int, _size: int) -> PgDump | None:
     try:
         shown = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
@@ -105,11 +117,13 @@ def _version(program: Path) -> PgDump | None:
 
 
 def dump(pg_dump: PgDump, conninfo: str, snapshot: str) -> Dump:
-    """Both sections as of the exported ``snapshot``; logship's own schemas are left out."""
-    return Dump(
-        before_rows=_section(pg_dump, conninfo, snapshot, "pre-data"),
-        after_rows=_section(pg_dump, conninfo, snapshot, "post-data"),
-    )
+    """Both sections as of the exported ``snapshot``, at once; logship's own schemas are left out."""
+    with ThreadPoolExecutor(2) as pool:
+        sections = [
+            pool.submit(_section, pg_dump, conninfo, snapshot, section) for section in ("pre-data", "post-data")
+        ]
+        before, after = (section.result() for section in sections)
+    return Dump(before_rows=before, after_rows=after)
 
 
 def _section(pg_dump: PgDump, conninfo: str, snapshot: str, section: str) -> str:

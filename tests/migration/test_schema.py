@@ -16,6 +16,7 @@ from logship.errors import LogshipError, RefusedAsUnsafe, SecondaryError
 from tests.conftest import Pair
 from tests.servers import Database
 
+DATABASES = (Side.PRIMARY, Side.SECONDARY)
 _LEFT = """
 select n.nspname from pg_namespace n where n.nspname like 'logship%'
 union all select c.relname from pg_class c where c.relname like '%logship%'
@@ -27,7 +28,7 @@ def of(pair: Pair, side: Side) -> Database:
     return pair.primary if side is Side.PRIMARY else pair.secondary
 
 
-@pytest.mark.parametrize("side", Side)
+@pytest.mark.parametrize("side", DATABASES)
 def test_up_down_and_up_again(pair: Pair, side: Side) -> None:
     database = of(pair, side)
     assert migrate.current(database.conninfo, side) is None
@@ -39,7 +40,7 @@ def test_up_down_and_up_again(pair: Pair, side: Side) -> None:
         assert database.execute(_LEFT) == []
 
 
-@pytest.mark.parametrize("side", Side)
+@pytest.mark.parametrize("side", DATABASES)
 def test_the_upgraded_database_is_what_tables_declare(pair: Pair, side: Side) -> None:
     database = of(pair, side)
     migrate.upgrade(database.conninfo, side)
@@ -62,7 +63,7 @@ def test_the_upgraded_database_is_what_tables_declare(pair: Pair, side: Side) ->
             "where n.nspname = 'logship' and c.relkind = 'r' and c.relpersistence = 'u' order by 1"
         )
     expected = (
-        []
+        [("replication_report",)]
         if side is Side.PRIMARY
         else [("hold",), ("memory_question",), ("object_report",), ("replay_report",)]
     )

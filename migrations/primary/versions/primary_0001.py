@@ -5,13 +5,24 @@ Frozen history: what a revision needs stands in it, or in files beside it, and n
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import UserDefinedType
 
 revision = "primary_0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+
+
+class PgLsn(UserDefinedType):
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        return "pg_lsn"
 
 
 def upgrade() -> None:
@@ -35,11 +46,103 @@ def upgrade() -> None:
         schema="logship",
         comment="tables that logship init gave REPLICA IDENTITY FULL, and what they had: default or nothing",
     )
+    _shipper()
+    _ddl()
     op.execute("revoke all on schema logship from public")
     op.execute("revoke all on all tables in schema logship from public")
     op.execute("comment on schema logship is 'logship: replicas that follow this database'")
+    here = Path(__file__).parent / "primary_0001"
+    for name in ("stat_replication.sql", "ddl_facts.sql", "ddl_key.sql", "ddl_capture.sql"):
+        op.execute(sa.text((here / name).read_text(encoding="utf-8").replace(":", "\\:")))
+
+
+def _shipper() -> None:
+    op.create_table(
+        "shipper",
+        sa.Column("slot", sa.Text, primary_key=True),
+        sa.Column("epoch", sa.BigInteger, nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("host", sa.Text),
+        sa.Column("pid", sa.Integer),
+        schema="logship",
+        comment="who reads each slot: the last that started, and with it a higher epoch, is the only one",
+    )
+    op.create_table(
+        "replication_report",
+        sa.Column("slot", sa.Text, primary_key=True),
+        sa.Column("replica", sa.Text, primary_key=True),
+        sa.Column("pid", sa.Integer),
+        sa.Column("usename", sa.Text),
+        sa.Column("client_addr", postgresql.INET),
+        sa.Column("client_port", sa.Integer),
+        sa.Column("backend_start", sa.DateTime(timezone=True)),
+        sa.Column("state", sa.Text),
+        *(sa.Column(name, PgLsn) for name in ("sent_lsn", "write_lsn", "flush_lsn", "replay_lsn")),
+        *(sa.Column(name, sa.Interval) for name in ("write_lag", "flush_lag", "replay_lag")),
+        sa.Column("sync_priority", sa.Integer),
+        sa.Column("sync_state", sa.Text),
+        sa.Column("reply_time", sa.DateTime(timezone=True)),
+        sa.Column("reported_at", sa.DateTime(timezone=True), nullable=False),
+        schema="logship",
+        prefixes=["UNLOGGED"],
+        comment="what the shipper last reported of its replicas; emptied by a crash of this server",
+    )
+
+
+def _ddl() -> None:
+    op.create_table(
+        "ddl_key",
+        sa.Column("generation", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("sealed", sa.LargeBinary, nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
+        schema="logship",
+        comment="keys that sign schema changes, one half of each; the other is logship.ddl_share",
+    )
+    op.create_table(
+        "ddl_setting",
+        sa.Column("on_failure", sa.Text, primary_key=True),
+        sa.CheckConstraint("on_failure in ('error', 'warn')", name="ddl_setting_on_failure"),
+        schema="logship",
+        comment="what becomes of a schema change that can't be written into the log: error or warn",
+    )
+    op.create_table(
+        "ddl_failure",
+        sa.Column("failed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("xid", sa.BigInteger, nullable=False),
+        sa.Column("tag", sa.Text, nullable=False),
+        sa.Column("error", sa.Text, nullable=False),
+        schema="logship",
+        comment="schema changes that are in no log, because on_failure was warn",
+    )
 
 
 def downgrade() -> None:
+    _drop_ddl()
+    op.execute("drop view logship.stat_replication")
+    op.drop_table("replication_report", schema="logship")
+    op.drop_table("shipper", schema="logship")
     op.drop_table("identity_set", schema="logship")
     op.drop_table("replica", schema="logship")
+
+
+def _drop_ddl() -> None:
+    # With the event triggers that stand on them, whoever made those.
+    op.execute("drop function logship.ddl_end(), logship.ddl_drop(), logship.ddl_rewrite() cascade")
+    op.execute(
+        "drop function logship.ddl_capture(text, text, text, text), "
+        "logship.ddl_body(text, text, text, text, jsonb, text), logship.ddl_rewritten(), logship.ddl_dropped(text), "
+        "logship.ddl_commands(text), logship.ddl_granted_object(oid, oid, aclitem[]), logship.ddl_granted(text), "
+        "logship.ddl_ignored(oid, oid, text), logship.ddl_sign(bytea), logship.ddl_capture_on(), "
+        "logship.ddl_capture_off()"
+    )
+    op.execute("drop sequence logship.ddl_number")
+    op.execute("drop function logship.ddl_keys()")
+    op.execute("drop materialized view logship.ddl_share")
+    op.execute("drop function logship.ddl_share(), logship.ddl_xor(bytea, bytea)")
+    op.execute(
+        "drop function logship.ddl_object_at(text, text[], text[]), logship.ddl_object(oid, oid, int), "
+        "logship.ddl_family(oid), logship.ddl_facts(oid, oid), "
+        'logship.ddl_acl(aclitem[], "char", oid), logship.ddl_sorted(text[])'
+    )
+    for table in ("ddl_failure", "ddl_setting", "ddl_key"):
+        op.drop_table(table, schema="logship")

@@ -48,6 +48,7 @@ def _relation() -> list[sa.Column]:
 def upgrade() -> None:
     _state()
     _reports()
+    _ddl_key()
     here = Path(__file__).parent / "secondary_0001"
     for name in (
         "views.sql",
@@ -55,6 +56,8 @@ def upgrade() -> None:
         "advance.sql",
         "notice_copies.sql",
         "note_mended.sql",
+        "ddl_facts.sql",
+        "ddl_key.sql",
         "rights.sql",
     ):
         op.execute(sa.text((here / name).read_text(encoding="utf-8").replace(":", "\\:")))
@@ -77,6 +80,7 @@ def _state() -> None:
             sa.Column(name, sa.ARRAY(sa.Text), nullable=False, server_default=sa.text("'{}'"))
             for name in ("tables", "excluded")
         ),
+        sa.Column("shipper_epoch", sa.BigInteger),
         schema="logship",
         comment="one row per replica kept in this database; initialised_at NULL: init did not finish",
     )
@@ -215,7 +219,27 @@ def _reports() -> None:
     op.create_index("ddl_replayed_replica_lsn", "ddl_replayed", ["replica", "lsn"], schema="logship")
 
 
+def _ddl_key() -> None:
+    op.create_table(
+        "ddl_key",
+        sa.Column("generation", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("sealed", sa.LargeBinary, nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
+        schema="logship",
+        comment="keys that sign the primary's schema changes, one half of each; the other is logship.ddl_share",
+    )
+
+
 def downgrade() -> None:
+    op.execute("drop function logship.ddl_keys()")
+    op.execute("drop materialized view logship.ddl_share")
+    op.execute("drop function logship.ddl_share(), logship.ddl_xor(bytea, bytea)")
+    op.execute(
+        "drop function logship.ddl_object_at(text, text[], text[]), logship.ddl_object(oid, oid, int), "
+        "logship.ddl_family(oid), logship.ddl_facts(oid, oid), "
+        'logship.ddl_acl(aclitem[], "char", oid), logship.ddl_sorted(text[])'
+    )
+    op.drop_table("ddl_key", schema="logship")
     op.execute("drop schema logship_writers cascade")
     op.execute("drop function logship.wait_for(pg_catalog.pg_lsn, interval, text)")
     op.execute(

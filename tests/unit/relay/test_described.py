@@ -80,6 +80,16 @@ def test_a_transaction_of_which_nothing_is_left_is_not_sent_whatever_pieces_it_c
     ]
 
 
+def test_nothing_of_our_own_schema_is_sent() -> None:
+    own = b"R" + oid(9) + b"logship\0shipper\0"
+    session = Described(messages=False)
+    session.know([own, relation(1)])
+    assert session.pass_on([BEGIN, insert(9), truncate(9), COMMIT]) == []
+    assert session.pass_on([BEGIN, insert(9), truncate(1, 9), insert(9), insert(1), COMMIT]) == [
+        BEGIN, relation(1), truncate(1), insert(1), COMMIT,
+    ]  # fmt: skip
+
+
 def test_a_row_of_what_was_never_described_is_a_defect() -> None:
     with pytest.raises(InternalError, match="relation 5"):
         Described(messages=False).pass_on([BEGIN, insert(5), COMMIT])

@@ -54,6 +54,18 @@ def test_lag_is_the_age_of_the_oldest_transaction_not_yet_done(positions: Positi
     assert positions.lag_us(Stage.PERSISTENCE) == 0
 
 
+def test_an_answer_is_as_old_as_whoever_passes_it_on_says(positions: Positions, clock: Clock) -> None:
+    """A shipper that can't reach the primary repeats its last answer: the lag grows from there, it isn't zero."""
+    positions.reach(Stage.PERSISTENCE, Lsn(100))
+    positions.heard(Lsn(100), 0, age_us=2 * S)
+    assert positions.primary == (Lsn(100), clock.us - 2 * S)
+    clock.us += 5 * S
+    positions.heard(Lsn(100), 0, age_us=7 * S)
+    assert positions.primary == (Lsn(100), clock.us - 7 * S)
+    positions.heard(Lsn(100), 0, age_us=9 * S)  # the answer of a slower way: what is known better stays
+    assert positions.primary == (Lsn(100), clock.us - 7 * S)
+
+
 def test_a_clock_that_differs_is_taken_into_account(positions: Positions, clock: Clock) -> None:
     ahead_us = 60 * S
     positions.reach(Stage.PERSISTENCE, Lsn(100))

@@ -1,0 +1,173 @@
+"""What the commands have in common that replay in the foreground, until stopped: `run` and `replay`.
+
+In: their options. Out: `Follow`, the settings they stand for; their end by SIGTERM or Ctrl-C, which is the
+normal one: they exit 0 once what was received is on disk.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from logship.cli import options, output
+from logship.cli.quantity import Duration, Listen, Size, StopAt, written, written_s
+from logship.config import GIB, KIB, MIB, Address, Intervals, JournalBounds, ReplayBounds
+from logship.lsn import Lsn
+
+if TYPE_CHECKING:
+    from logship.service.following import Outcome
+    from logship.service.replayer import MakeMemory
+
+log = logging.getLogger(__name__)
+
+USUAL = Intervals()
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """``memory`` None: off."""
+
+    secondary: str
+    journal: Path
+    name: str | None
+    stop_at: Lsn | str | None
+    memory: Callable[[str, str], MakeMemory] | None
+    journal_bounds: JournalBounds
+    replay_bounds: ReplayBounds
+    intervals: Intervals
+    metrics: Address | None
+    as_json: bool
+
+
+class Program(Protocol):
+    def run(self) -> Outcome: ...
+    def stop(self) -> None: ...
+
+
+def quarter_of_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    options.secondary,
+    options.journal,
+    options.name,
+    options.setting(
+        "--stop-at", type=StopAt(), help="Exit 0 once everything up to here is committed on the secondary."
+    ),
+    options.setting(
+        "--memory",
+        type=click.Choice(["lazy", "off"]),
+        default="lazy",
+        show_default=True,
+        help="Keep replayed tables in memory, loaded at their first change; or keep none.",
+    ),
+    options.setting(
+        "--memory-budget",
+        type=Size(at_least=16 * MIB),
+        default=quarter_of_memory,
+        show_default="a quarter of the machine's memory",
+        help="What the tables in memory may take; a table that doesn't fit stays on the secondary only.",
+    ),
+    options.setting(
+        "--batch-size",
+        type=Size(at_least=64 * KIB, at_most=GIB),
+        default=ReplayBounds().batch_bytes,
+        show_default=written(ReplayBounds().batch_bytes),
+        help="Log replayed in one commit at most; a larger transaction is replayed in pieces, still in one.",
+    ),
+    options.setting(
+        "--queue-size",
+        type=Size(at_least=64 * KIB, at_most=GIB),
+        default=ReplayBounds().queue_bytes,
+        show_default=written(ReplayBounds().queue_bytes),
+        help="Log that may wait, decoded, before each store.",
+    ),
+    options.journal_bounds,
+    options.intervals,
+    options.setting(
+        "--metrics",
+        type=Listen(),
+        help="Serve figures for Prometheus, /health, /ready and the status page here; without a password.",
+    ),
+    options.setting(
+        "--stall-after",
+        type=Duration(at_least=1, at_most=86400),
+        default=USUAL.stall_s,
+        show_default=written_s(USUAL.stall_s),
+        help="A stage that has something to do and makes no progress for so long is reported as stalled.",
+    ),
+    options.as_json,
+)
+
+
+def follow_options(command: Callable[..., int]) -> Callable[..., int]:
+    """All of them, as ``follow: Follow``."""
+
+    @functools.wraps(command)
+    def gathered(**given: Any) -> int:
+        follow = Follow(
+            secondary=given.pop("secondary"),
+            journal=given.pop("journal"),
+            name=given.pop("name"),
+            stop_at=given.pop("stop_at"),
+            memory=_memory(given.pop("memory"), given.pop("memory_budget")),
+            journal_bounds=JournalBounds(
+                given.pop("segment_size"), given.pop("journal_limit"), given.pop("journal_min_age")
+            ),
+            replay_bounds=ReplayBounds(
+                batch_bytes=given.pop("batch_size"), queue_bytes=given.pop("queue_size")
+            ),
+            intervals=Intervals(
+                feedback_s=given.pop("feedback_interval"),
+                report_s=given.pop("report_interval"),
+                position_s=given.pop("position_interval"),
+                stall_s=given.pop("stall_after"),
+            ),
+            metrics=None if (address := given.pop("metrics")) is None else Address(*address),
+            as_json=given.pop("as_json"),
+        )
+        return command(follow=follow, **given)
+
+    for option in reversed(_OPTIONS):
+        gathered = option(gathered)
+    return gathered
+
+
+def to_its_end(program: Program, *, as_json: bool) -> int:
+    """Run it in the foreground; the exit code."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        program.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    outcome = program.run()
+    if as_json:
+        output.record(
+            {"replica": outcome.replica, "replay_lsn": outcome.replay_lsn, "reached": outcome.reached},
+            as_json=True,
+        )
+    else:
+        log.info('replica "%s" stands at %s', outcome.replica, outcome.replay_lsn)
+    return 0
+
+
+def memory_of(budget_bytes: int) -> Callable[[str, str], MakeMemory]:
+    """DuckDB and Arrow are imported here and nowhere earlier: with memory off they never are."""
+    from logship.service.remember import memory_maker
+
+    return memory_maker(budget_bytes)
+
+
+def _memory(choice: str, budget_bytes: int) -> Callable[[str, str], MakeMemory] | None:
+    return None if choice == "off" else memory_of(budget_bytes)

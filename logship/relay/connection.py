@@ -1,0 +1,427 @@
+"""One client's connection: carries bytes between its socket and `Session`, and the session's questions to the backend.
+
+In: what asyncio calls a protocol with. Out: bytes on the transport, calls of the `Backend` in threads, a `Stream`
+while the client streams. Lives in the event loop and never waits in it. Whatever a client does, or whatever goes
+wrong for it, ends this connection and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from logship.errors import LogshipError
+from logship.lsn import INVALID
+from logship.relay.catalogue import PUBLICATION_TABLES, PUBLICATIONS
+from logship.relay.events import (
+    Authenticated,
+    Cancel,
+    CopyEnded,
+    CreatedSlot,
+    CreateSlot,
+    DropSlot,
+    Event,
+    Failed,
+    Identify,
+    Publications,
+    PublicationTables,
+    ReadSlot,
+    RefusedCommand,
+    Show,
+    StartReplication,
+    StartTls,
+    Status,
+)
+from logship.relay.messages import Column, error_response
+from logship.relay.ports import ClientInfo, Outgoing
+from logship.relay.refusal import Refusal, Refused
+from logship.relay.session import Session
+from logship.relay.states import State
+from logship.relay.stream import Stream
+from logship.relay.tls import subject_of
+
+if TYPE_CHECKING:
+    from logship.relay.server import Hub
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Work = Coroutine[None, None, None]
+
+_EPOCH_US: Final = 946_684_800_000_000  # 2000-01-01 UTC after the Unix epoch
+_DROP_POLL_S: Final = 0.05
+_CLOSING_S: Final = 5.0  # for a client to take its last bytes
+TOO_MANY: Final = Refusal(
+    "53300", "sorry, too many clients already", "raise --max-connections of the relay", fatal=True
+)
+_TOO_SLOW: Final = Refusal("57014", "canceling authentication due to timeout", fatal=True)
+_CANCELLED: Final = Refusal("57014", "canceling statement due to user request")
+_IN_USE: Final = "55006"
+
+
+class Connection(asyncio.Protocol):
+    """``address`` is what the log calls it; everything else is its own business."""
+
+    def __init__(self, hub: Hub, session: Session, pid: int, key: int) -> None:
+        self.pid = pid
+        self.key = key
+        self.address = ""
+        self.streams = ""  # the replica that it is served as
+        self.sent_bytes = 0
+        self._hub = hub
+        self._session = session
+        self._port = 0
+        self._transport: asyncio.Transport | None = None
+        self._events: deque[Event] = deque()
+        self._work: asyncio.Task[None] | None = None
+        self._client: Authenticated | None = None
+        self._temporary: set[str] = set()  # replicas that go with this connection
+        self._stream: Stream | None = None
+        self._sent_lsn = INVALID
+        self._lost = False
+        self._since_s = self._heard_s = hub.loop.time()
+        self._closing_s: float | None = None
+        self._asked = False  # for a sign of life
+
+    # -- asyncio's side --------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        name = transport.get_extra_info("peername") or ("", 0)
+        self.address, self._port = str(name[0]), int(name[1])
+        transport.set_write_buffer_limits(high=self._hub.limits.buffer_bytes)
+        if not self._hub.admit(self):
+            transport.write(error_response(TOO_MANY))
+            self._close()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_s, self._asked = self._hub.loop.time(), False
+        self._take(data)
+
+    def pause_writing(self) -> None:
+        if self._stream is not None:
+            self._stream.window.pause(True)
+
+    def resume_writing(self) -> None:
+        if self._stream is not None:
+            self._stream.window.pause(False)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._events.clear()
+        if self._stream is not None or self._temporary:
+            self._hub.spawn(self._leave())
+        self._hub.gone(self)
+
+    # -- from the hub ----------------------------------------------------------------------------
+
+    @property
+    def authenticated(self) -> bool:
+        return self._client is not None
+
+    def look(self, now_s: float) -> None:
+        """About once a second at least: cuts who is too slow to log in, doesn't go, or gives no sign of life."""
+        limits = self._hub.limits
+        if self._closing_s is not None:
+            if now_s - self._closing_s > _CLOSING_S:
+                self._abort()
+        elif self._client is None:
+            if now_s - self._since_s > limits.login_s:
+                self._session.refuse(_TOO_SLOW)
+                self._flush()
+        elif self._stream is not None:
+            silent_s = now_s - self._heard_s
+            if silent_s > limits.sender_timeout_s:
+                log.warning("%s: nothing was heard for %.0f s; the connection is cut", self._who, silent_s)
+                self._abort()
+            elif silent_s > limits.sender_timeout_s / 2 and not self._asked:
+                self._asked = True
+                self._keepalive(reply_requested=True)
+
+    def cancel(self) -> None:
+        """Somebody who knows our key wants the command under way to end: the stream, that is."""
+        if self._stream is not None and self._work is None:
+            self._begin(self._end(lambda: self._session.refuse(_CANCELLED)))
+
+    def shut_down(self) -> None:
+        if self._stream is not None:
+            self._stream.stop()
+        self._session.shut_down()
+        self._flush()
+
+    def abort(self) -> None:
+        self._abort()
+
+    # -- events ----------------------------------------------------------------------------------
+
+    def _take(self, data: bytes) -> None:
+        """The client's bytes, or none, to go on with what had to wait for an answer."""
+        self._events.extend(self._session.receive(data))
+        while self._events and self._work is None:
+            work = self._react(self._events.popleft())
+            if work is not None:
+                self._begin(work)
+        self._flush()
+
+    def _begin(self, work: Work) -> None:
+        """One thing at a time that waits, and no more of the client's bytes meanwhile."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+        self._work = self._hub.spawn(self._finish(work))
+
+    async def _finish(self, work: Work) -> None:
+        try:
+            await work
+        except Refused as refused:
+            self._refuse(refused.refusal)
+        except LogshipError as error:
+            log.warning("%s: %s", self._who, error)
+            self._refuse(Refusal("58000", "the relay can't do that now", "see the relay's log"))
+        except Exception:
+            log.exception("%s: a defect of the relay ends this connection", self._who)
+            self._session.refuse(Refusal("XX000", "a defect of the relay", "see the relay's log", fatal=True))
+        self._work = None
+        if self._lost or self._transport is None:
+            return
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+        self._take(b"")
+
+    def _react(self, event: Event) -> Work | None:
+        """What is done at once is done; what must wait is returned."""
+        match event:
+            case Status():
+                self._status(event)
+            case Authenticated():
+                self._client = event
+                log.debug("%s: authenticated", self._who)
+            case Cancel():
+                self._hub.cancel(event.pid, event.key)
+            case RefusedCommand() | Failed():
+                log.info("%s: %s", self._who, event.error.message)
+            case _:
+                return self._asked_for(event)
+        return None
+
+    def _asked_for(self, event: Event) -> Work | None:
+        backend, call = self._hub.backend, self._hub.call
+        work: Work | None = None
+        match event:
+            case StartTls():
+                work = self._start_tls()
+            case Identify():
+                work = self._answer(call(backend.identify), self._session.identified)
+            case Show():
+                work = self._show(event)
+            case PublicationTables() | Publications():
+                work = self._catalogue(event)
+            case CreateSlot():
+                work = self._create(event)
+            case DropSlot():
+                work = self._drop(event)
+            case ReadSlot():
+                work = self._answer(call(backend.read, event.name), self._session.slot_read)
+            case StartReplication():
+                work = self._start(event)
+            case CopyEnded():
+                work = self._end(self._session.end_stream)
+        return work
+
+    def _refuse(self, refusal: Refusal) -> None:
+        log.info("%s: %s", self._who, refusal.message)
+        self._session.refuse(refusal)
+
+    # -- commands --------------------------------------------------------------------------------
+
+    async def _answer(self, asked: Coroutine[None, None, T], answer: Callable[[T], None]) -> None:
+        answer(await asked)
+
+    async def _start_tls(self) -> None:
+        tls, transport = self._hub.tls, self._transport
+        assert tls is not None
+        assert transport is not None
+        self._flush()
+        left_s = max(0.1, self._since_s + self._hub.limits.login_s - self._hub.loop.time())
+        try:
+            secured = await self._hub.loop.start_tls(
+                transport, self, tls.context, server_side=True, ssl_handshake_timeout=left_s
+            )
+        except OSError as error:  # an SSLError is one
+            log.info("%s: the TLS handshake failed: %s", self._who, getattr(error, "reason", None) or error)
+            self._abort()
+            return
+        if secured is None:  # the client left meanwhile
+            return
+        self._transport = secured
+        secured.set_write_buffer_limits(high=self._hub.limits.buffer_bytes)
+        subject = subject_of(secured.get_extra_info("ssl_object"))
+        self._session.tls_started(client_subject=subject, end_point=tls.end_point)
+
+    async def _show(self, event: Show) -> None:
+        names, row = await self._hub.call(self._hub.backend.show, event.name)
+        self._session.rows([Column(name) for name in names], [row], "SHOW")
+
+    async def _catalogue(self, event: PublicationTables | Publications) -> None:
+        if isinstance(event, Publications):
+            rows = await self._hub.call(self._hub.backend.publications, event.publications)
+            columns: tuple[Column, ...] = PUBLICATIONS
+        else:
+            rows = await self._hub.call(self._hub.backend.publication_tables, event.publications)
+            columns = PUBLICATION_TABLES if event.with_columns else PUBLICATION_TABLES[:2]
+        shown = [row[: len(columns)] for row in rows]
+        self._session.rows(columns, shown, f"SELECT {len(shown)}")
+
+    async def _create(self, event: CreateSlot) -> None:
+        lsn = await self._hub.call(self._hub.backend.create, event.name)
+        if event.temporary:
+            self._temporary.add(event.name)
+            if self._lost:
+                await self._leave()
+        log.info('%s: created replica "%s" at %s', self._who, event.name, lsn)
+        self._session.created(CreatedSlot(event.name, lsn))
+
+    async def _drop(self, event: DropSlot) -> None:
+        while True:
+            try:
+                await self._hub.call(self._hub.backend.drop, event.name)
+            except Refused as refused:
+                if not event.wait or self._lost or refused.refusal.sqlstate != _IN_USE:
+                    raise
+                await asyncio.sleep(_DROP_POLL_S)
+            else:
+                break
+        self._temporary.discard(event.name)
+        log.info('%s: dropped replica "%s"', self._who, event.name)
+        self._session.dropped()
+
+    async def _start(self, event: StartReplication) -> None:
+        client = self._client
+        assert client is not None
+        info = ClientInfo(
+            user=client.user,
+            application_name=client.application_name,
+            address=self.address,
+            port=self._port,
+            pid=self.pid,
+        )
+        name = event.slot
+        feed = await self._hub.call(self._hub.backend.start, name, event.start_lsn, event.options, info)
+        limits = self._hub.limits
+        self.streams, self._sent_lsn = name, INVALID
+        self._stream = Stream(
+            feed,
+            loop=self._hub.loop,
+            name=name,
+            limit_bytes=limits.buffer_bytes,
+            read_bytes=limits.read_bytes,
+            deliver=self._deliver,
+            failed=self._failed,
+        )
+        self._stream.start()
+        if self._lost:
+            await self._leave()
+            return
+        log.info('%s: streams replica "%s" from %s', self._who, name, event.start_lsn)
+        self._session.streaming()
+
+    # -- the stream ------------------------------------------------------------------------------
+
+    def _deliver(self, found: list[Outgoing]) -> None:
+        """In the loop, for the stream's thread."""
+        if self._stream is None or self._transport is None or self._transport.is_closing():
+            return
+        for item in found:
+            if item.sent_lsn:
+                self._sent_lsn = item.sent_lsn
+                self._hub.backend.sent(self.streams, item.sent_lsn)
+            if item.frames:
+                self._transport.write(self._session.copy_data(item.frames))
+                self.sent_bytes += len(item.frames)
+                self._hub.sent_bytes += len(item.frames)
+                self._stream.window.give(len(item.frames))
+            else:
+                # Nothing to send up to there. A commit may wait for the answer, if it decoded to nothing.
+                self._keepalive(reply_requested=True)
+
+    def _failed(self, error: Exception) -> None:
+        """The stream's thread has ended with an error, in the loop."""
+        if self._stream is None or self._lost or self._session.state is State.CLOSED:
+            return
+        if isinstance(error, Refused):
+            refusal = error.refusal
+        else:
+            log.error("%s: reading the log for it failed: %s", self._who, error, exc_info=error)
+            refusal = Refusal("XX000", "the relay can't read its log", "see the relay's log", fatal=True)
+        self._refuse(refusal)
+        self._flush()
+
+    def _status(self, event: Status) -> None:
+        self._hub.backend.status(self.streams, event.write, event.flush, event.replay)
+        if event.reply_requested:
+            self._keepalive(reply_requested=False)
+
+    def _keepalive(self, *, reply_requested: bool) -> None:
+        self._session.keepalive(self._sent_lsn, _now_us(), reply_requested=reply_requested)
+        self._flush()
+
+    async def _end(self, answer: Callable[[], None]) -> None:
+        """Stop reading the log; then the session is told how the stream ended."""
+        await self._stop_stream()
+        answer()
+
+    async def _leave(self) -> None:
+        """The client is gone: what was held for it is let go."""
+        await self._stop_stream()
+        for name in self._temporary:
+            try:
+                await self._hub.call(self._hub.backend.drop, name)
+            except (Refused, LogshipError) as error:
+                log.warning('the temporary replica "%s" could not be dropped: %s', name, error)
+        self._temporary.clear()
+
+    async def _stop_stream(self) -> None:
+        stream, name = self._stream, self.streams
+        if stream is None:
+            return
+        self._stream, self.streams = None, ""
+        stream.stop()
+        await self._hub.call(stream.join)
+        await self._hub.call(self._hub.backend.ended, name)
+
+    # -- bytes -----------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        data = self._session.outgoing()
+        if data and not transport.is_closing():
+            transport.write(data)
+        if self._session.state is State.CLOSED:
+            self._close()
+
+    def _close(self) -> None:
+        """Once what is written is taken; `look` sees to it that this doesn't take for ever."""
+        if self._closing_s is None and self._transport is not None:
+            self._closing_s = self._hub.loop.time()
+            if self._stream is not None:
+                self._stream.stop()
+            self._transport.close()
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def _who(self) -> str:
+        user = f"{self._client.user}@" if self._client else ""
+        return f"relay client {user}{self.address or 'local'}:{self._port}"
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000 - _EPOCH_US

@@ -1,0 +1,257 @@
+"""The relay's pump: listens, admits connections up to a limit, looks after them. An event loop in a thread of its own.
+
+In: an address, an authenticator, a `Backend`. Out: served clients, until `close`. The loop never waits for a disk
+or for the primary: the backend is called in threads, as many as there may be connections, so that nobody
+waits for another's answer. Memory per connection is bounded: `Limits` of the session for what comes in,
+`buffer_bytes` for what goes out, and a client that takes nothing is fed nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import itertools
+import logging
+import secrets
+import socket
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from logship.config import MIB, Address
+from logship.errors import UsageError
+from logship.relay.authentication import Authenticator
+from logship.relay.connection import Connection
+from logship.relay.ports import Backend
+from logship.relay.session import Limits, ServerIdentity, Session, TlsMode
+from logship.relay.tls import Tls
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_LOOK_S: Final = 0.5
+_GOODBYE_S: Final = 1.0  # for clients to take the news that the relay stops
+_BACKLOG: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLimits:
+    """``buffer_bytes``: of one client's stream, on its way to the socket; ``read_bytes``: taken from the log at
+    a time. ``sender_timeout_s``: as wal_sender_timeout."""
+
+    connections: int = 100
+    login_s: float = 10.0
+    sender_timeout_s: float = 60.0
+    buffer_bytes: int = 1 * MIB
+    read_bytes: int = 1 * MIB
+    session: Limits = field(default_factory=Limits)
+
+
+class Hub:
+    """What connections share. Belongs to the loop's thread."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        backend: Backend,
+        auth: Authenticator,
+        tls_mode: TlsMode,
+        tls: Tls | None,
+        database: str,
+        limits: RelayLimits,
+    ) -> None:
+        self.loop = loop
+        self.backend = backend
+        self.limits = limits
+        self.tls = tls
+        self.sent_bytes = 0
+        self.refused = 0  # connections beyond the limit
+        self._auth = auth
+        self._tls_mode = tls_mode
+        self._database = database
+        self._pids = itertools.count(1)
+        self._connections: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        # No more calls than connections (each has one under way), and their ends.
+        self._threads = ThreadPoolExecutor(limits.connections * 2, thread_name_prefix="relay call")
+
+    def connect(self) -> Connection:
+        """The protocol of a new connection."""
+        pid, key = next(self._pids) & 0x7FFFFFFF, secrets.randbits(32)
+        session = Session(
+            tls=self._tls_mode,
+            auth=self._auth,
+            identity=ServerIdentity(pid, key, self._database),
+            limits=self.limits.session,
+        )
+        return Connection(self, session, pid, key)
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    def admit(self, connection: Connection) -> bool:
+        self._connections.add(connection)
+        self._empty.clear()
+        admitted = len(self._connections) <= self.limits.connections
+        if not admitted:
+            self.refused += 1
+        return admitted
+
+    def gone(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+    def cancel(self, pid: int, key: int) -> None:
+        for connection in self._connections:
+            if connection.pid == pid and secrets.compare_digest(str(connection.key), str(key)):
+                connection.cancel()
+
+    def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def call(self, function: Callable[..., T], *arguments: object) -> T:
+        """``function`` in a thread: it may wait."""
+        return await self.loop.run_in_executor(self._threads, function, *arguments)
+
+    async def look(self) -> None:
+        """For ever: look after the connections."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            now_s = self.loop.time()
+            for connection in list(self._connections):
+                connection.look(now_s)
+
+    async def close(self) -> None:
+        """Say goodbye, wait a moment, cut who is left, and let go of what was held for them."""
+        for connection in list(self._connections):
+            connection.shut_down()
+        await self._emptied()
+        for connection in list(self._connections):
+            connection.abort()
+        await self._emptied()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_GOODBYE_S)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _emptied(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), _GOODBYE_S)
+
+
+class RelayServer:
+    """`run` in a thread of its own, `stop` from any, `close` at the end. The address is taken when it is made."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        backend: Backend,
+        auth: Authenticator,
+        trusting: bool = False,
+        tls_mode: TlsMode = TlsMode.OFF,
+        tls: Tls | None = None,
+        database: str = "",
+        limits: RelayLimits | None = None,
+    ) -> None:
+        """``trusting``: ``auth`` asks for nothing, so only loopback may be listened on. ``database``: the one
+        that is served. `UsageError` when nobody can listen there."""
+        self._socket = _listen(address, loopback_only=trusting)
+        host, port = self._socket.getsockname()[:2]
+        self.address = Address(str(host), int(port))
+        self._loop = asyncio.new_event_loop()
+        self._hub = Hub(
+            self._loop,
+            backend=backend,
+            auth=auth,
+            tls_mode=tls_mode,
+            tls=tls,
+            database=database,
+            limits=limits or RelayLimits(),
+        )
+        self._ended = asyncio.Event()
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        log.info("the relay listens on %s", self.address)
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
+
+    def stop(self) -> None:
+        """Stop listening and end all sessions, within a few seconds."""
+        with contextlib.suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(self._ended.set)
+
+    def close(self) -> None:
+        """After `run`, or in its place."""
+        if not self._loop.is_running():
+            self._loop.close()
+            self._socket.close()
+
+    @property
+    def connections(self) -> int:
+        return self._hub.connections
+
+    @property
+    def refused(self) -> int:
+        """Connections beyond the limit, since the start."""
+        return self._hub.refused
+
+    @property
+    def sent_bytes(self) -> int:
+        """Of the log, to all clients, since the start."""
+        return self._hub.sent_bytes
+
+    async def _serve(self) -> None:
+        server = await self._loop.create_server(self._hub.connect, sock=self._socket, backlog=_BACKLOG)
+        watch = self._loop.create_task(self._hub.look())
+        ended = self._loop.create_task(self._ended.wait())
+        try:
+            await asyncio.wait((watch, ended), return_when=asyncio.FIRST_COMPLETED)
+            if watch.done():
+                watch.result()
+        finally:
+            watch.cancel()
+            ended.cancel()
+            server.close()
+            await self._hub.close()
+
+
+def _listen(address: Address, *, loopback_only: bool) -> socket.socket:
+    try:
+        infos = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, _, _, _, place = infos[0]
+        if loopback_only and not ipaddress.ip_address(str(place[0]).partition("%")[0]).is_loopback:
+            raise UsageError(
+                f"--auth trust lets everybody in, and {address} is no loopback address",
+                hint="listen on 127.0.0.1 or [::1], or give --users and leave --auth at scram",
+            )
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.setblocking(False)
+            listening.bind(place)
+            listening.listen(_BACKLOG)
+        except BaseException:
+            listening.close()
+            raise
+    except OSError as error:
+        raise UsageError(
+            f"--listen: can't listen on {address}: {error.strerror or error}",
+            hint="give another HOST:PORT, or end the program that listens there; port 0 takes a free one",
+        ) from error
+    return listening

@@ -1,0 +1,257 @@
+"""`logship ship`: the primary's log in a journal, served to any number of replicas.
+
+In: the primary's conninfo, the journal's directory, where to listen, who may come. Out: nothing while all goes well.
+It ends when it is told to (`stop`, from a signal) or with the error that stopped one of its parts; then clients are
+told to come again, and what was received is on disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from logship.capture.slot import System
+from logship.config import Address, Intervals, JournalBounds
+from logship.errors import UsageError
+from logship.journal.log import Journal
+from logship.journal.retention import Retention
+from logship.relay import policy
+from logship.relay.authentication import Authenticator, Certificate, Scram, Trust
+from logship.relay.server import RelayLimits, RelayServer
+from logship.relay.session import TlsMode
+from logship.relay.synchrony import Block, WhenUnmet
+from logship.relay.syncrep import SyncRep
+from logship.relay.tls import Tls, load_tls
+from logship.service.backend import RelayBackend
+from logship.service.crew import Crew
+from logship.service.foreground import Foreground
+from logship.service.health import Health
+from logship.service.registered import RegisteredReplicas
+from logship.service.registrar import Names, Registrar, find_names
+from logship.service.replicas import Replicas
+from logship.service.retain import Keeper
+from logship.service.shipper import survey
+from logship.service.shipping import Shipping, open_journal, positions_of
+from logship.service.users import PrimaryUsers, Users, mock_secret, users_of
+
+log = logging.getLogger(__name__)
+
+_ROLES_S: Final = 10.0  # the primary's roles are read anew this often
+
+
+@dataclass(slots=True)
+class ShipSettings:
+    """``users``: path of a file, or "primary"; needed unless ``auth`` is "trust"."""
+
+    primary: str
+    journal: Path
+    listen: Address
+    slot: str | None = None
+    publication: str | None = None
+    application_name: str = "logship"
+    synchronous: str | None = None
+    when_unmet: WhenUnmet = field(default_factory=Block)
+    auth: str = "scram"
+    users: str | None = None
+    tls: TlsMode = TlsMode.OFF
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    limits: RelayLimits = field(default_factory=RelayLimits)
+    journal_bounds: JournalBounds = field(default_factory=JournalBounds)
+    intervals: Intervals = field(default_factory=Intervals)
+    metrics: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Who comes in, and how. ``users`` None: everybody."""
+
+    users: Users | None
+    tls: Tls | None
+
+
+class Ship:
+    """``Ship(settings).run()`` from the main thread; `stop` and `reload` from anywhere, a signal handler included."""
+
+    def __init__(self, settings: ShipSettings) -> None:
+        self._settings = settings
+        self._foreground = Foreground(settings.metrics)
+        self._relay: RelayServer | None = None
+        self._reread = False
+        self._read_s = 0.0  # when the primary's roles were last read
+
+    def stop(self) -> None:
+        """End cleanly: what was received is fsynced in the journal."""
+        self._foreground.stop()
+
+    def reload(self) -> None:
+        """Read the users anew, within a second."""
+        self._reread = True
+
+    @property
+    def address(self) -> Address | None:
+        """Where the relay listens, with the port that was taken; None: not yet."""
+        return self._relay.address if self._relay is not None else None
+
+    @property
+    def metrics(self) -> Address | None:
+        """Where the figures are served; None: nowhere, or not yet."""
+        return self._foreground.metrics
+
+    def run(self) -> None:
+        """Ship until the end. Raises what stopped it. To be called once."""
+        with self._foreground.running():
+            given = self._settings
+            synchrony = SyncRep(policy.parse(given.synchronous), given.when_unmet)
+            tls = _tls(given)
+            users = _users(given)
+            names = find_names(given.primary, given.slot, given.publication)
+            system, slot = survey(given.primary, names.slot)
+            journal = open_journal(given.journal, system, slot.confirmed_flush_lsn, given.journal_bounds)
+            try:
+                self._ship(names, system, journal, synchrony, Doors(users, tls))
+            finally:
+                journal.close()
+
+    def _ship(
+        self,
+        names: Names,
+        system: System,
+        journal: Journal,
+        synchrony: SyncRep,
+        doors: Doors,
+    ) -> None:
+        given, users, tls = self._settings, doors.users, doors.tls
+        positions = positions_of(journal)
+        registered = RegisteredReplicas(given.journal)
+        registered.begins_at(journal.oldest_lsn)  # what went before a crash could be noted is noticed now
+        # The shipper asks the replicas what to say, and they wake it when it is more.
+        replicas = Replicas(synchrony, registered, lambda: shipping.shipper.wake())  # noqa: PLW0108
+        shipping = Shipping(
+            primary=given.primary,
+            slot=names.slot,
+            publication=names.publication,
+            system_identifier=system.system_identifier,
+            journal=journal,
+            positions=positions,
+            health=Health(),
+            application_name=given.application_name,
+            acknowledge=replicas,
+            intervals=given.intervals,
+        )
+        backend = RelayBackend(
+            primary=given.primary,
+            publication=names.publication,
+            system=system,
+            journal=journal,
+            positions=positions,
+            replicas=replicas,
+            registered=registered,
+            answer=lambda: shipping.answer,
+            epoch=lambda: shipping.shipper.epoch.number,
+        )
+        relay = self._relay = RelayServer(
+            given.listen,
+            backend=backend,
+            auth=_authenticator(users, tls, given),
+            trusting=users is None,
+            tls_mode=given.tls,
+            tls=tls,
+            database=system.database,
+            limits=given.limits,
+        )
+        registrar = Registrar(
+            given.primary,
+            names.slot,
+            registered,
+            replicas,
+            lambda: journal.oldest_lsn,
+            interval_s=given.intervals.report_s,
+            tick=lambda: self._look_at(users),
+        )
+        relaying = Relaying(relay, registrar, journal, registered, given)
+        self._foreground.stand([shipping, relaying], given.intervals.stop_grace_s, lambda _: None)
+
+    def _look_at(self, users: Users | None) -> None:
+        """Who may log in, when somebody asked to look, or when it is time."""
+        due = isinstance(users, PrimaryUsers) and time.monotonic() - self._read_s > _ROLES_S
+        if users is not None and (self._reread or due):
+            self._reread, self._read_s = False, time.monotonic()
+            users.reload()
+
+
+class Relaying:
+    """A `Side`: the threads relay, registrar and retention."""
+
+    def __init__(
+        self,
+        relay: RelayServer,
+        registrar: Registrar,
+        journal: Journal,
+        registered: RegisteredReplicas,
+        given: ShipSettings,
+    ) -> None:
+        self._relay = relay
+        self._registrar = registrar
+        self._registered = registered
+        self._keeper = Keeper(
+            journal,
+            registered.needed,
+            given.journal_bounds,
+            interval_s=given.intervals.retention_s,
+            done=self._dropped,
+        )
+
+    def start(self, crew: Crew) -> None:
+        crew.start("relay", self._relay.run)
+        crew.start("registrar", self._registrar.run)
+        crew.start("retention", self._keeper.run)
+
+    def stop(self) -> None:
+        self._relay.stop()
+        self._registrar.stop()
+        self._keeper.stop()
+
+    def end(self, crew: Crew) -> None:
+        self._relay.close()
+
+    def _dropped(self, retention: Retention) -> None:
+        for name in self._registered.begins_at(retention.oldest_lsn):
+            log.warning(
+                'replica "%s" lost log that it needed: the journal reached its limit and begins at %s now',
+                name,
+                retention.oldest_lsn,
+            )
+
+
+def _users(given: ShipSettings) -> Users | None:
+    """None: nobody is asked for a password."""
+    if given.auth == "trust":
+        return None
+    if given.users is None:
+        raise UsageError(
+            "the relay has to know who may log in",
+            hint="give --users FILE (with lines of `logship verifier NAME`), or --users primary",
+        )
+    return users_of(given.users, given.primary)
+
+
+def _authenticator(users: Users | None, tls: Tls | None, given: ShipSettings) -> Authenticator:
+    if users is None:
+        return Trust()
+    scram = Scram(users, mock_secret(given.journal))
+    return Certificate(scram) if tls is not None and given.tls_client_ca is not None else scram
+
+
+def _tls(given: ShipSettings) -> Tls | None:
+    if given.tls is TlsMode.OFF:
+        return None
+    if given.tls_cert is None or given.tls_key is None:
+        raise UsageError(
+            f"--tls {given.tls.value} needs a certificate", hint="give --tls-cert and --tls-key, both PEM"
+        )
+    return load_tls(given.tls_cert, given.tls_key, given.tls_client_ca)

@@ -1,0 +1,377 @@
+-- What the catalog says of one object, in a form that is the same on both sides: no oids, names qualified, lists
+-- in an order of their own. The same text is installed on the primary, where it goes into the message of a
+-- schema change, and on the secondary, where it is asked after the replay.
+--
+-- Names are found in pg_catalog alone: the path is pinned, and with it everything that changes how PostgreSQL
+-- writes a definition down. What is null is left out. No user's code runs in here.
+create function logship.ddl_facts(class oid, object oid) returns jsonb
+  language plpgsql stable security invoker
+  set search_path = pg_catalog, pg_temp
+  set datestyle = 'ISO, MDY'
+  set intervalstyle = postgres
+  set timezone = 'UTC'
+  set extra_float_digits = 1
+  set bytea_output = hex
+  set quote_all_identifiers = off
+  set standard_conforming_strings = on
+  -- Planning and compiling would cost ten times what running does.
+  set plan_cache_mode = force_generic_plan
+  set jit = off
+as $function$
+declare
+  facts jsonb;
+begin
+  case class::regclass
+  when 'pg_catalog.pg_class'::regclass then
+    select jsonb_build_object(
+             'kind', c.relkind, 'owner', pg_get_userbyid(c.relowner), 'persistence', c.relpersistence,
+             'acl', case when c.relkind not in ('i', 'I', 'c') then logship.ddl_acl(c.relacl,
+               case c.relkind when 'S' then 's'::"char" else 'r' end, c.relowner) end,
+             'options', logship.ddl_sorted(c.reloptions),
+             'access_method', (select a.amname from pg_catalog.pg_am a where a.oid = c.relam),
+             'tablespace', (select t.spcname from pg_catalog.pg_tablespace t where t.oid = c.reltablespace))
+      into facts from pg_catalog.pg_class c where c.oid = object;
+    if facts ->> 'kind' in ('r', 'p', 'f', 'c', 'v', 'm') then
+      facts := facts || jsonb_build_object('columns', (
+        select jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+                 'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
+                 'not_null', nullif(a.attnotnull, false),
+                 'default', pg_get_expr(d.adbin, d.adrelid),
+                 'generated', nullif(a.attgenerated, ''), 'identity', nullif(a.attidentity, ''),
+                 'collation', case when a.attcollation <> t.typcollation then a.attcollation::regcollation::text end,
+                 'storage', case when a.attstorage <> t.typstorage then a.attstorage end,
+                 'compression', nullif(a.attcompression, ''),
+                 'statistics', nullif(a.attstattarget, -1),
+                 'acl', logship.ddl_acl(a.attacl, 'c', 0), 'options', logship.ddl_sorted(a.attoptions),
+                 'foreign_options', logship.ddl_sorted(a.attfdwoptions),
+                 'missing', case when a.atthasmissing then (a.attmissingval::text::text[])[1] end,
+                 'comment', (select x.description from pg_catalog.pg_description x
+                              where x.objoid = a.attrelid and x.classoid = 'pg_catalog.pg_class'::regclass
+                                and x.objsubid = a.attnum))) order by a.attnum)
+          from pg_catalog.pg_attribute a
+          join pg_catalog.pg_type t on t.oid = a.atttypid
+          left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+         where a.attrelid = object and a.attnum > 0 and not a.attisdropped));
+    end if;
+    case
+    when facts ->> 'kind' in ('r', 'p', 'f') then
+      facts := facts || (
+        select jsonb_build_object(
+                 'replica_identity', case c.relreplident when 'i' then 'index ' || coalesce(
+                   (select x.relname::text from pg_catalog.pg_index i
+                      join pg_catalog.pg_class x on x.oid = i.indexrelid
+                     where i.indrelid = c.oid and i.indisreplident), '') else c.relreplident::text end,
+                 'row_security', nullif(c.relrowsecurity, false),
+                 'force_row_security', nullif(c.relforcerowsecurity, false),
+                 'of_type', nullif(c.reloftype, 0)::regtype::text,
+                 'partition_key', pg_get_partkeydef(c.oid),
+                 'partition_bound', pg_get_expr(c.relpartbound, c.oid),
+                 'inherits', (select jsonb_agg(h.inhparent::regclass::text order by h.inhseqno)
+                                from pg_catalog.pg_inherits h where h.inhrelid = c.oid),
+                 'constraints', (
+                   -- From 18 on NOT NULL stands here too; the columns say it in every version.
+                   select jsonb_agg(jsonb_build_object(
+                            'name', k.conname, 'type', k.contype, 'definition', pg_get_constraintdef(k.oid),
+                            'validated', k.convalidated) order by k.conname)
+                     from pg_catalog.pg_constraint k
+                    where k.conrelid = c.oid and k.contype not in ('n', 't')),
+                 'server', (select s.srvname from pg_catalog.pg_foreign_table f
+                              join pg_catalog.pg_foreign_server s on s.oid = f.ftserver where f.ftrelid = c.oid),
+                 'foreign_options', (select logship.ddl_sorted(f.ftoptions)
+                                       from pg_catalog.pg_foreign_table f where f.ftrelid = c.oid))
+          from pg_catalog.pg_class c where c.oid = object);
+    when facts ->> 'kind' in ('v', 'm') then
+      facts := facts || (
+        select jsonb_build_object('definition', pg_get_viewdef(c.oid),
+                                  'populated', case c.relkind when 'm' then c.relispopulated end)
+          from pg_catalog.pg_class c where c.oid = object);
+    when facts ->> 'kind' in ('i', 'I') then
+      facts := facts || (
+        select jsonb_build_object('definition', pg_get_indexdef(i.indexrelid), 'table', i.indrelid::regclass::text,
+                                  'valid', i.indisvalid, 'primary', nullif(i.indisprimary, false),
+                                  'clustered', nullif(i.indisclustered, false),
+                                  'replica_identity', nullif(i.indisreplident, false),
+                                  'index_of', (select h.inhparent::regclass::text from pg_catalog.pg_inherits h
+                                                where h.inhrelid = i.indexrelid),
+                                  'statistics', (select jsonb_agg(a.attstattarget order by a.attnum)
+                                                   from pg_catalog.pg_attribute a
+                                                  where a.attrelid = i.indexrelid and a.attstattarget >= 0))
+          from pg_catalog.pg_index i where i.indexrelid = object);
+    when facts ->> 'kind' = 'S' then
+      facts := facts || (
+        select jsonb_build_object(
+                 'type', s.seqtypid::regtype::text, 'start', s.seqstart, 'increment', s.seqincrement,
+                 'min', s.seqmin, 'max', s.seqmax, 'cache', s.seqcache, 'cycle', s.seqcycle,
+                 'owned_by', (select d.refobjid::regclass::text || '.' || quote_ident(a.attname)
+                                from pg_catalog.pg_depend d
+                                join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+                               where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = s.seqrelid
+                                 and d.refclassid = 'pg_catalog.pg_class'::regclass and d.deptype in ('a', 'i')),
+                 -- Never asked when the caller may not read it: that would be an error.
+                 'last_value', case when has_sequence_privilege(s.seqrelid, 'select')
+                                    then pg_sequence_last_value(s.seqrelid) end)
+          from pg_catalog.pg_sequence s where s.seqrelid = object);
+    else null;
+    end case;
+
+  when 'pg_catalog.pg_type'::regclass then
+    select jsonb_build_object(
+             'kind', t.typtype, 'owner', pg_get_userbyid(t.typowner), 'acl', logship.ddl_acl(t.typacl, 'T', t.typowner),
+             'labels', (select jsonb_agg(e.enumlabel order by e.enumsortorder)
+                          from pg_catalog.pg_enum e where e.enumtypid = t.oid),
+             'base', case when t.typtype = 'd' then format_type(t.typbasetype, t.typtypmod) end,
+             'not_null', nullif(t.typnotnull, false), 'default', t.typdefault,
+             'collation', case when t.typtype = 'd' and t.typcollation <> 0 then t.typcollation::regcollation::text end,
+             'constraints', (select jsonb_agg(jsonb_build_object('name', k.conname, 'definition', pg_get_constraintdef(k.oid),
+                                                                 'validated', k.convalidated) order by k.conname)
+                               from pg_catalog.pg_constraint k where k.contypid = t.oid and k.contype <> 'n'),
+             'subtype', r.rngsubtype::regtype::text, 'multirange', r.rngmultitypid::regtype::text,
+             'subtype_collation', nullif(r.rngcollation, 0)::regcollation::text,
+             'subtype_operators', (select o.opcname from pg_catalog.pg_opclass o where o.oid = r.rngsubopc),
+             'canonical', nullif(r.rngcanonical, 0)::regprocedure::text,
+             'subtype_diff', nullif(r.rngsubdiff, 0)::regprocedure::text)
+           || case when t.typtype = 'b' then jsonb_build_object(
+             'length', t.typlen, 'by_value', t.typbyval, 'category', t.typcategory, 'preferred', t.typispreferred,
+             'delimiter', t.typdelim, 'alignment', t.typalign, 'storage', t.typstorage,
+             'input', t.typinput::regprocedure::text, 'output', t.typoutput::regprocedure::text,
+             'receive', nullif(t.typreceive, 0)::regprocedure::text, 'send', nullif(t.typsend, 0)::regprocedure::text,
+             'element', nullif(t.typelem, 0)::regtype::text) else '{}' end
+           || case when t.typtype = 'c' then jsonb_build_object('attributes', (
+             select jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+                      'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
+                      'collation', nullif(a.attcollation, 0)::regcollation::text)) order by a.attnum)
+               from pg_catalog.pg_attribute a
+              where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped)) else '{}' end
+      into facts
+      from pg_catalog.pg_type t left join pg_catalog.pg_range r on r.rngtypid = t.oid where t.oid = object;
+
+  when 'pg_catalog.pg_proc'::regclass then
+    select jsonb_build_object(
+             'kind', p.prokind, 'owner', pg_get_userbyid(p.proowner), 'acl', logship.ddl_acl(p.proacl, 'f', p.proowner),
+             'definition', case when p.prokind <> 'a' then pg_get_functiondef(p.oid) end,
+             'arguments', pg_get_function_arguments(p.oid), 'result', pg_get_function_result(p.oid),
+             'parallel', p.proparallel,
+             'aggregate', (select to_jsonb(g) from (
+               select x.aggkind, x.aggnumdirectargs, x.aggtransfn::text, x.aggfinalfn::text, x.aggcombinefn::text,
+                      x.aggserialfn::text, x.aggdeserialfn::text, x.aggmtransfn::text, x.aggminvtransfn::text,
+                      x.aggmfinalfn::text, x.aggfinalextra, x.aggmfinalextra, x.aggfinalmodify, x.aggmfinalmodify,
+                      nullif(x.aggsortop, 0)::regoperator::text as aggsortop, x.aggtranstype::regtype::text,
+                      x.aggtransspace, x.aggmtranstype::regtype::text, x.aggmtransspace, x.agginitval, x.aggminitval
+                 from pg_catalog.pg_aggregate x where x.aggfnoid = p.oid) g))
+      into facts from pg_catalog.pg_proc p where p.oid = object;
+
+  when 'pg_catalog.pg_namespace'::regclass then
+    select jsonb_build_object('owner', pg_get_userbyid(n.nspowner), 'acl', logship.ddl_acl(n.nspacl, 'n', n.nspowner))
+      into facts from pg_catalog.pg_namespace n where n.oid = object;
+
+  when 'pg_catalog.pg_trigger'::regclass then
+    select jsonb_build_object('owner', pg_get_userbyid(c.relowner), 'table', t.tgrelid::regclass::text,
+                              'definition', pg_get_triggerdef(t.oid), 'enabled', t.tgenabled)
+      into facts from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid where t.oid = object;
+
+  when 'pg_catalog.pg_rewrite'::regclass then
+    select jsonb_build_object('owner', pg_get_userbyid(c.relowner), 'table', r.ev_class::regclass::text,
+                              'definition', pg_get_ruledef(r.oid), 'enabled', r.ev_enabled)
+      into facts from pg_catalog.pg_rewrite r join pg_catalog.pg_class c on c.oid = r.ev_class where r.oid = object;
+
+  when 'pg_catalog.pg_policy'::regclass then
+    select jsonb_build_object(
+             'owner', pg_get_userbyid(c.relowner), 'table', p.polrelid::regclass::text, 'command', p.polcmd,
+             'permissive', p.polpermissive,
+             'roles', (select jsonb_agg(case r when 0 then 'public' else pg_get_userbyid(r)::text end
+                                        order by case r when 0 then 'public' else pg_get_userbyid(r)::text end)
+                         from unnest(p.polroles) r),
+             'using', pg_get_expr(p.polqual, p.polrelid), 'with_check', pg_get_expr(p.polwithcheck, p.polrelid))
+      into facts from pg_catalog.pg_policy p join pg_catalog.pg_class c on c.oid = p.polrelid where p.oid = object;
+
+  when 'pg_catalog.pg_constraint'::regclass then
+    select jsonb_build_object('owner', pg_get_userbyid(coalesce(c.relowner, t.typowner)),
+                              'definition', pg_get_constraintdef(k.oid), 'validated', k.convalidated)
+      into facts from pg_catalog.pg_constraint k
+      left join pg_catalog.pg_class c on c.oid = k.conrelid
+      left join pg_catalog.pg_type t on t.oid = k.contypid where k.oid = object;
+
+  when 'pg_catalog.pg_operator'::regclass then
+    select jsonb_build_object(
+             'owner', pg_get_userbyid(o.oprowner), 'function', o.oprcode::regprocedure::text,
+             'result', o.oprresult::regtype::text, 'merges', o.oprcanmerge, 'hashes', o.oprcanhash,
+             'commutator', nullif(o.oprcom, 0)::regoperator::text, 'negator', nullif(o.oprnegate, 0)::regoperator::text,
+             'restrict', nullif(o.oprrest, 0)::regprocedure::text, 'join', nullif(o.oprjoin, 0)::regprocedure::text)
+      into facts from pg_catalog.pg_operator o where o.oid = object;
+
+  when 'pg_catalog.pg_opclass'::regclass then
+    select jsonb_build_object(
+             'owner', pg_get_userbyid(o.opcowner), 'family', (
+               select n.nspname || '.' || f.opfname from pg_catalog.pg_opfamily f
+                 join pg_catalog.pg_namespace n on n.oid = f.opfnamespace where f.oid = o.opcfamily),
+             'type', o.opcintype::regtype::text, 'key_type', nullif(o.opckeytype, 0)::regtype::text,
+             'default', o.opcdefault) || logship.ddl_family(o.opcfamily)
+      into facts from pg_catalog.pg_opclass o where o.oid = object;
+
+  when 'pg_catalog.pg_opfamily'::regclass then
+    select jsonb_build_object('owner', pg_get_userbyid(f.opfowner)) || logship.ddl_family(f.oid)
+      into facts from pg_catalog.pg_opfamily f where f.oid = object;
+
+  when 'pg_catalog.pg_cast'::regclass then
+    select jsonb_build_object(
+             -- A cast has no owner. Who made it owns one of its types.
+             'owner', pg_get_userbyid(case when t.oid >= 16384 then t.typowner else s.typowner end),
+             'function', nullif(k.castfunc, 0)::regprocedure::text, 'context', k.castcontext, 'method', k.castmethod)
+      into facts from pg_catalog.pg_cast k
+      join pg_catalog.pg_type s on s.oid = k.castsource
+      join pg_catalog.pg_type t on t.oid = k.casttarget where k.oid = object;
+
+  when 'pg_catalog.pg_collation'::regclass then
+    select jsonb_build_object('owner', pg_get_userbyid(c.collowner), 'provider', c.collprovider,
+                              'deterministic', c.collisdeterministic, 'collate', c.collcollate, 'ctype', c.collctype)
+      into facts from pg_catalog.pg_collation c where c.oid = object;
+
+  when 'pg_catalog.pg_conversion'::regclass then
+    select jsonb_build_object('owner', pg_get_userbyid(c.conowner), 'from', pg_encoding_to_char(c.conforencoding),
+                              'to', pg_encoding_to_char(c.contoencoding), 'function', c.conproc::regprocedure::text,
+                              'default', c.condefault)
+      into facts from pg_catalog.pg_conversion c where c.oid = object;
+
+  when 'pg_catalog.pg_ts_config'::regclass then
+    select jsonb_build_object(
+             'owner', pg_get_userbyid(c.cfgowner),
+             'parser', (select p.prsname from pg_catalog.pg_ts_parser p where p.oid = c.cfgparser),
+             'mappings', (select jsonb_agg(jsonb_build_array(
+                                   (select k.alias from ts_token_type(c.cfgparser) k where k.tokid = m.maptokentype),
+                                   m.mapdict::regdictionary::text) order by m.maptokentype, m.mapseqno)
+                            from pg_catalog.pg_ts_config_map m where m.mapcfg = c.oid))
+      into facts from pg_catalog.pg_ts_config c where c.oid = object;
+
+  when 'pg_catalog.pg_ts_dict'::regclass then
+    select jsonb_build_object(
+             'owner', pg_get_userbyid(d.dictowner), 'options', d.dictinitoption,
+             'template', (select t.tmplname from pg_catalog.pg_ts_template t where t.oid = d.dicttemplate))
+      into facts from pg_catalog.pg_ts_dict d where d.oid = object;
+
+  when 'pg_catalog.pg_statistic_ext'::regclass then
+    select jsonb_build_object('owner', pg_get_userbyid(s.stxowner), 'definition', pg_get_statisticsobjdef(s.oid),
+                              'target', nullif(s.stxstattarget, -1))
+      into facts from pg_catalog.pg_statistic_ext s where s.oid = object;
+
+  when 'pg_catalog.pg_extension'::regclass then
+    select jsonb_build_object('owner', pg_get_userbyid(e.extowner), 'version', e.extversion,
+                              'schema', e.extnamespace::regnamespace::text)
+      into facts from pg_catalog.pg_extension e where e.oid = object;
+
+  when 'pg_catalog.pg_language'::regclass then
+    select jsonb_build_object('owner', pg_get_userbyid(l.lanowner), 'trusted', l.lanpltrusted,
+                              'acl', logship.ddl_acl(l.lanacl, 'l', l.lanowner),
+                              'handler', nullif(l.lanplcallfoid, 0)::regprocedure::text,
+                              'inline', nullif(l.laninline, 0)::regprocedure::text,
+                              'validator', nullif(l.lanvalidator, 0)::regprocedure::text)
+      into facts from pg_catalog.pg_language l where l.oid = object;
+
+  when 'pg_catalog.pg_foreign_data_wrapper'::regclass then
+    select jsonb_build_object('owner', pg_get_userbyid(f.fdwowner), 'acl', logship.ddl_acl(f.fdwacl, 'F', f.fdwowner),
+                              'handler', nullif(f.fdwhandler, 0)::regprocedure::text,
+                              'validator', nullif(f.fdwvalidator, 0)::regprocedure::text,
+                              'options', logship.ddl_sorted(f.fdwoptions))
+      into facts from pg_catalog.pg_foreign_data_wrapper f where f.oid = object;
+
+  when 'pg_catalog.pg_foreign_server'::regclass then
+    select jsonb_build_object('owner', pg_get_userbyid(s.srvowner), 'acl', logship.ddl_acl(s.srvacl, 'S', s.srvowner),
+                              'type', s.srvtype, 'version', s.srvversion, 'options', logship.ddl_sorted(s.srvoptions),
+                              'wrapper', (select f.fdwname from pg_catalog.pg_foreign_data_wrapper f
+                                           where f.oid = s.srvfdw))
+      into facts from pg_catalog.pg_foreign_server s where s.oid = object;
+
+  when 'pg_catalog.pg_default_acl'::regclass then
+    select jsonb_build_object('owner', pg_get_userbyid(a.defaclrole), 'object', a.defaclobjtype,
+                              'schema', nullif(a.defaclnamespace, 0)::regnamespace::text,
+                              'acl', logship.ddl_sorted(a.defaclacl::text[]))
+      into facts from pg_catalog.pg_default_acl a where a.oid = object;
+
+  when 'pg_catalog.pg_transform'::regclass then
+    select jsonb_build_object('from_sql', nullif(t.trffromsql, 0)::regprocedure::text,
+                              'to_sql', nullif(t.trftosql, 0)::regprocedure::text)
+      into facts from pg_catalog.pg_transform t where t.oid = object;
+
+  else
+    -- Access methods, user mappings (whose options hold passwords), text search parsers and templates: that they are there.
+    facts := '{}';
+  end case;
+  if facts is null then
+    return null;
+  end if;
+  return jsonb_strip_nulls(facts || jsonb_build_object('comment', (
+    select x.description from pg_catalog.pg_description x
+     where x.objoid = object and x.classoid = class and x.objsubid = 0)));
+end
+$function$;
+
+create function logship.ddl_sorted(list text[]) returns jsonb
+  language sql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+return (select jsonb_agg(x order by x collate "C") from unnest(list) x);
+
+-- No privileges written down means the default ones; that is the same, and so they look the same.
+create function logship.ddl_acl(acl aclitem[], kind "char", owner oid) returns jsonb
+  language plpgsql stable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $function$
+begin
+  if acl is null and kind = 'c' then
+    return null;
+  end if;
+  return logship.ddl_sorted(coalesce(acl, acldefault(kind, owner))::text[]);
+end
+$function$;
+
+create function logship.ddl_family(family oid) returns jsonb
+  language sql stable
+  set search_path = pg_catalog, pg_temp
+return jsonb_build_object(
+  'operators', (select jsonb_agg(jsonb_build_array(a.amopstrategy, a.amopopr::regoperator::text, a.amoppurpose)
+                                 order by a.amopstrategy, a.amopopr::regoperator::text)
+                  from pg_catalog.pg_amop a where a.amopfamily = family),
+  'functions', (select jsonb_agg(jsonb_build_array(p.amprocnum, p.amproc::regprocedure::text)
+                                 order by p.amprocnum, p.amproc::regprocedure::text)
+                  from pg_catalog.pg_amproc p where p.amprocfamily = family));
+
+-- An object with its address, as pg_get_object_address() takes it on the other side. Null when it isn't there.
+create function logship.ddl_object(class oid, object oid, subobject int) returns jsonb
+  language plpgsql stable security invoker
+  set search_path = pg_catalog, pg_temp
+as $function$
+declare
+  address record;
+  facts constant jsonb := logship.ddl_facts(class, object);
+begin
+  if facts is null then
+    return null;
+  end if;
+  select i.type as type, i.schema, i.identity, a.object_names, a.object_args into address
+    from pg_identify_object(class, object, subobject) i, pg_identify_object_as_address(class, object, subobject) a;
+  return jsonb_build_object(
+    'class', class::regclass::text, 'type', address.type, 'names', to_jsonb(address.object_names),
+    'args', to_jsonb(address.object_args), 'identity', address.identity, 'schema', address.schema,
+    'owner', facts ->> 'owner', 'facts', facts);
+end
+$function$;
+
+-- The same by address; null when there is no such object (of that kind).
+create function logship.ddl_object_at(type text, names text[], args text[]) returns jsonb
+  language plpgsql stable security invoker
+  set search_path = pg_catalog, pg_temp
+as $function$
+declare
+  address record;
+begin
+  begin
+    address := pg_get_object_address(type, names, args);
+  exception
+    when undefined_object or undefined_table or undefined_column or undefined_function or invalid_schema_name
+      or wrong_object_type then
+      return null;
+  end;
+  return logship.ddl_object(address.classid, address.objid, address.objsubid);
+end
+$function$;
+
+revoke all on function logship.ddl_facts(oid, oid), logship.ddl_sorted(text[]), logship.ddl_acl(aclitem[], "char", oid),
+  logship.ddl_family(oid), logship.ddl_object(oid, oid, int), logship.ddl_object_at(text, text[], text[]) from public;
