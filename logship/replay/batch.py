@@ -16,6 +16,7 @@ from logship.replay.target import Target
 
 if TYPE_CHECKING:
     from logship.replay.ddl.message import Statement
+    from logship.replay.ddl.text import Found
 
 Key: TypeAlias = tuple[Cell, ...]
 
@@ -108,9 +109,15 @@ class SchemaChange:
     """
 
     statement: Statement
+    found: Found  # its text, or why there is none
     commit_lsn: Lsn
     ahead: bool = False
     done: bool = False
+
+    @property
+    def number(self) -> int:
+        """Tells the statements of one transaction apart."""
+        return self.statement.last.number
 
 
 Step: TypeAlias = Rows | Truncation | SchemaChange

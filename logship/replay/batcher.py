@@ -16,7 +16,7 @@ transaction is read ahead for the statement that makes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from logship import pgoutput
@@ -85,7 +85,8 @@ class Batcher:
         self._copied = sorted(lsn for lsn in set(classifier.copied.values()) if lsn > position)
         self._commit_lsn = position  # of the transaction that is being taken in
         self._whole: tuple[bytes, ...] | None = None  # its runs, when they have all come
-        self._done_ahead: set[int] = set()  # numbers of its schema changes that were carried out early
+        self._changes: dict[int, SchemaChange] | None = None  # its schema changes, once they are asked for
+        self._done_ahead: set[int] = set()  # numbers of those that were carried out early
 
     @property
     def position(self) -> Lsn:
@@ -136,6 +137,7 @@ class Batcher:
                 yield self._cut()  # so that pieces hold nothing but their own transaction
             self._commit_lsn = part.commit_lsn
             self._whole = part.runs if part.last else None
+            self._changes = None
             self._done_ahead.clear()
             self._classifier.begin(part.xid)
         self._in_transaction = True
@@ -179,12 +181,12 @@ class Batcher:
             elif tag == _TRUNCATE:
                 self._truncate(message)
             elif tag == _MESSAGE:
-                statement = self._classifier.logical_message(message)
-                if statement is not None:
+                number = self._classifier.logical_message(message)
+                if number is not None:
                     self._keep_run(frame(messages[start:index]))
                     start = index + 1
-                    done = statement.number in self._done_ahead
-                    yield from self._change_schema(SchemaChange(statement, self._commit_lsn, done=done))
+                    change = self._schema_changes()[number]
+                    yield from self._change_schema(replace(change, done=number in self._done_ahead))
         self._keep_run(run if start == 0 else frame(messages[start:]))
 
     def _change_schema(self, change: SchemaChange) -> Iterator[Item]:
@@ -200,14 +202,21 @@ class Batcher:
 
     def _made_later(self, row: bytes) -> SchemaChange | None:
         """The statement further on in this transaction that makes the relation whose ``row`` has come."""
-        runs = self._whole
-        if runs is None:
-            runs = self._read_ahead(self._position, self._commit_lsn)
-        statement = self._classifier.maker_of(int.from_bytes(row[1:5], "big"), runs)
-        if statement is None or statement.number in self._done_ahead:
-            return None
-        self._done_ahead.add(statement.number)
-        return SchemaChange(statement, self._commit_lsn, ahead=True)
+        oid = int.from_bytes(row[1:5], "big")
+        for number, change in self._schema_changes().items():
+            if number not in self._done_ahead and self._classifier.makes(change, oid):
+                self._done_ahead.add(number)
+                return replace(change, ahead=True)
+        return None
+
+    def _schema_changes(self) -> dict[int, SchemaChange]:
+        """Of the whole transaction, also of what hasn't been taken in yet."""
+        if self._changes is None:
+            runs = self._whole
+            if runs is None:
+                runs = self._read_ahead(self._position, self._commit_lsn)
+            self._changes = self._classifier.schema_changes(runs, self._commit_lsn)
+        return self._changes
 
     def _keep_run(self, run: bytes) -> None:
         self._making.runs.append(run)

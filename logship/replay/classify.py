@@ -18,14 +18,16 @@ from logship.change import Message, Relation, TypeName
 from logship.errors import ReplayError
 from logship.kernel import split_run
 from logship.lsn import Lsn
-from logship.replay.ddl.message import Gatherer, Statement, Verdict, Verifier
+from logship.replay.batch import SchemaChange
+from logship.replay.ddl.message import PREFIX, Gatherer, Statement, Verifier
+from logship.replay.ddl.text import locate
 from logship.replay.target import Target
 
 OWN_SCHEMA = "logship"
 OWN_PREFIX = "logship"
-DDL_PREFIX: Final = "logship.ddl"
-DDL_MARK: Final = DDL_PREFIX.encode() + b"\0"  # in a run that may hold a schema change
-_MAKES_ROWS: Final = ("CREATE TABLE AS", "SELECT INTO")
+MARKS: Final = ("logship.heartbeat", "logship.mark")  # they say nothing: that they came is enough
+DDL_MARK: Final = PREFIX.encode() + b"\0"  # in a run that may hold a schema change
+MAKES_ROWS: Final = ("CREATE TABLE AS", "SELECT INTO")
 
 Resolve = Callable[[Relation, Mapping[int, TypeName]], Target]
 
@@ -93,40 +95,47 @@ class Classifier:
         copied_lsn = self.copied.get((relation.schema, relation.name))
         return copied_lsn is not None and commit_lsn < copied_lsn
 
-    def logical_message(self, message: bytes) -> Statement | None:
-        """The schema change that is whole with this message. What is not proven to be ours is counted."""
+    def logical_message(self, message: bytes) -> int | None:
+        """The number of the schema change that is whole with this message. What is not proven to be ours is
+        counted, and passed over."""
         event = pgoutput.decode(message)
         if not isinstance(event, Message) or event.prefix.partition(".")[0] != OWN_PREFIX:
             self.foreign_messages += 1
             return None
-        if event.prefix != DDL_PREFIX or self._proving is None:
-            self.refused_messages += event.prefix != HEARTBEAT_PREFIX
+        if event.prefix != PREFIX or self._proving is None:
+            self.refused_messages += event.prefix not in MARKS
             return None
-        judged = self._proving.judge(event)
-        if judged.verdict is not Verdict.PROVEN or judged.captured is None:
+        captured = self._proving.judge(event).captured
+        if captured is None:
             self.refused_messages += 1
             return None
-        return self._gatherer.add(judged.captured)
+        statement = self._gatherer.add(captured)
+        return None if statement is None else statement.last.number
 
-    def maker_of(self, relation_oid: int, runs: Iterable[bytes]) -> Statement | None:
-        """The statement in a transaction's ``runs`` that makes this relation and fills it."""
-        relation = self._relations.get(relation_oid)
-        if relation is None or self.verifier is None:
-            return None
+    def schema_changes(self, runs: Iterable[bytes], commit_lsn: Lsn) -> dict[int, SchemaChange]:
+        """All of the transaction with these ``runs``, by number: their texts are found together."""
+        if self.verifier is None:
+            return {}
         verifier, gatherer = self.verifier(), Gatherer()
         verifier.begin(self._xid)
+        statements: list[Statement] = []
         for run in runs:
-            if DDL_MARK not in run:
-                continue
-            for message in split_run(run):
+            for message in split_run(run) if DDL_MARK in run else ():
                 event = pgoutput.decode(message) if message[0] == pgoutput.MESSAGE else None
-                if not isinstance(event, Message) or event.prefix != DDL_PREFIX:
-                    continue
-                captured = verifier.judge(event).captured
+                captured = verifier.judge(event).captured if isinstance(event, Message) else None
                 statement = gatherer.add(captured) if captured is not None else None
-                if statement is not None and _makes(statement, relation):
-                    return statement
-        return None
+                if statement is not None:
+                    statements.append(statement)
+        changes = zip(statements, locate(statements), strict=True)
+        return {one.last.number: SchemaChange(one, found, commit_lsn) for one, found in changes}
+
+    def makes(self, change: SchemaChange, relation_oid: int) -> bool:
+        """Whether ``change`` makes this relation, and writes its rows before its message."""
+        relation = self._relations.get(relation_oid)
+        if relation is None or change.statement.tag not in MAKES_ROWS:
+            return False
+        name = (relation.schema, relation.name)
+        return any(made.names == name for made in change.statement.objects)
 
     def _look_up(self, relation_oid: int) -> Target | None:
         relation = self._relations.get(relation_oid)
@@ -138,8 +147,3 @@ class Classifier:
         if relation.schema == OWN_SCHEMA or (relation.schema, relation.name) in self.left_out:
             return None
         return self.resolve(relation, self._types)
-
-
-def _makes(statement: Statement, relation: Relation) -> bool:
-    name = (relation.schema, relation.name)
-    return statement.tag in _MAKES_ROWS and any(tuple(made.names) == name for made in statement.objects)

@@ -37,5 +37,7 @@ def concerned(statement: Statement, known: Iterable[MemoryObject]) -> set[Name]:
 
 def gone(statement: Statement, known: Iterable[MemoryObject]) -> set[Name]:
     """Names of ``known`` objects that the statement dropped."""
-    names = {tuple(dropped.names) for dropped in statement.dropped if dropped.type in ("table", "foreign table")}
+    names = {
+        tuple(dropped.names) for dropped in statement.dropped if dropped.type in ("table", "foreign table")
+    }
     return {one.name for one in known if one.name in names}

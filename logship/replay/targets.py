@@ -120,9 +120,7 @@ def target_of(relation: Relation, types: Mapping[int, TypeName], cell: bytes | N
     return _target(relation, types, json.loads(cell) if cell is not None else None)
 
 
-def _target(
-    relation: Relation, types: Mapping[int, TypeName], row: Sequence[Any] | None
-) -> SecondaryTarget:
+def _target(relation: Relation, types: Mapping[int, TypeName], row: Sequence[Any] | None) -> SecondaryTarget:
     if row is None:
         raise RelationMissing(str(relation))
     table = SecondaryTable(*row)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any, Final
 
 from logship.kernel import binary_text_array
@@ -45,7 +44,7 @@ insert into logship.ddl_replayed (replica, lsn, replayed_at, owner, tag, stateme
 values ($1, $2, pg_catalog.clock_timestamp(), $3, $4, $5, 'persistence', $6, $7)
 """
 _DONE_TYPES: Final = (TEXT, 3220, TEXT, TEXT, TEXT, TEXT, 1186)
-_FACTS_OF: Final = files("logship.catalog").joinpath("sql/ddl_facts_of.sql").read_bytes()
+_LOOK: Final = b"select logship.ddl_object_at($1, $2, $3)"
 
 
 def carry_out(change: SchemaChange, session: Session, replica: str) -> None:
@@ -101,7 +100,7 @@ def _look(session: Session, named: Object | Dropped) -> dict[str, Any] | None:
         binary_text_array([name.encode() for name in named.names]),
         binary_text_array([argument.encode() for argument in named.args]),
     ]
-    found = session.run([Command(_FACTS_OF, parameters, [TEXT, TEXT_ARRAY, TEXT_ARRAY])])[0]
+    found = session.run([Command(_LOOK, parameters, [TEXT, TEXT_ARRAY, TEXT_ARRAY])])[0]
     return json.loads(found) if found else None
 
 

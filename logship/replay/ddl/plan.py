@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from logship.replay.batch import SchemaChange
-from logship.replay.ddl import made, text
+from logship.replay.ddl import made
+from logship.replay.ddl.code import holds_no_code, in_a_transaction
 from logship.replay.ddl.message import Dropped, Statement
+from logship.replay.ddl.text import Located, Why
 from logship.replay.failures import CaptureLost, NotCarried
-
-_ROWS_COME_ALONG: Final = ("CREATE TABLE AS", "SELECT INTO")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +46,14 @@ def plan(change: SchemaChange, look: Look) -> Plan:
         if statement.dropped and not statement.objects:
             return Plan("", "", "text", what)  # gone here already, with what it depended on
         raise NotCarried(what, "nothing says who owns the object")
-    if change.ahead:
+    if statement.tag in ("CREATE TABLE AS", "SELECT INTO"):  # its rows come in the log, if it made any
         return Plan(made.create_table(statement.objects[0]), owner, "facts", what)
-    if statement.tag in _ROWS_COME_ALONG:  # one without rows
-        return Plan(made.create_table(statement.objects[0]), owner, "facts", what)
-    located = text.locate(statement)
-    if isinstance(located, text.Located):
-        return Plan(located.text, owner, "text", what, text.holds_no_code(located.text))
-    raise NotCarried(what, located.reason)
+    if isinstance(change.found, Located):
+        found = change.found.text
+        return Plan(in_a_transaction(found), owner, "text", what, holds_no_code(found))
+    if change.found.why is Why.EXTENSION:
+        return Plan("", owner, "text", what)
+    raise NotCarried(what, change.found.why.value)
 
 
 def describe(statement: Statement) -> str:

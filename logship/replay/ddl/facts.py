@@ -1,0 +1,140 @@
+"""Compares what the two catalogs say of an object, as ``logship.ddl_facts`` writes it on both sides.
+
+In: facts as the primary's message has them, and as the secondary has them after the replay. Out:
+differences, each a line for people. Left out: what may differ in databases that are the same (values
+that a sequence has reached, missing values of columns, how another version writes a view down). No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from logship.replay.ddl.message import Json
+
+# Values, not definitions: they are carried for themselves.
+VALUES: Final = frozenset({"last_value", "missing"})
+# A pg_dump is restored with these, and a version that has them not can't say them.
+_OF_VERSION: Final = frozenset({"definition", "compression", "statistics"})
+_PRIVILEGE_OF_17: Final = "m"  # MAINTAIN
+_NAMED: Final = frozenset({"columns", "constraints"})  # lists of things with a name
+_ROLES: Final = frozenset({"owner"})
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """``path`` as in ``columns.price.type``; None: it isn't there."""
+
+    path: str
+    primary: object
+    secondary: object
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: {_shown(self.primary)} on the primary, {_shown(self.secondary)} on the secondary"
+        )
+
+
+def compare(
+    primary: Json,
+    secondary: Json | None,
+    *,
+    roles: Mapping[str, str] | None = None,
+    same_version: bool = True,
+) -> tuple[Difference, ...]:
+    """Every difference, in the order of the primary's facts; ``secondary`` None: the object isn't there.
+
+    ``roles`` maps names of the primary's roles to those of the secondary. ``same_version``: whether both
+    servers are of one major version.
+    """
+    if secondary is None:
+        return (Difference("object", "there", None),)
+    rules = _Rules(roles or {}, same_version)
+    # A message about privileges says nothing else.
+    only = set(primary) if set(primary) <= {"acl", "columns"} else None
+    other = {key: value for key, value in secondary.items() if only is None or key in only}
+    if only is not None and "columns" in other:
+        other["columns"] = [
+            {"name": column["name"], "acl": column["acl"]}
+            for column in other["columns"] if column.get("acl")
+        ]  # fmt: skip
+    return tuple(rules.of(dict(primary), other, ""))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    roles: Mapping[str, str]
+    same_version: bool
+
+    def of(self, one: Any, two: Any, path: str) -> Iterator[Difference]:
+        if isinstance(one, dict) and isinstance(two, dict):
+            for key in dict.fromkeys([*one, *two]):
+                if key not in VALUES and (self.same_version or key not in _OF_VERSION):
+                    yield from self._key(key, one.get(key), two.get(key), f"{path}.{key}" if path else key)
+        elif one != two:
+            yield Difference(path, one, two)
+
+    def _key(self, key: str, one: Any, two: Any, path: str) -> Iterator[Difference]:
+        if key in _NAMED and isinstance(one or [], list) and isinstance(two or [], list):
+            yield from self._list(one or [], two or [], path)
+        elif key == "acl":
+            expected, found = self._acl(one or [], mapped=True), self._acl(two or [], mapped=False)
+            if expected != found:
+                yield Difference(path, expected, found)
+        elif key in _ROLES and isinstance(one, str):
+            yield from self.of(self.roles.get(one, one), two, path)
+        elif key == "roles" and isinstance(one, list):
+            yield from self.of(sorted(self.roles.get(role, role) for role in one), sorted(two or []), path)
+        else:
+            yield from self.of(one, two, path)
+
+    def _list(self, one: list[Any], two: list[Any], path: str) -> Iterator[Difference]:
+        here = {each["name"]: each for each in one}
+        there = {each["name"]: each for each in two}
+        for name in dict.fromkeys([*here, *there]):
+            yield from self.of(here.get(name), there.get(name), f"{path}.{name}")
+        if here.keys() == there.keys() and list(here) != list(there):
+            yield Difference(f"{path} in order", list(here), list(there))
+
+    def _acl(self, items: Iterable[str], *, mapped: bool) -> list[str]:
+        """Items as PostgreSQL writes them: grantee=privileges/grantor."""
+        return sorted(self._item(item) if mapped else self._privileges(item) for item in items)
+
+    def _item(self, item: str) -> str:
+        grantee, rest = _cut(item, "=")
+        privileges, grantor = _cut(rest, "/")
+        return self._privileges(f"{self._role(grantee)}={privileges}/{self._role(grantor)}")
+
+    def _role(self, quoted: str) -> str:
+        plain = quoted[1:-1].replace('""', '"') if quoted.startswith('"') else quoted
+        mapped = self.roles.get(plain)
+        if mapped is None:
+            return quoted
+        return mapped if mapped.replace("_", "a").isalnum() else '"' + mapped.replace('"', '""') + '"'
+
+    def _privileges(self, item: str) -> str:
+        if self.same_version:
+            return item
+        grantee, rest = _cut(item, "=")
+        privileges, grantor = _cut(rest, "/")
+        kept = privileges.replace(_PRIVILEGE_OF_17 + "*", "").replace(_PRIVILEGE_OF_17, "")
+        return f"{grantee}={kept}/{grantor}"
+
+
+def _cut(text: str, mark: str) -> tuple[str, str]:
+    """At the first ``mark`` outside of double quotes."""
+    quoted = False
+    for place, letter in enumerate(text):
+        if letter == '"':
+            quoted = not quoted
+        elif letter == mark and not quoted:
+            return text[:place], text[place + 1 :]
+    return text, ""
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "nothing"
+    text = str(value)
+    return text if len(text) <= 200 else text[:200] + " …"
