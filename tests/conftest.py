@@ -5,7 +5,8 @@
   roles and origins that came with it. `pair` is both: ``source, target = pair``.
 - `make_server(name, durable=True, settings={}, tcp="trust")`: a server of the test's own, for tests that kill
   or configure servers. `make_database(server)`: one more database.
-- `logship`: the command line as a subprocess (`tests.servers.Logship`).
+- `logship`: the command line, each command a process (`tests.servers.Logship`), forked from one that has the
+  imports already (`tests.preloaded`); ``logship.start(…, fresh=True)`` is `python -m logship`.
 
 The servers' files are in memory where there is enough of it, and no test waits for initdb: `tests.clusters`.
 
@@ -25,13 +26,20 @@ from typing import Literal, NamedTuple
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from logship.service.servers import Binaries, Server, find_binaries
 from tests.clusters import Cluster, directory
+from tests.preloaded import Preloaded
 from tests.servers import Database, Logship, Shared
 
 _numbers = itertools.count(1)
+
+# `make fuzz`: the properties of what reads a peer's or a file's bytes, at length.
+settings.register_profile(
+    "fuzz", max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def pytest_configure() -> None:
@@ -133,8 +141,15 @@ def make_database() -> Iterator[Callable[[Server], Database]]:
         yield make
 
 
+@pytest.fixture(scope="session")
+def preloaded() -> Iterator[Preloaded]:
+    process = Preloaded()
+    yield process
+    process.close()
+
+
 @pytest.fixture
-def logship(tmp_path: Path) -> Iterator[Logship]:
-    commands = Logship(tmp_path / "logship")
+def logship(tmp_path: Path, preloaded: Preloaded) -> Iterator[Logship]:
+    commands = Logship(tmp_path / "logship", preloaded)
     yield commands
     commands.close()

@@ -15,14 +15,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import sql
 
 from logship.service.servers import Server
+from tests.preloaded import Forked, Preloaded
 
 T = TypeVar("T")
+FRESH: Final = (sys.executable, "-m", "logship")
 
 
 def eventually(predicate: Callable[[], T], deadline_s: float = 20.0, *, what: str = "") -> T:
@@ -150,16 +152,20 @@ class Running:
         arguments: Sequence[str],
         directory: Path,
         environment: Mapping[str, str],
-        program: Sequence[str] = (sys.executable, "-m", "logship"),
+        program: Sequence[str] | Preloaded = FRESH,
     ) -> None:
         self._out = directory / "stdout"
         self._err = directory / "stderr"
+        self._process: subprocess.Popen[bytes] | Forked
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            self._process = subprocess.Popen(
-                [*program, *arguments],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=directory, env=dict(environment),
-                start_new_session=True,
-            )  # fmt: skip
+            if isinstance(program, Preloaded):
+                self._process = program.start(arguments, directory, environment, out, err)
+            else:
+                self._process = subprocess.Popen(
+                    [*program, *arguments],
+                    stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=directory, env=dict(environment),
+                    start_new_session=True,
+                )  # fmt: skip
 
     @property
     def pid(self) -> int:
@@ -203,22 +209,31 @@ class Running:
 
 
 class Logship:
-    """The command line as a person has it: `python -m logship …` in a directory of its own."""
+    """The command line as a person has it: a process for each command, in a directory of its own.
 
-    def __init__(self, directory: Path) -> None:
+    With ``preloaded`` a command doesn't import what every command imports, unless it is ``fresh``.
+    """
+
+    def __init__(self, directory: Path, preloaded: Preloaded | None = None) -> None:
         self.directory = directory
+        self._preloaded = preloaded
         self._count = 0
         self._started: list[Running] = []
 
-    def start(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Running:
-        """Start a command; it is killed at the end of the test if it still runs."""
+    def start(
+        self, *arguments: str | Path, env: Mapping[str, str] | None = None, fresh: bool = False
+    ) -> Running:
+        """Start a command; it is killed at the end of the test if it still runs. ``fresh``: `python -m logship`."""
         self._count += 1
         directory = self.directory / f"command-{self._count}"
         directory.mkdir(parents=True)
         # No PG* and LOGSHIP_* of the person who runs the tests may reach the command.
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LOGSHIP_"))}
         environment = inherited | {"NO_COLOR": "1", "COLUMNS": "120"} | dict(env or {})
-        running = Running([str(argument) for argument in arguments], directory, environment)
+        # Who knows what a library reads at its import; of ours, failpoints do, and are read again.
+        fresh = fresh or not all(name.startswith(("LOGSHIP_", "PG")) for name in env or {})
+        program = FRESH if fresh or self._preloaded is None else self._preloaded
+        running = Running([str(argument) for argument in arguments], directory, environment, program)
         self._started.append(running)
         return running
 
@@ -233,7 +248,7 @@ class Logship:
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, before[1]))
         try:
-            running = self.start(*arguments)
+            running = self.start(*arguments, fresh=True)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         return running.wait(deadline_s)
