@@ -212,7 +212,7 @@ class Batcher:
     def _schema_changes(self) -> dict[int, SchemaChange]:
         """Of the whole transaction, also of what hasn't been taken in yet."""
         if self._changes is None:
-            runs = self._whole
+            runs: Iterable[bytes] | None = self._whole
             if runs is None:
                 runs = self._read_ahead(self._position, self._commit_lsn)
             self._changes = self._classifier.schema_changes(runs, self._commit_lsn)

@@ -20,7 +20,7 @@ _TYPES: Final = ("pg_type", "pg_collation", "pg_operator", "pg_opclass", "pg_opf
 
 def concerned(statement: Statement, known: Iterable[MemoryObject]) -> set[Name]:
     """Names of ``known`` objects whose shape, name or values the statement may have changed."""
-    names = {tuple(named.names) for named in (*statement.objects, *statement.dropped)}
+    names = {named.names for named in statement.objects} | {named.names for named in statement.dropped}
     oids = {named.oid for named in statement.objects if named.catalog == "pg_class"}
     types = any(named.catalog in _TYPES for named in statement.objects)
     types |= any(dropped.type in ("type", "domain") for dropped in statement.dropped)

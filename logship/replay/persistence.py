@@ -227,7 +227,7 @@ class Persistence:
 
     def _carry_out(self, group: Sequence[Batch], careful: bool) -> None:
         transaction = self._transaction = Transaction(
-            self._live, self._replica, self._writers, self._span(group)
+            self._live, self._writers, self._span(group), self._replica
         )
         transaction.utility(_BEGIN)
         for batch in group:

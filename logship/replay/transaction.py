@@ -50,9 +50,9 @@ class Span:
 @dataclass(slots=True)
 class Transaction:
     session: Session
-    replica: str
     writers: dict[int, bytes]  # by owner; kept over transactions by whoever makes them
     span: Span
+    replica: str = ""  # in whose name schema changes are noted
     _commands: list[Command] = field(default_factory=list)
     _statements: dict[int, Statement] = field(default_factory=dict)  # by place in _commands
     _bytes: int = 0

@@ -31,7 +31,7 @@ def holds_no_code(text: str) -> bool:
     if name == "create_schema_stmt":
         return not node.schema_elts
     if name == "alter_table_stmt":
-        return all(command.alter_table_cmd.subtype == _change_owner() for command in node.cmds)
+        return all(_subtype(command.alter_table_cmd) == "AT_ChangeOwner" for command in node.cmds)
     return False
 
 
@@ -63,7 +63,6 @@ def _statement(text: str) -> tuple[str, Any]:
     return name, getattr(statement, name)
 
 
-def _change_owner() -> int:
-    from postgast import pg_query_pb2
-
-    return int(pg_query_pb2.AT_ChangeOwner)
+def _subtype(command: Any) -> str:
+    kinds = command.DESCRIPTOR.fields_by_name["subtype"].enum_type.values_by_number
+    return str(kinds[command.subtype].name)
