@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+import re
 import socket
 from typing import Final
 
@@ -98,10 +99,12 @@ def unreachable(side: Side, conninfo: str, error: psycopg.Error) -> LogshipError
     """What a failed connection attempt means for the operator."""
     text = _cause(error)
     kind = SecondaryError if side is Side.SECONDARY else PrimaryError
-    return kind(
+    found = kind(
         f"can't connect to the {side.value} ({describe(conninfo)}): {text}",
         hint=_advice(text, side),
     )
+    found.sqlstate = error.sqlstate or _sqlstate(text)
+    return found
 
 
 def describe(conninfo: str) -> str:
@@ -113,6 +116,19 @@ def describe(conninfo: str) -> str:
     shown = {key: given[key] for key in ("host", "hostaddr", "port", "dbname", "user", "service")
              if given.get(key)}  # fmt: skip
     return " ".join(f"{key}={value}" for key, value in shown.items()) or "libpq's defaults"
+
+
+# libpq gives no SQLSTATE of a connection that is refused, only the server's words. In another language (lc_messages)
+# they aren't known here, and it counts as a link that is lost.
+_REFUSALS: Final = (
+    (r"password authentication failed|no password supplied", "28P01"),
+    (r'authentication failed|pg_hba\.conf|role ".*" (does not exist|is not permitted)', "28000"),
+    (r'database ".*" does not exist', "3D000"),
+)
+
+
+def _sqlstate(text: str) -> str | None:
+    return next((sqlstate for words, sqlstate in _REFUSALS if re.search(words, text)), None)
 
 
 def _advice(text: str, side: Side) -> str:

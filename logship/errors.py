@@ -19,6 +19,7 @@ class LogshipError(Exception):
     """The root. ``hint`` tells the operator what to do next; ``exit_code`` is what the program ends with."""
 
     exit_code: ClassVar[int] = 70
+    sqlstate: str | None = None  # where a server said it, or its words leave no doubt
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -385,7 +386,21 @@ def is_transient(sqlstate: str | None) -> bool:
 
 def reason_of(error: BaseException) -> str:
     """The word for why ``error`` is being waited out, from its SQLSTATE or its cause's."""
+    return _rule_for(error).reason
+
+
+def waited_out(error: LogshipError) -> str:
+    """What is said of ``error`` while it is being waited out: with the hint, where waiting alone mends nothing.
+
+    A server that was reached once is waited for whatever it says: its password may be in the middle of a change.
+    """
+    rule = _rule_for(error)
+    if rule.again or rule is OTHER or not error.hint:
+        return error.message
+    return f"{error.message}; this doesn't pass by itself: {error.hint}"
+
+
+def _rule_for(error: BaseException) -> Rule:
     if isinstance(error, SlotActive):
-        return _BY_CODE["55006"].reason
-    sqlstate = getattr(error, "sqlstate", None) or getattr(error.__cause__, "sqlstate", None)
-    return rule_of(sqlstate).reason
+        return _BY_CODE["55006"]
+    return rule_of(getattr(error, "sqlstate", None) or getattr(error.__cause__, "sqlstate", None))

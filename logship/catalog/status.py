@@ -1,7 +1,8 @@
 """What the secondary's views, and the primary's slot, say of the replicas.
 
 In: a connection to either. Out: frozen values, for `logship status` and `logship lag`. Only the public
-views are needed on the secondary; what nobody knows is None, never 0.
+views are needed on the secondary, and which tables were selected is told to those who may read
+`logship.replica`; what nobody knows is None, never 0.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from logship.catalog.selection import Selection
 from logship.lsn import Lsn
 
 
@@ -90,6 +92,15 @@ def replicas(secondary: psycopg.Connection) -> list[ReplicaStatus]:
         ReplicaStatus(row[0], row[1], _lsn(row[2]), _lsn(row[3]), _lsn(row[4]), _lsn(row[5]), *row[6:])
         for row in rows
     ]
+
+
+def selections(secondary: psycopg.Connection) -> dict[str, Selection] | None:
+    """What `--tables` and `--exclude` of init said, by the replica's name. None: the user may not look."""
+    try:
+        rows = secondary.execute("select r.name, r.tables, r.excluded from logship.replica r").fetchall()
+    except psycopg.errors.InsufficientPrivilege:
+        return None  # public reads the views, and nothing else
+    return {name: Selection(tuple(tables), tuple(excluded)) for name, tables, excluded in rows}
 
 
 def slots(primary: psycopg.Connection) -> dict[str, SlotStatus]:

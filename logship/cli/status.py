@@ -13,6 +13,7 @@ from logship.cli import options, output
 if TYPE_CHECKING:
     import psycopg
 
+    from logship.catalog.selection import Selection
     from logship.catalog.status import ReplicaStatus, SlotStatus, StageLag
 
 
@@ -25,13 +26,13 @@ def status(primary: str | None, secondary: str, as_json: bool) -> None:
 
     All of it is what the replayer last reported: look at the report's age.
     """
-    from logship.catalog.status import lag, replicas
+    from logship.catalog.status import lag, replicas, selections
     from logship.connection import Side, connect
 
     with connect(secondary, Side.SECONDARY, application_name="logship status") as link:
-        found, lags = _read(link, replicas), _read(link, lag)
+        found, lags, selected = _read(link, replicas), _read(link, lag), selections(link)
     slots = None if primary is None else _slots(primary)
-    described = [_describe(replica, lags, slots) for replica in found]
+    described = [_describe(replica, lags, slots, selected) for replica in found]
     if as_json:
         output.record({"replicas": described}, as_json=True)
         return
@@ -101,9 +102,15 @@ def _slots(primary: str) -> dict[str, SlotStatus]:
 
 
 def _describe(
-    replica: ReplicaStatus, lags: list[StageLag], slots: dict[str, SlotStatus] | None
+    replica: ReplicaStatus,
+    lags: list[StageLag],
+    slots: dict[str, SlotStatus] | None,
+    selected: dict[str, Selection] | None,
 ) -> dict[str, Any]:
+    selection = None if selected is None else selected.get(replica.replica)
     fields = dataclasses.asdict(replica) | {"initialised": replica.replay_lsn is not None}
+    fields["tables"] = None if selection is None else list(selection.tables)
+    fields["exclude"] = None if selection is None else list(selection.excluded)
     fields["stages"] = [dataclasses.asdict(stage) for stage in lags if stage.replica == replica.replica]
     if slots is not None:
         slot = slots.get(replica.replica)
@@ -120,6 +127,9 @@ def _show(fields: dict[str, Any]) -> None:
     shown["reported"] = (
         "never" if fields["report_age"] is None else f"{output.cell(fields['report_age'])} ago"
     )
+    if fields["tables"] is not None:
+        shown["tables"] = ", ".join(fields["tables"]) or "all"
+        shown["exclude"] = ", ".join(fields["exclude"]) or "none"
     if slot is not None:
         shown |= _slot(slot)
     output.record(shown, as_json=False)

@@ -22,7 +22,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from logship.change import Relation, TypeName
-from logship.errors import InternalError, RefusedAsUnsafe, ReplayError, SecondaryError, is_transient
+from logship.errors import (
+    InternalError,
+    RefusedAsUnsafe,
+    ReplayError,
+    SecondaryError,
+    is_transient,
+    waited_out,
+)
 from logship.failpoints import hit
 from logship.lsn import INVALID, Lsn
 from logship.replay.batch import Batch
@@ -88,7 +95,8 @@ class _Totals:
 
 
 class Persistence:
-    """``on_retry`` is told the SQLSTATE (None: link lost) and the number of each further try.
+    """``on_retry`` is told the SQLSTATE (None: link lost), the number of each further try, and where no
+    connection could be made why not; ``on_mended`` is called when the link stands again.
     ``stop``, when set, ends waiting: for a predecessor, for a lock, for the server to come back."""
 
     def __init__(
@@ -97,13 +105,15 @@ class Persistence:
         replica: str,
         *,
         lock_timeout_s: float = 10.0,
-        on_retry: Callable[[str | None, int], None] | None = None,
+        on_retry: Callable[[str | None, int, str], None] | None = None,
+        on_mended: Callable[[], None] = lambda: None,
         stop: threading.Event | None = None,
     ) -> None:
         self._conninfo = conninfo
         self._replica = replica
         self._lock_timeout_s = lock_timeout_s
         self._on_retry = on_retry
+        self._on_mended = on_mended
         self._stop = stop or threading.Event()
         self._state = _State.CLOSED
         self._session: Session | None = None
@@ -341,14 +351,14 @@ class Persistence:
         what = self._transaction.what_failed if self._transaction else "replay"
         return StatementFailed(what, error.reason, error.sqlstate, after=after, upto=upto)
 
-    def _pause(self, error: ServerError, tries: int) -> None:
+    def _pause(self, error: ServerError, tries: int, why_not: str = "") -> None:
         """Say it, count it, and wait: from 20 ms up to 5 s."""
         log.warning(
             "replay of replica %s is tried again (try %d): %s (SQLSTATE %s)",
             self._replica, tries, error.reason, error.sqlstate,
         )  # fmt: skip
         if self._on_retry is not None:
-            self._on_retry(error.sqlstate, tries)
+            self._on_retry(error.sqlstate, tries, why_not)
         self._wait(min(0.02 * 2 ** min(tries - 1, 10), _LONGEST_PAUSE_S))
 
     def _wait(self, seconds: float) -> None:
@@ -379,7 +389,8 @@ class Persistence:
                 self._connect()
             except SecondaryError as error:
                 tries += 1
-                self._pause(ServerError(None, str(error)), tries)
+                why_not = waited_out(error)
+                self._pause(ServerError(error.sqlstate, why_not), tries, why_not)
 
     # -- the session ------------------------------------------------------------------------------------
 
@@ -413,6 +424,7 @@ class Persistence:
         self._writers = {}
         self._position = Lsn.parse(position.decode())
         self._state = _State.IDLE
+        self._on_mended()
 
     def copied_anew(self) -> bool:
         """Whether tables have become newer than this process knows: then `open` says which."""

@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from logship.errors import LogshipError, reason_of
+from logship.errors import LogshipError, reason_of, waited_out
 from logship.service.positions import Stage
 from logship.service.watch import Condition, Verdict, sentence
 
@@ -59,10 +59,11 @@ class Health:
 
     def trouble(self, who: str, error: Exception) -> None:
         """``who`` (shipper, replayer, lookup) waits out ``error``. Call `over` when it has passed."""
+        message = waited_out(error) if isinstance(error, LogshipError) else said(error)
         with self._lock:
-            self._troubles[who] = said(error)
+            self._troubles[who] = message
             self._retries[(who, reason_of(error))] += 1
-            self._note(said(error))
+            self._note(message)
 
     def over(self, who: str) -> None:
         if who in self._troubles:  # called after each batch: the lock is for the rare case

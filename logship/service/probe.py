@@ -104,7 +104,12 @@ class Probe:
 
     def _ask(self) -> None:
         if self._connection is None:
-            self._connection = connect(self._primary, Side.PRIMARY, application_name="logship probe")
+            self._connection = connect(
+                self._primary,
+                Side.PRIMARY,
+                application_name="logship probe",
+                settings={"default_transaction_read_only": "off"},  # ``looks`` write down what they know
+            )
         asked_us = now_us()
         row = self._connection.execute(_ASK, [self._slot]).fetchone()
         answered_us = now_us()

@@ -22,7 +22,7 @@ from logship.capture.feedback import Sent, heard, is_due, wait_s
 from logship.capture.relay_stream import RelayStream
 from logship.capture.stream import System
 from logship.catalog.state import Replica
-from logship.errors import PrimaryError, ProtocolViolation, RefusedAsUnsafe
+from logship.errors import PrimaryError, ProtocolViolation, RefusedAsUnsafe, ReplicaUnknown
 from logship.journal.log import Journal
 from logship.journal.segment import Record
 from logship.lsn import INVALID, Lsn
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 5.0
+_UNKNOWN_S: Final = 30.0  # the shipper sees a new replica about a second after init has made it
 
 
 class Receiver:
@@ -64,6 +65,7 @@ class Receiver:
         self._stopping = threading.Event()
         self._stream: RelayStream[RelayedRecord] | None = None
         self._intake = Intake(journal.written_lsn)
+        self._unknown_since_s: float | None = None
         self.received_bytes = 0  # of the stream, since the start
 
     def run(self) -> None:
@@ -71,20 +73,30 @@ class Receiver:
         wait = _FIRST_WAIT_S
         said = ""
         while not self._stopping.is_set():
-            began = time.monotonic()
+            began_s, began_at = time.monotonic(), self._intake.position
             try:
                 self._session()
             except PrimaryError as error:
-                if not getattr(error, "transient", False):
+                if not self._may_pass(error, began_s):
                     raise
                 self._trouble(error)
                 # A shipper that is away is said once, not at every try.
                 log.log(logging.DEBUG if str(error) == said else logging.WARNING, "%s; trying again", error)
                 said = str(error)
-            if time.monotonic() - began > _LONGEST_WAIT_S:
-                wait = _FIRST_WAIT_S
+            if self._intake.position > began_at or time.monotonic() - began_s > _LONGEST_WAIT_S:
+                wait, said = _FIRST_WAIT_S, ""
             self._stopping.wait(wait)
             wait = min(wait * 2, _LONGEST_WAIT_S)
+
+    def _may_pass(self, error: PrimaryError, now_s: float) -> bool:
+        """Whether waiting can help. A shipper that serves others and doesn't know us soon is another's."""
+        if not isinstance(error, ReplicaUnknown):
+            self._unknown_since_s = None
+        elif self._unknown_since_s is None:
+            self._unknown_since_s = now_s
+        elif now_s - self._unknown_since_s > _UNKNOWN_S:
+            return False
+        return bool(getattr(error, "transient", False))
 
     def stop(self) -> None:
         self._stopping.set()

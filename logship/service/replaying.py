@@ -67,7 +67,10 @@ class Replaying:
             given.secondary, replica, positions, self._objects, health, interval_s=given.intervals.report_s
         )
         self._stopping = threading.Event()
-        self._persistence = Persistence(given.secondary, replica, on_retry=self._retried, stop=self._stopping)
+        self._persistence = Persistence(
+            given.secondary, replica, on_retry=self._retried, stop=self._stopping,
+            on_mended=lambda: health.over("replayer"),
+        )  # fmt: skip
         self._lookups = Lookups(given.secondary, trouble=self._lookup_trouble)
         gate = Gate()
         self._holds = Holds(given.secondary, replica, gate, health.held)
@@ -140,10 +143,11 @@ class Replaying:
         replayed = self._positions.lsn(Stage.PERSISTENCE)
         return None if replayed is None else {self._replica: replayed}
 
-    def _retried(self, sqlstate: str | None, tries: int) -> None:
+    def _retried(self, sqlstate: str | None, tries: int, why_not: str) -> None:
+        """``why_not``: no connection could be made."""
         rule, state = rule_of(sqlstate), "" if sqlstate is None else f" (SQLSTATE {sqlstate})"
-        message = f"replay on the secondary is tried again (try {tries}): {rule.what}{state}"
-        self._health.tried_again("replayer", rule.reason, message, away=sqlstate is None)
+        message = f"replay on the secondary is tried again (try {tries}): {why_not or rule.what + state}"
+        self._health.tried_again("replayer", rule.reason, message, away=sqlstate is None or bool(why_not))
 
     def _lookup_trouble(self, error: Exception | None) -> None:
         if error is None:

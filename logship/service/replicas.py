@@ -25,8 +25,9 @@ from logship.service.registered import RegisteredReplicas
 
 @dataclass(frozen=True, slots=True)
 class ReplicaRow:
-    """What `logship.stat_replication` says of a replica. Of one that is away ``client`` and ``since`` are None.
-    LSNs are INVALID where nothing is known; ``lags_s`` are those of write, flush and replay."""
+    """What `logship.stat_replication` says of a replica. One that is away has neither ``client`` nor ``since``; one
+    that is this process has no client. LSNs are INVALID where nothing is known; ``lags_s`` are those of write,
+    flush and replay."""
 
     name: str
     client: ClientInfo | None
@@ -38,6 +39,7 @@ class ReplicaRow:
     sync_priority: int
     sync_state: SyncState
     reply_time: dt.datetime | None
+    pid: int | None = None  # where there is no client
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import psycopg
 
 from logship.connection import Side, connect
-from logship.errors import SecondaryError
+from logship.errors import SecondaryError, is_transient
 from logship.lsn import Lsn
 from logship.service.health import Health
 from logship.service.positions import Positions, Stage
@@ -105,8 +105,17 @@ class Reporter:
         except (psycopg.Error, SecondaryError) as error:
             log.warning("the secondary doesn't take the report: %s", type(error).__name__)
             self.close()
+            self._say(error)
             return False
         return True
+
+    def _say(self, error: psycopg.Error | SecondaryError) -> None:
+        """A secondary that is away is known here first when there is nothing to replay. What it refuses is
+        no trouble of the replica's: the views grow old, and the log says it."""
+        if isinstance(error, SecondaryError):
+            self._health.trouble("reporter", error)
+        elif is_transient(error.sqlstate):
+            self._health.trouble("reporter", SecondaryError("the connection to the secondary is lost"))
 
     def close(self) -> None:
         if self._connection is not None:
@@ -123,6 +132,7 @@ class Reporter:
                 # An unlogged row that is lost with the server is no loss; never wait for a flush.
                 settings={"synchronous_commit": "off"},
             )
+        self._health.over("reporter")
         objects = {(o.schemaname, o.relname): o for o in self._objects()}
         changed = [o for name, o in objects.items() if self._reported.get(name) != o]
         with self._connection.transaction(), self._connection.cursor() as cursor:

@@ -25,6 +25,7 @@ from logship.service.probe import flushed_position
 from logship.service.replayer import MakeMemory
 from logship.service.replaying import Replaying, ReplaySettings
 from logship.service.replica import Found, find
+from logship.service.replication_report import OwnRow
 from logship.service.shipper import require_same_server, survey
 from logship.service.shipping import Shipping, open_journal, positions_of, require_whole
 
@@ -108,6 +109,7 @@ class Run:
             health=health,
             application_name=given.application_name,
             acknowledge=OwnReplica(positions, given.applied),
+            rows=OwnRow(replica.name, positions),
             intervals=given.intervals,
         )
         if given.applied is Stage.MEMORY:

@@ -141,6 +141,7 @@ class Ship:
             health=Health(),
             application_name=given.application_name,
             acknowledge=replicas,
+            rows=replicas.rows,
             intervals=given.intervals,
         )
         backend = RelayBackend(

@@ -25,11 +25,12 @@ from logship.capture.records import Assembler, Piece, PieceKind
 from logship.capture.slot import SlotStream, System
 from logship.capture.slot_state import SlotState, gap, judge, read_slot
 from logship.connection import Side, connect
-from logship.errors import JournalBehind, PrimaryError, RefusedAsUnsafe, SlotActive, SlotMissing
+from logship.errors import JournalBehind, PrimaryError, RefusedAsUnsafe, SlotActive, SlotMissing, waited_out
 from logship.journal.log import Journal
 from logship.journal.segment import Record, RecordKind
 from logship.lsn import INVALID, Lsn
 from logship.service.acknowledge import Acknowledge, OwnReplica
+from logship.service.epoch import Epoch
 from logship.service.positions import Positions, Stage
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class Shipper:
                 if not self._may_pass(error):
                     raise
                 self._trouble(error)
-                log.warning("%s; trying again in %.1f s", error, wait)
+                log.warning("%s; trying again in %.1f s", waited_out(error), wait)
             if time.monotonic() - began > _LONGEST_WAIT_S:
                 wait = _FIRST_WAIT_S
             self._stopping.wait(wait)

@@ -7,6 +7,7 @@ received and flushed, and where the primary's log ends. `logship run` and `logsh
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from logship.capture.slot import System
@@ -21,6 +22,8 @@ from logship.service.health import Health
 from logship.service.heartbeat import Heartbeat
 from logship.service.positions import Positions, Stage
 from logship.service.probe import Answer, Probe
+from logship.service.replicas import ReplicaRow
+from logship.service.replication_report import ReplicationReport
 from logship.service.shipper import Shipper
 
 
@@ -60,8 +63,10 @@ class Shipping:
         health: Health,
         application_name: str,
         acknowledge: Acknowledge,
+        rows: Callable[[], Sequence[ReplicaRow]],
         intervals: Intervals,
     ) -> None:
+        """``rows``: what the primary's view is told of the replicas."""
         self._health = health
         self.shipper = Shipper(
             primary=primary,
@@ -76,12 +81,13 @@ class Shipping:
             acknowledge=acknowledge,
         )
         heartbeat = Heartbeat(lambda: self.shipper.transactions, intervals.heartbeat_s)
+        report = ReplicationReport(slot, rows)
         self.probe = Probe(
             primary,
             slot,
             positions,
             interval_s=min(intervals.report_s, 1.0),  # a shipper that was succeeded has to notice soon
-            looks=(self.shipper.epoch.check, heartbeat.look),
+            looks=(self.shipper.epoch.check, heartbeat.look, report.look),
         )
         positions.on_reach(Stage.PERSISTENCE, self.shipper.wake)
 

@@ -41,6 +41,7 @@ def test_init_then_status_and_lag(pair: Pair, logship: Logship) -> None:
     assert lines["received_lsn"] == "-"
     assert lines["slot"] == f"logship_{pair.primary.name}"
     assert lines["slot active"] == "no"
+    assert (lines["tables"], lines["exclude"]) == ("all", "none")
 
     lag = logship.run("lag", "--secondary", pair.secondary.conninfo, "--json")
     stages = json.loads(lag.stdout)
@@ -51,7 +52,8 @@ def test_init_then_status_and_lag(pair: Pair, logship: Logship) -> None:
 
 def test_json(pair: Pair, logship: Logship) -> None:
     pair.primary.execute("create table public.t (a int)")
-    result: dict[str, Any] = json.loads(logship.run("init", *both(pair), "--json").stdout)
+    selected = ("--tables", "public.*", "--exclude", "public.no?,other.*")
+    result: dict[str, Any] = json.loads(logship.run("init", *both(pair), *selected, "--json").stdout)
     assert result["already"] is False
     assert result["identity_full"] == ['"public"."t"']
     status = json.loads(logship.run("status", *both(pair), "--json").stdout)
@@ -59,6 +61,7 @@ def test_json(pair: Pair, logship: Logship) -> None:
     assert (replica["replica"], replica["state"], replica["initialised"]) == (result["replica"], None, True)
     assert replica["replay_lsn"] == result["snapshot_lsn"]
     assert replica["slot"]["active"] is False
+    assert (replica["tables"], replica["exclude"]) == (["public.*"], ["public.no?", "other.*"])
     pair.primary.execute("select pg_drop_replication_slot(%s)", [result["slot"]])
     assert "does not exist on the primary" in logship.run("status", *both(pair)).stdout
 

@@ -43,13 +43,16 @@ def test_under_load(pair: Pair, logship: Logship, tmp_path: Path) -> None:
     history = "select count(*) from pgbench_history"
     with pgbench(primary, tmp_path, clients=2, transactions=100_000, rate=300) as load:
         eventually(lambda: secondary.value(history) > 100, 30)
-        for _ in range(2):
+        for options in ((), ("--memory",)):
             before = secondary.value(history)
-            report = verified(pair, logship, 0)
+            report = verified(pair, logship, 0, *options)
             assert report["equal"] is True
             assert report["held_s"] < 20
             assert {t["relname"]: t["primary_rows"] for t in report["tables"]}["pgbench_accounts"] == 100_000
             eventually(lambda before=before: secondary.value(history) > before, what="replication goes on")
+        in_memory = {t["relname"]: (t["equal"], t["memory_rows"]) for t in report["memory"]["tables"]}
+        assert in_memory["pgbench_accounts"] == (True, 100_000)
+        assert "pgbench_history" in in_memory
         # Of 100,000 rows the load overwrites few: most of what is wrong stays wrong.
         secondary.execute(
             "update pgbench_accounts set filler = 'meddled' where aid in (1, 50000);"
@@ -113,6 +116,11 @@ def test_what_people_read(pair: Pair, logship: Logship, tmp_path: Path) -> None:
     assert equal.exit_code == 0, equal.stderr
     assert 'equal    "public"."t"  2 rows' in equal.stdout
     assert equal.stdout.splitlines()[-1].startswith("equal at ")
+
+    alone = logship.run("verify", *both(pair), "--memory")
+    assert alone.exit_code == 1
+    assert "no replayer of replica" in alone.stderr
+    assert "start `logship run`" in alone.stderr
 
     secondary.execute("update t set v = null where id = 2; delete from n where ctid = '(0,1)'")
     differs = logship.run("verify", *both(pair), "--jobs", "1", "--chunk", "100", "--max-rate", "1MB")

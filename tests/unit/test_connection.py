@@ -5,8 +5,8 @@ import traceback
 import psycopg
 import pytest
 
-from logship.connection import Side, connect, describe
-from logship.errors import PrimaryError, SecondaryError, UsageError
+from logship.connection import Side, connect, describe, unreachable
+from logship.errors import PrimaryError, SecondaryError, UsageError, reason_of, waited_out
 
 
 def test_a_conninfo_that_cannot_be_read_is_not_quoted() -> None:
@@ -37,3 +37,22 @@ def test_describe_shows_no_password() -> None:
     assert describe("postgresql://u:geheim@h:5/d?sslpassword=x") == "host=h port=5 dbname=d user=u"
     assert describe("host=a password=ge heim") == "unreadable conninfo"
     assert describe("") == "libpq's defaults"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "hinted"),
+    [
+        ('FATAL:  password authentication failed for user "u"', "credentials", True),
+        ("fe_sendauth: no password supplied", "credentials", True),
+        ('FATAL:  no pg_hba.conf entry for host "::1", user "u"', "credentials", True),
+        ('FATAL:  role "u" does not exist', "credentials", True),
+        ('FATAL:  database "d" does not exist', "no_database", True),
+        ('FATAL:  permission denied for database "d"', "link_lost", False),
+        ("Connection refused", "link_lost", False),
+    ],
+)
+def test_what_waiting_does_not_mend_is_said_with_what_does(text: str, reason: str, hinted: bool) -> None:
+    error = unreachable(Side.PRIMARY, "host=h", psycopg.OperationalError(f"connection failed: {text}"))
+    assert reason_of(error) == reason
+    assert (error.hint in waited_out(error)) is hinted
+    assert error.message in waited_out(error)

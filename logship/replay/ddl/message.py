@@ -54,6 +54,7 @@ class Object:
     identity: str
     schema: str | None
     catalog: str
+    oid: int = 0  # on the primary; 0: not said
     tag: str = ""
     owner: str | None = None
     facts: Json = field(default_factory=lambda: MappingProxyType({}))
@@ -187,7 +188,7 @@ def _object(said: Any) -> Object:
     return Object(
         type=_of(str, said["type"]), names=_texts(said["names"]), args=_texts(said["args"]),
         identity=_of(str, said["identity"]), schema=_of(str, said["schema"], none=True),
-        catalog=_of(str, said["class"]), tag=_of(str, said["tag"], none=True) or "",
+        catalog=_of(str, said["class"]), oid=_of(int, said.get("oid", 0)), tag=_of(str, said["tag"], none=True) or "",
         owner=_of(str, said["owner"], none=True), facts=MappingProxyType(_of(dict, facts)),
         reason=_of(int, said.get("reason", 0)),
     )  # fmt: skip

@@ -7,6 +7,7 @@ import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from logship.service.servers import Server
 from tests.conftest import Pair
@@ -84,6 +85,8 @@ def test_a_secondary_that_is_down(
     primary.execute("create table t (id int primary key)")
     with Follower(primary, secondary, tmp_path, settings=watched()) as replica:
         until_ready(replica)
+        primary.execute("insert into t values (0)")
+        replica.catch_up()  # the table is known: what comes next waits for nothing but being written
         server.stop()
         primary.execute("insert into t values (1)")
         eventually(lambda: not ready(replica)["ready"], what="/ready says 503")
@@ -95,7 +98,7 @@ def test_a_secondary_that_is_down(
         server.start()
         until_ready(replica, 60)
         replica.catch_up()
-        assert secondary.value("select count(*) from t") == 1
+        assert secondary.value("select count(*) from t") == 2
 
 
 def test_a_primary_that_does_not_answer(
@@ -201,3 +204,76 @@ def _what_it_is_busy_with(replica: Follower) -> set[str]:
 
     eventually(over, 30, what="busy, and then over")
     return said
+
+
+def test_credentials_that_are_refused_later(
+    make_server: Callable[..., Server], make_database: Callable[[Server], Database], tmp_path: Path
+) -> None:
+    """A password changed on either side after first contact: waited for, and said with what to do, on /ready,
+    in the views and by its own reason in the figures. The other side stays reachable."""
+    server = make_server("guarded", tcp="scram-sha-256", durable=False)
+    primary, secondary = make_database(server), make_database(server)
+    primary.execute("create table t (id int primary key)")
+    for database, user in ((primary, "shipping"), (secondary, "replaying")):
+        database.execute(f"create role {user} superuser login password 'right'")
+    through = {
+        side: database.conninfo_as(user, tcp=True) + " password=right"
+        for side, database, user in (
+            ("primary", primary, "shipping"), ("secondary", secondary, "replaying"),
+        )
+    }  # fmt: skip
+    with Follower(primary, secondary, tmp_path, settings=watched(**through)) as replica:
+        until_ready(replica)
+        for user, who, shown in (("shipping", "shipper", True), ("replaying", "replayer", False)):
+            primary.execute(f"alter role {user} password 'changed'")
+            _end_sessions(primary, user)
+            primary.execute("insert into t select count(*) from t")
+            reason = eventually(lambda: _about_credentials(replica), what=f"{who}: credentials on /ready")
+            assert f'user "{user}"' in reason
+            assert "check user and password" in reason
+            assert (value(series(replica), "logship_retries_total", stage=who, reason="credentials") or 0) > 0
+            if shown:
+                eventually(lambda: "check user and password" in (secondary.value(_LAST_ERROR) or ""))
+            primary.execute(f"alter role {user} password 'right'")
+            until_ready(replica, 60)
+            replica.catch_up()
+        assert secondary.value("select count(*) from t") == 2
+
+
+_LAST_ERROR = "select last_error from logship.stat_replay"
+
+
+def _end_sessions(database: Database, user: str) -> None:
+    database.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = %s", [user])
+
+
+def _about_credentials(replica: Follower) -> str:
+    answer = ready(replica)
+    return answer["reason"] if "password authentication failed" in answer["reason"] else ""
+
+
+def test_an_idle_primary_after_the_secondary_returns(
+    primary: Database, make_server: Callable[..., Server], make_database: Callable[[Server], Database],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """Nothing is replicated all the time, only the log's end moves: not ready while the secondary is away, ready again
+    once it is back."""
+    server = make_server("returning")
+    secondary = make_database(server)
+    primary.execute("create table t (id int primary key)")
+    with Follower(primary, secondary, tmp_path, settings=watched()) as replica:
+        until_ready(replica)
+        primary.execute("insert into t values (1)")
+        replica.catch_up()
+        server.stop()
+        eventually(lambda: not ready(replica)["ready"], what="/ready says 503")
+        primary.execute("checkpoint")  # the position moves, and can't be stored
+        asked = eventually(lambda: _retried(replica), what="the position is tried again")
+        assert asked["ready"] is False
+        server.start()
+        until_ready(replica, 60)
+        assert ready(replica)["state"] == "streaming"
+
+
+def _retried(replica: Follower) -> dict[str, Any] | None:
+    return ready(replica) if value(series(replica), "logship_retries_total", stage="replayer") else None

@@ -9,7 +9,8 @@ import threading
 
 class Proxy:
     """Forwards to ``port``. `cut_after(word)`: the next message to the server that holds ``word`` is
-    delivered, and its answer is not: both links are closed once the server has answered."""
+    delivered, and its answer is not: both links are closed once the server has answered. `cut_at(size)`: the
+    next link that delivers so many bytes from the server is closed behind them, inside a message or not."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -17,6 +18,7 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self._word: bytes | None = None
         self._deliver = True
+        self._left: int | None = None
         self.cuts = 0
         self._sockets: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
@@ -24,6 +26,9 @@ class Proxy:
 
     def cut_after(self, word: bytes, *, deliver: bool = True) -> None:
         self._word, self._deliver = word, deliver
+
+    def cut_at(self, size: int) -> None:
+        self._left = size
 
     def cut_all(self) -> None:
         """End every link that stands now; new ones are taken."""
@@ -67,6 +72,13 @@ class Proxy:
                         break
                 elif not to_server and cut.is_set():
                     break  # the answer to what was cut
+                elif not to_server and self._left is not None:
+                    self._left -= len(data)
+                    if self._left <= 0:
+                        to.sendall(data[: len(data) + self._left])
+                        self._left = None
+                        self.cuts += 1
+                        break
                 to.sendall(data)
         _close(source)
         _close(to)

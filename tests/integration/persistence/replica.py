@@ -61,7 +61,7 @@ class Replica:
     def persistence(self, conninfo: str | None = None, **options: Any) -> Persistence:
         made = Persistence(
             conninfo or self.database.conninfo_as(self.user), NAME, stop=self.stop,
-            on_retry=lambda sqlstate, tries: self.retries.append(sqlstate), **options,
+            on_retry=lambda sqlstate, tries, _: self.retries.append(sqlstate), **options,
         )  # fmt: skip
         self._open.append(made)
         return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -70,7 +71,7 @@ def test_psycopg2_reads_with_its_replication_cursor(relay: Relay) -> None:
             message = cursor.read_message()
             if message is not None:
                 events.append(pgoutput.decode(message.payload))
-                message.cursor.send_feedback(flush_lsn=message.data_start)
+                message.cursor.send_feedback(flush_lsn=message.data_start, force=True)
             return bool(events) and isinstance(events[-1], Commit)
 
         eventually(committed, what="the transaction comes")
@@ -89,7 +90,7 @@ def flushed(relay: Relay, name: str) -> Lsn:
 
 def test_psycopg_3_reads_it_as_it_reads_a_walsender(relay: Relay) -> None:
     """With `logship.capture.slot`'s words; logical messages come when they are asked for."""
-    with psycopg.connect(relay.conninfo(replication="database"), autocommit=True) as connection:
+    with closing(psycopg.connect(relay.conninfo(replication="database"), autocommit=True)) as connection:
         created = connection.execute("CREATE_REPLICATION_SLOT three LOGICAL pgoutput").fetchone()
         assert created is not None
         relay.primary.execute("select pg_logical_emit_message(true, 'said', 'x')")

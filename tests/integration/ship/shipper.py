@@ -9,9 +9,11 @@ from typing import Self
 from logship.capture.slot import SlotStream
 from logship.config import MIB, Intervals, JournalBounds
 from logship.lsn import Lsn
-from logship.service.acknowledge import Acknowledge, OwnReplica
+from logship.service.acknowledge import OwnReplica
 from logship.service.crew import Crew
 from logship.service.health import Health
+from logship.service.replicas import Replicas
+from logship.service.replication_report import OwnRow
 from logship.service.shipping import Shipping, open_journal, positions_of
 from tests.servers import Database, eventually
 
@@ -28,7 +30,7 @@ class Ship:
         directory: Path,
         *,
         user: str | None = None,
-        acknowledge: Acknowledge | None = None,
+        replicas: Replicas | None = None,
         heartbeat_s: float = 0.0,
         application_name: str = "logship",
     ) -> None:
@@ -50,7 +52,8 @@ class Ship:
             positions=self.positions,
             health=self.health,
             application_name=application_name,
-            acknowledge=acknowledge or OwnReplica(self.positions),
+            acknowledge=replicas or OwnReplica(self.positions),
+            rows=replicas.rows if replicas else OwnRow("own", self.positions),
             intervals=Intervals(report_s=0.05, feedback_s=0.2, heartbeat_s=heartbeat_s),
         )
         self._crew = Crew(self.shipping.stop)

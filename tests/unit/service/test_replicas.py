@@ -15,7 +15,7 @@ from logship.relay.syncrep import SyncRep
 from logship.service.registered import RegisteredReplicas
 from logship.service.replicas import Replicas
 
-CLIENT = ClientInfo(user="ann", application_name="a", address="127.0.0.1", port=1234, pid=77, tls=False)
+CLIENT = ClientInfo(user="ann", application_name="a", address="127.0.0.1", port=1234, pid=77)
 
 
 class Relay:

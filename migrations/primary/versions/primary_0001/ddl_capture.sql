@@ -175,7 +175,8 @@ begin
       raise exception 'the catalog has no % % that was just made or changed', command.object_type, command.object_identity
         using errcode = 'LS004';
     end if;
-    objects := coalesce(objects, '[]') || (object || jsonb_build_object('tag', command.command_tag));
+    objects := coalesce(objects, '[]')
+      || (object || jsonb_build_object('tag', command.command_tag, 'oid', command.objid::bigint));
   end loop;
   return objects;
 end
