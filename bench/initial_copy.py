@@ -8,22 +8,29 @@ empty database by
 - CREATE SUBSCRIPTION with ``max_sync_workers_per_subscription = 2`` into tables that stand there with their keys
   (which is how it is used), and logship with two jobs.
 
-Rounds are interleaved. Prints the seconds of each, medians and ratios; afterwards compares the rows.
+Rounds are interleaved. Prints the seconds of each, and the CPU seconds of servers and clients together (on a machine
+that does other things too they say more), medians and ratios of both; compares the rows after each.
 """  # noqa: E501  a command in one line
 
 from __future__ import annotations
 
 import argparse
+import os
+import platform
+import resource
 import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
 
 from logship.service.init import initialise
 from logship.service.servers import Server, environment, find_binaries
+from logship.service.watcher import children
 
 TABLES = {"large": 3_000_000, "middle": 2_000_000, "small": 10_000}
 SETTINGS = {"max_wal_size": "4GB", "checkpoint_timeout": "30min", "max_sync_workers_per_subscription": "2",
@@ -45,21 +52,67 @@ def main() -> None:
     ):
         bench = Bench(primary, secondary, given.scale)
         bench.fill()
-        seconds: dict[str, list[float]] = {}
+        print(machine(primary))
+        took: dict[str, list[Took]] = {}
         for _ in range(given.rounds):
             for name, copy in bench.ways().items():
-                seconds.setdefault(name, []).append(bench.timed(name, copy))
-        report(seconds)
+                took.setdefault(name, []).append(bench.timed(name, copy))
+        report(took)
 
 
-def report(seconds: dict[str, list[float]]) -> None:
-    medians = {name: statistics.median(each) for name, each in seconds.items()}
-    for name, each in seconds.items():
-        print(f"{name:24} median {medians[name]:6.2f} s   " + " ".join(f"{one:.2f}" for one in each))
-    one = medians["pg_dump | psql"] / medians["logship --jobs 1"]
-    two = medians["built-in, two workers"] / medians["logship --jobs 2"]
-    print(f"logship --jobs 1 : pg_dump | psql           {one:.2f} times as fast (bound: 1.0)")
-    print(f"logship --jobs 2 : built-in, two workers    {two:.2f} times as fast (bound: 1.3)")
+class Took(NamedTuple):
+    wall_s: float
+    cpu_s: float
+
+
+def machine(server: Server) -> str:
+    version = run(server.conninfo(), "select version()")[0][0]
+    return f"{version}; Python {platform.python_version()}; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+
+
+def report(took: dict[str, list[Took]]) -> None:
+    for name, each in took.items():
+        wall, cpu = (statistics.median(values) for values in zip(*each, strict=True))
+        print(
+            f"{name:24} median {wall:6.2f} s, CPU {cpu:6.2f} s   "
+            + " ".join(f"{one.wall_s:.2f}" for one in each)
+        )
+    for ours, theirs, bound in (
+        ("logship --jobs 1", "pg_dump | psql", 1.0),
+        ("logship --jobs 2", "built-in, two workers", 1.3),
+    ):
+        # Of pairs that ran one after the other, so that what else the machine does weighs on both.
+        wall, cpu = (
+            statistics.median(other / one for one, other in zip(*pair, strict=True))
+            for pair in zip(
+                ([one.wall_s for one in took[ours]], [one.cpu_s for one in took[ours]]),
+                ([one.wall_s for one in took[theirs]], [one.cpu_s for one in took[theirs]]),
+                strict=True,
+            )
+        )
+        print(f"{ours} : {theirs:24} {wall:.2f} times as fast (bound: {bound}); {cpu:.2f} by CPU")
+
+
+def cpu_s(*servers: Server) -> float:
+    """User and system time so far: of this process, its children that ended, and all of the servers'."""
+    mine = sum(
+        used.ru_utime + used.ru_stime
+        for used in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    )
+    ticks = sum(
+        int(field)
+        for server in servers
+        for pid in (server.pid, *children(server.pid))
+        for field in _stat(pid)[11:15]  # utime, stime, and those of its ended children
+    )
+    return mine + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it ended meanwhile: the postmaster has its time
+        return ["0"] * 15
 
 
 class Bench:
@@ -92,16 +145,17 @@ class Bench:
             "logship --jobs 2": lambda: self.logship(2),
         }
 
-    def timed(self, name: str, copy: Callable[[], None]) -> float:
+    def timed(self, name: str, copy: Callable[[], None]) -> Took:
         for server in (self.primary, self.secondary):
             run(server.conninfo(), "checkpoint")
         run(self.secondary.conninfo(), "create database target template template0")
         if copy == self.builtin:
             self.schema()
-        began = time.monotonic()
+        used, began = cpu_s(self.primary, self.secondary), time.monotonic()
         copy()
-        took = time.monotonic() - began
-        print(f"{name:24} {took:6.2f} s", flush=True)
+        wall_s = time.monotonic() - began
+        took = Took(wall_s, cpu_s(self.primary, self.secondary) - used)
+        print(f"{name:24} {took.wall_s:6.2f} s, CPU {took.cpu_s:6.2f} s", flush=True)
         self.compare()
         self.clean()
         return took

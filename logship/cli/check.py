@@ -31,52 +31,7 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=True, path_type=Path),
     help="Look at this directory too: can the journal be written there?",
 )
-@options.setting(
-    "--keyless",
-    type=click.Choice(["full", "refuse", "leave-out"]),
-    default="full",
-    show_default=True,
-    help="What init is to do with tables without replica identity.",
-)
-@options.setting(
-    "--schema",
-    type=click.Choice(["dump", "existing"]),
-    default="dump",
-    show_default=True,
-    help="Whether init makes the schema, or uses the empty tables that are there.",
-)
-@options.setting("--pg-dump", metavar="FILE", help="The pg_dump that init is to use.")
-@options.setting(
-    "--jobs",
-    type=click.IntRange(1, 64),
-    default=4,
-    show_default=True,
-    metavar="N",
-    help="Tables that init is to copy at a time: so many connections.",
-)
-@options.setting("--publication", metavar="NAME", help="The publication that init is to use.")
-@options.setting("--slot", metavar="NAME", help="The replication slot that init is to use, or make.")
-@options.setting(
-    "--partitions",
-    type=click.Choice(["leaf", "root"]),
-    default="leaf",
-    show_default=True,
-    help="Whether each partition is followed, or the partitioned table as one.",
-)
-@options.setting(
-    "--tables",
-    multiple=True,
-    metavar="PATTERN",
-    help="The tables that init is to follow, like public.orders or shop.*; may be given more than once.",
-)
-@options.setting("--exclude", multiple=True, metavar="PATTERN", help="Tables that it is not to follow.")
-@options.setting(
-    "--existing",
-    type=click.Choice(["refuse", "replace", "keep"]),
-    default="refuse",
-    show_default=True,
-    help="What init is to do with rows in these tables of the secondary.",
-)
+@options.initial_copy
 @click.option(
     "--print-grants",
     type=click.Choice(["primary", "secondary"]),
@@ -107,16 +62,20 @@ def check(
     as_json: bool,
     tables: tuple[str, ...],
     exclude: tuple[str, ...],
+    jobs: int | None,
     **rest: Any,
 ) -> int:
     """Say what would make init or run fail, or surprise, and what mends it.
 
+    Give it the options that init is to be given: what is lacking depends on them.
     Before init it looks at what init and run need; afterwards, at what run needs. Nothing is changed. Exit
     code 1: something blocks.
     """
     from logship.catalog.selection import Selection, split
     from logship.service.checks.facts import Asked
 
+    if jobs is not None:
+        rest["jobs"] = jobs
     asked = Asked(**rest, selection=Selection(split(tables), split(exclude)))
     if print_grants is not None:
         return _grants(primary, secondary, asked, print_grants, init_role, run_role, as_json=as_json)

@@ -20,52 +20,7 @@ if TYPE_CHECKING:
 @options.primary
 @options.secondary
 @options.name
-@options.setting(
-    "--keyless",
-    type=click.Choice(["full", "refuse", "leave-out"]),
-    default="full",
-    show_default=True,
-    help="Tables without replica identity: give them REPLICA IDENTITY FULL; leave them as they are, so that "
-    "the primary refuses their UPDATE and DELETE; or don't replicate them.",
-)
-@options.setting(
-    "--schema",
-    type=click.Choice(["dump", "existing"]),
-    default="dump",
-    show_default=True,
-    help="Make the primary's schema by pg_dump, or use the empty tables that are there.",
-)
-@options.setting("--pg-dump", metavar="FILE", help="The pg_dump to use; by default one that is found.")
-@options.setting(
-    "--jobs",
-    type=click.IntRange(1, 64),
-    show_default="4",
-    metavar="N",
-    help="Workers for rows, and for indexes. Each index takes the secondary's maintenance_work_mem.",
-)
-@options.setting(
-    "--tables",
-    multiple=True,
-    metavar="PATTERN",
-    help="Replicate these only: schema.table, with * and ?; several times, or with commas between.",
-)
-@options.setting("--exclude", multiple=True, metavar="PATTERN", help="Don't replicate these.")
-@options.setting(
-    "--existing",
-    type=click.Choice(["refuse", "replace", "keep"]),
-    default="refuse",
-    show_default=True,
-    help="Tables of the secondary that hold rows: refuse them, empty and copy them, or take their rows for right.",
-)
-@options.setting("--publication", metavar="NAME", help="Use this publication, which exists.")
-@options.setting("--slot", metavar="NAME", help="The replication slot; made when missing.")
-@options.setting(
-    "--partitions",
-    type=click.Choice(["leaf", "root"]),
-    default="leaf",
-    show_default=True,
-    help="Follow each partition as a table, or the partitioned table as one (other partitions there).",
-)
+@options.initial_copy
 @settings_file.write_config
 @options.as_json
 def init(

@@ -80,6 +80,47 @@ def intervals(command: F) -> F:
     return command
 
 
+def initial_copy(command: F) -> F:
+    """What init is told and check asks about: `--keyless`, `--schema`, `--pg-dump`, `--jobs`, `--tables`,
+    `--exclude`, `--existing`, `--publication`, `--slot`, `--partitions`."""
+    for option in reversed(
+        (
+            setting(
+                "--keyless", type=click.Choice(["full", "refuse", "leave-out"]), default="full", show_default=True,
+                help="Tables without replica identity: give them REPLICA IDENTITY FULL; leave them as they are, so "
+                "that the primary refuses their UPDATE and DELETE; or don't replicate them.",
+            ),
+            setting(
+                "--schema", type=click.Choice(["dump", "existing"]), default="dump", show_default=True,
+                help="Make the primary's schema by pg_dump, or use the empty tables that are there.",
+            ),
+            setting("--pg-dump", metavar="FILE", help="The pg_dump to use; by default one that is found."),
+            setting(
+                "--jobs", type=click.IntRange(1, 64), show_default="4", metavar="N",
+                help="Workers for rows, and for indexes. Each index takes the secondary's maintenance_work_mem.",
+            ),
+            setting(
+                "--tables", multiple=True, metavar="PATTERN",
+                help="Replicate these only: schema.table, with * and ?; several times, or with commas between.",
+            ),
+            setting("--exclude", multiple=True, metavar="PATTERN", help="Don't replicate these."),
+            setting(
+                "--existing", type=click.Choice(["refuse", "replace", "keep"]), default="refuse", show_default=True,
+                help="Tables of the secondary that hold rows: refuse them, empty and copy them, or take their rows "
+                "for right.",
+            ),
+            setting("--publication", metavar="NAME", help="Use this publication, which exists."),
+            setting("--slot", metavar="NAME", help="The replication slot; made when missing."),
+            setting(
+                "--partitions", type=click.Choice(["leaf", "root"]), default="leaf", show_default=True,
+                help="Follow each partition as a table, or the partitioned table as one (other partitions there).",
+            ),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 def journal_min_age(command: F) -> F:
     """`--journal-min-age`, as ``journal_min_age: float`` seconds."""
     return setting(

@@ -62,7 +62,7 @@ class Conversation:
         if not held:
             raise NoMemory(
                 f'no replayer of replica "{self._replica}" is running: there is no memory to compare',
-                hint="start `logship run` (memory lives in it), or verify without --memory",
+                hint="start `logship run` or `logship replay`, which memory lives in, or verify without --memory",
             )
         found = self._ask({"what": "objects"})
         if found["memory"] != "on":
@@ -124,7 +124,7 @@ class Conversation:
         if memory == "off":
             return NoMemory(
                 f'memory is off in the replayer of replica "{self._replica}": there is nothing to compare',
-                hint="start `logship run` with --memory lazy, or verify without --memory",
+                hint="start it again with --memory lazy, or verify without --memory",
             )
         return NoMemory(
             f'memory of replica "{self._replica}" is being made anew just now', hint="try again in a moment"

@@ -3,7 +3,9 @@
 In: both conninfos, the tables. Out: `ResyncResult`. All of it is one transaction of the secondary:
 
 1. it locks the tables, and the row of the replica's position: from here on no replayer commits;
-2. a snapshot is exported on the primary, at L; so L is behind everything that is committed here;
+2. a snapshot is exported on the primary, at L; so L is behind everything that is committed here. That waits for
+   the transactions running on the primary, so it is done once before, without holding anything; and where it takes
+   long all the same, the locks are let go and it begins again: what runs may be a commit that waits for this replica;
 3. the tables are emptied and filled at L, `logship.copied` says L, and the transaction commits.
 
 A replayer that has prepared something meanwhile can't commit it: `logship.advance` refuses until it has read
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -47,6 +49,8 @@ from logship.snapshot.relations import Source
 
 _LOCK_TIMEOUT_S: Final = 5
 _LOCK_ATTEMPTS: Final = 24
+_SLOT_PATIENCE_S: Final = 3.0  # for so long the replica stands still before there is anything to copy
+_SLOT_ATTEMPTS: Final = 10
 
 
 @dataclass(slots=True)
@@ -123,11 +127,34 @@ class _Resync:
             copy.Work(table, target, by_owner[target.owner], [Unit(table, table.size_bytes)])
             for table, target in zip(tables, targets, strict=True)
         ]
-        with self._locked([work.destination for work in work]) as link:
-            self._copy(link, work)
-            hit("resync.copied")
+        self._splice(work)
         hit("resync.committed")
         return self.result
+
+    def _splice(self, work: list[copy.Work]) -> None:
+        targets = [item.destination for item in work]
+        for attempt in range(1, _SLOT_ATTEMPTS + 1):
+            with self._snapshot():  # who runs now ends while the replica goes on
+                pass
+            try:
+                with self._locked(targets) as link:
+                    self._copy(link, work)
+                    hit("resync.copied")
+            except source.StillWaiting as error:
+                if attempt == _SLOT_ATTEMPTS:
+                    raise PrimaryError(
+                        f"no snapshot could be exported on the primary while the replica stood still: {error}",
+                        hint="nothing is changed. Run it again while no transaction runs for long there, and nobody "
+                        "commits with synchronous_commit = remote_apply, which waits for this replica",
+                    ) from error
+                self.say(f"the replica goes on meanwhile. {error}")
+            else:
+                return
+
+    def _snapshot(self, patience_s: float | None = None) -> AbstractContextManager[source.Snapshot]:
+        return source.exported_snapshot(
+            self.primary_conninfo, self.primary, self.replica.slot, self.say, patience_s
+        )
 
     def _require_same_primary(self) -> None:
         here = source.identity(self.primary)
@@ -205,9 +232,7 @@ class _Resync:
             return
 
     def _copy(self, link: psycopg.Connection, work: list[copy.Work]) -> None:
-        with source.exported_snapshot(
-            self.primary_conninfo, self.primary, self.replica.slot, self.say
-        ) as snapshot:
+        with self._snapshot(_SLOT_PATIENCE_S) as snapshot:
             self.result.lsn = snapshot.lsn
             self.say(f"copying {len(work)} tables at {snapshot.lsn}")
             for item in work:

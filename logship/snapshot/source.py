@@ -36,6 +36,10 @@ class Identity:
     major: int
 
 
+class StillWaiting(Exception):
+    """The slot isn't there within the caller's patience; its text says what it waits for, as far as that is seen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Lives as long as the connection that exported it."""
@@ -198,12 +202,17 @@ def ensure_slot(conninfo: str, primary: psycopg.Connection, slot: str, say: Call
 
 @contextmanager
 def exported_snapshot(
-    conninfo: str, primary: psycopg.Connection, slot: str, say: Callable[[str], None]
+    conninfo: str,
+    primary: psycopg.Connection,
+    slot: str,
+    say: Callable[[str], None],
+    patience_s: float | None = None,
 ) -> Iterator[Snapshot]:
     """A temporary slot, only for the snapshot that PostgreSQL exports with one.
 
     Its consistent point is later than that of the permanent slot ``slot``, which must exist: all that
-    the snapshot doesn't show is in the permanent slot's log.
+    the snapshot doesn't show is in the permanent slot's log. It waits for the transactions that are running:
+    `StillWaiting` when that takes longer than ``patience_s`` (None: as long as it takes).
     """
     with connect(conninfo, Side.PRIMARY, application_name="logship init", replication=True) as walsender:
         name = f"{slot[:40]}_init_{time.time_ns() % 10**12}"
@@ -214,6 +223,7 @@ def exported_snapshot(
             ),
             primary,
             say,
+            patience_s,
         )
         yield Snapshot(name=row[2], lsn=Lsn.parse(row[1]))
 
@@ -223,9 +233,11 @@ def _watched(
     statement: sql.Composed,
     watcher: psycopg.Connection,
     say: Callable[[str], None],
+    patience_s: float | None = None,
 ) -> tuple[Any, ...]:
     """Run what may wait for other sessions, and say once for which; the row it returns."""
     said = ""
+    began = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(lambda: waiting.execute(statement).fetchone())
         try:
@@ -235,6 +247,8 @@ def _watched(
                     break
                 except NotYet:
                     reason = waits_for(watcher)
+                    if patience_s is not None and time.monotonic() - began >= patience_s:
+                        raise StillWaiting(reason) from None
                     if reason and reason != said:
                         say(reason)
                         said = reason

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from logship.service.servers import Server
+from tests.acceptance.load import assert_pgbench_equal, pgbench, prepare
 from tests.acceptance.relayed import Relayed, streams
 from tests.conftest import Pair
 from tests.follow import assert_equal
-from tests.servers import Logship, Running, eventually
+from tests.servers import Database, Logship, Running, eventually
 
 
 @pytest.fixture
@@ -64,3 +67,68 @@ def test_stop_at_current_over_the_relay(pair: Pair, relayed: Relayed) -> None:
         assert finished.exit_code == 0, finished.stderr
         assert json.loads(finished.stdout)["reached"] is True
         assert_equal(*pair)
+
+
+def test_two_replicas_under_load(
+    pair: Pair, make_database: Callable[[Server], Database], logship: Logship, tmp_path: Path
+) -> None:
+    """Each at its own pace, from one slot; all three programs are killed, and both replicas are equal."""
+    primary, one = pair
+    two = make_database(primary.server)
+    prepare(primary, 1)
+    relayed = Relayed(logship, tmp_path, primary)
+    relayed.init(one, "one")
+    relayed.init(two, "two")
+    assert primary.value("select count(*) from pg_replication_slots") == 1
+    shipper = streams(relayed.ship())
+    replayers = {name: streams(relayed.replay(to, name)) for name, to in (("one", one), ("two", two))}
+    with pgbench(primary, tmp_path, clients=2, transactions=500, rate=250) as load:
+        replayers.pop("two").kill()
+        eventually(lambda: moved(one), 20, what="the other goes on")
+        shipper.kill()
+        relayed.ship()
+        replayers.pop("one").kill()
+        for name, to in (("one", one), ("two", two)):
+            replayers[name] = streams(relayed.replay(to, name))
+        load.wait(60)
+    relayed.caught_up(one, two)
+    for name, to in (("one", one), ("two", two)):
+        assert_pgbench_equal(primary, to)
+        assert to.value("select count(*) from pgbench_history") == 1000
+        assert replayers[name].terminate(10).exit_code == 0
+
+
+def moved(database: Database) -> bool:
+    position = "select replay_lsn from logship.position"
+    before = database.value(position)
+    eventually(lambda: database.value(position) != before, 20, what="the position moves")
+    return True
+
+
+def test_what_is_refused(pair: Pair, relayed: Relayed, logship: Logship, tmp_path: Path) -> None:
+    """Said in one sentence with a hint, and never tried for ever."""
+    secondary = pair.secondary
+    both = logship.run(*relayed.replay_arguments(secondary, "one"), "--primary", pair.primary.conninfo)
+    assert both.exit_code == 2, both.stderr
+    assert "contradict" in both.stderr
+    neither = logship.run("replay", "--secondary", secondary.conninfo, "--journal", tmp_path / "j")
+    assert neither.exit_code == 2, neither.stderr
+    assert "--shipper" in neither.stderr
+    relayed.ship()
+    running = streams(relayed.replay(secondary, "one"))
+    # a second client for one name waits until the first is gone
+    second = logship.start(*relayed.replay_arguments(secondary, "one")[:-1], tmp_path / "second")
+    said(second, 'serving replica "one" to another client')
+    assert running.terminate(10).exit_code == 0
+    said(second, 'streaming replica "one"')
+    assert second.terminate(10).exit_code == 0
+    # a shipper that was succeeded has nothing to say
+    secondary.execute("update logship.replica set shipper_epoch = 1000000000")
+    old = relayed.replay(secondary, "one")
+    said(old, "has followed one of epoch 1000000000")
+    old.kill()
+    # the log of another server
+    secondary.execute("update logship.replica set shipper_epoch = null, system_identifier = 1")
+    other = logship.run(*relayed.replay_arguments(secondary, "one")[:-1], tmp_path / "other")
+    assert other.exit_code == 6, other.stderr
+    assert "another server" in other.stderr

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from logship.errors import UsageError
+from logship.service.init_types import Progress
 from logship.service.resync import resync
+from logship.service.servers import Server
 from tests.conftest import Pair
 from tests.follow import Follower, assert_equal
 from tests.servers import Database, Logship, Running, eventually
@@ -26,8 +31,10 @@ SCHEMA = (
 class Load:
     """Inserts, updates and deletes in both tables, with transactions that leave nothing behind, until it is ended."""
 
-    def __init__(self, primary: Database) -> None:
+    def __init__(self, primary: Database, start: int = 100_000, commit: str = "on") -> None:
         self._primary = primary
+        self._start = start
+        self._commit = commit
         self._ended = threading.Event()
         self.transactions = 0
         self._thread = threading.Thread(target=self._work, name="load", daemon=True)
@@ -40,9 +47,14 @@ class Load:
         self._ended.set()
         self._thread.join()
 
+    def wait_for_more(self, transactions: int) -> None:
+        enough = self.transactions + transactions
+        eventually(lambda: self.transactions > enough)
+
     def _work(self) -> None:
         with self._primary.connect() as link:
-            number = 100_000
+            link.execute(f"set synchronous_commit = {self._commit}".encode())
+            number = self._start
             while not self._ended.is_set():
                 number += 1
                 with link.transaction():
@@ -65,16 +77,100 @@ def test_tables_are_spliced_in_while_the_replica_follows(pair: Pair, tmp_path: P
         pair.secondary.execute("update public.t set v = -1 where id < 5000; delete from public.keyless")
         with Load(pair.primary) as load:
             for tables in (["public.t", "public.keyless"], ["public.keyless"], ["public.t"]):
-                before = load.transactions
                 result = resync(pair.primary.conninfo, pair.secondary.conninfo, tables)
                 assert result.lsn is not None
                 assert set(result.tables) == {f'"public"."{name.partition(".")[2]}"' for name in tables}
-                eventually(lambda before=before: load.transactions > before + 20)
+                load.wait_for_more(20)
         follower.assert_equal()
         # What is spliced in is forgotten once the position is behind it.
         follower.restart()
         follower.catch_up()
     assert pair.secondary.value("select count(*) from logship.copied") == 0
+
+
+def test_the_replica_goes_on_while_the_primary_finishes_what_runs(pair: Pair, tmp_path: Path) -> None:
+    """The snapshot waits for transactions that are running: nothing is held meanwhile."""
+    pair.primary.execute(SCHEMA)
+    with (
+        Follower(pair.primary, pair.secondary, tmp_path, memory=False) as follower,
+        pair.primary.connect(autocommit=False) as holder,
+    ):
+        follower.catch_up()
+        pair.secondary.execute("delete from public.t where id between 200 and 300")
+        holder.execute("insert into public.t values (-1, 0, 'long')")
+        told: list[str] = []
+        job = threading.Thread(target=_resync, args=(pair, ["public.t"], told))
+        job.start()
+        eventually(lambda: any("running already to end: 1" in text for text in told))
+        pair.primary.execute("insert into public.t values (-2, 0, 'short')")
+        follower.catch_up()
+        assert pair.secondary.value("select count(*) from public.t where id = -2") == 1
+        holder.commit()
+        job.join(60)
+        assert any('copied "public"."t"' in text for text in told)
+        follower.assert_equal()
+
+
+def test_commits_that_wait_for_the_replica_dont_keep_it_waiting(
+    make_server: Callable[..., Server],
+    make_database: Callable[[Server], Database],
+    secondary: Database,
+    tmp_path: Path,
+) -> None:
+    """remote_apply: the snapshot waits for the commit, the commit for the replica, and that for the resync's lock."""
+    primary = make_database(make_server("applies", durable=False))
+    pair = Pair(primary, secondary)
+    primary.execute(SCHEMA)
+    told: list[str] = []
+    job = threading.Thread(target=_resync, args=(pair, ["public.t"], told))
+    with Follower(primary, secondary, tmp_path, memory=False) as follower, synchronous(primary):
+        with Load(primary, commit="remote_apply") as load:
+            load.wait_for_more(3)
+            job.start()
+            eventually(lambda: not job.is_alive() or any("goes on meanwhile" in text for text in told), 60)
+            load.wait_for_more(3)
+        job.join(60)
+        assert any('copied "public"."t"' in text for text in told)
+        follower.assert_equal()
+
+
+@contextmanager
+def synchronous(primary: Database) -> Iterator[None]:
+    """Commits wait for the replica inside, and for nobody afterwards."""
+    with primary.connect() as link:
+        link.execute("set synchronous_commit = local")
+        link.execute("alter system set synchronous_standby_names = 'logship'")
+        link.execute("select pg_reload_conf()")
+        try:
+            yield
+        finally:
+            link.execute("alter system reset synchronous_standby_names")
+            link.execute("select pg_reload_conf()")
+
+
+def _resync(pair: Pair, tables: list[str], told: list[str]) -> None:
+    def tell(progress: Progress) -> None:
+        told.append(progress.text)
+
+    resync(pair.primary.conninfo, pair.secondary.conninfo, tables, progress=tell)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_many_times(pair: Pair, tmp_path: Path) -> None:
+    """Thirty splices into a keyed table and a keyless one, compared after each, the replayer's ends among them."""
+    pair.primary.execute(SCHEMA)
+    choice = random.Random(30)
+    with Follower(pair.primary, pair.secondary, tmp_path) as follower:
+        for number in range(30):
+            tables = choice.choice((["public.keyless"], ["public.t"], ["public.t", "public.keyless"]))
+            with Load(pair.primary, start=1_000_000 * (number + 1)) as load:
+                load.wait_for_more(choice.randrange(30))
+                resync(pair.primary.conninfo, pair.secondary.conninfo, tables)
+                if choice.random() < 0.3:
+                    follower.restart()
+                load.wait_for_more(10)
+            follower.assert_equal()
 
 
 def test_without_a_replayer(pair: Pair, tmp_path: Path, logship: Logship) -> None:

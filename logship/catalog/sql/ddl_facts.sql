@@ -340,8 +340,17 @@ create function logship.ddl_object(class oid, object oid, subobject int) returns
 as $function$
 declare
   address record;
-  facts constant jsonb := logship.ddl_facts(class, object);
+  facts jsonb;
+  composite oid;
 begin
+  if class = 'pg_catalog.pg_class'::regclass then
+    -- pg_get_object_address() knows a composite type as a type only.
+    select c.reltype into composite from pg_catalog.pg_class c where c.oid = object and c.relkind = 'c';
+    if composite is not null then
+      return logship.ddl_object('pg_catalog.pg_type'::regclass, composite, 0);
+    end if;
+  end if;
+  facts := logship.ddl_facts(class, object);
   if facts is null then
     return null;
   end if;

@@ -3,17 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from logship.catalog.requirements_relations import RelationFacts
 from logship.service.checks.facts import Facts
-from logship.service.checks.finding import Check, Finding, Severity, Stage, named
+from logship.service.checks.finding import Check, Finding, Place, Severity, Stage, named
 
 _WARNS, _INFORMS = Severity.WARNS, Severity.INFORMS
 
 
-def _of_kind(facts: Facts, which: Callable[[RelationFacts], bool]) -> list[str]:
-    return [relation.quoted for relation in facts.primary_relations if which(relation)]
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of relation, and what is said when there are any. ``what``: {0} their number, {1} their names.
+    ``sql``, for each of them, is for their owner."""
+
+    which: Callable[[RelationFacts], bool]
+    what: str
+    why: str
+    place: Place = "primary"
+    sql: str = ""
+    action: str = ""
+
+    def __call__(self, facts: Facts) -> Iterator[Finding]:
+        found = tuple(relation.quoted for relation in facts.primary_relations if self.which(relation))
+        if found:
+            yield Finding(
+                _INFORMS, self.place, self.what.format(len(found), named(found)), self.why,
+                sql=tuple(self.sql.format(name) for name in found) if self.sql else (),
+                by="their owner", action=self.action, objects=found,
+            )  # fmt: skip
+
+
+_UNLOGGED: Final = _Kind(
+    lambda relation: relation.table and relation.persistence == "u",
+    "unlogged tables arrive empty, and stay so: {1}",
+    "what is written to them is in no log",
+    sql="alter table {} set logged",
+    action="only where their rows should be replicated",
+)
+_FOREIGN: Final = _Kind(
+    lambda relation: relation.kind == "f",
+    "foreign tables are made on the secondary, without rows: {1}",
+    "their rows are elsewhere; asked there, the secondary itself connects to the foreign server",
+)
+_MATERIALIZED: Final = _Kind(
+    lambda relation: relation.kind == "m",
+    "materialized views are filled once, by init: {1}",
+    "PostgreSQL publishes neither their rows nor REFRESH",
+    place="secondary",
+    sql="refresh materialized view {}",
+    action="once they are there, as often as you want them fresh",
+)
+_SEQUENCES: Final = _Kind(
+    lambda relation: relation.kind == "S",
+    "{0} sequences are set by init, and not followed afterwards",
+    "nextval() writes nothing that is published: before the secondary takes over, set them above the highest "
+    "values in use, or it hands out keys that exist",
+)
 
 
 def large_objects(facts: Facts) -> Iterator[Finding]:
@@ -22,49 +69,6 @@ def large_objects(facts: Facts) -> Iterator[Finding]:
             _WARNS, "primary", f"{facts.source.large_objects} large objects are neither copied nor replicated",
             "PostgreSQL doesn't publish them; a column that holds their oids arrives, and leads nowhere there",
             action="keep such data in bytea columns, or carry it by other means",
-        )  # fmt: skip
-
-
-def unlogged(facts: Facts) -> Iterator[Finding]:
-    tables = _of_kind(facts, lambda r: r.table and r.persistence == "u")
-    if tables:
-        yield Finding(
-            _INFORMS, "primary", f"unlogged tables arrive empty, and stay so: {named(tables)}",
-            "what is written to them is in no log",
-            sql=tuple(f"alter table {table} set logged" for table in tables), by="their owner",
-            action="only where their rows should be replicated", objects=tuple(tables),
-        )  # fmt: skip
-
-
-def foreign_tables(facts: Facts) -> Iterator[Finding]:
-    tables = _of_kind(facts, lambda r: r.kind == "f")
-    if tables:
-        yield Finding(
-            _INFORMS, "primary", f"foreign tables are made on the secondary, without rows: {named(tables)}",
-            "their rows are elsewhere; asked there, the secondary itself connects to the foreign server",
-            objects=tuple(tables),
-        )  # fmt: skip
-
-
-def materialized_views(facts: Facts) -> Iterator[Finding]:
-    views = _of_kind(facts, lambda r: r.kind == "m")
-    if views:
-        yield Finding(
-            _INFORMS, "secondary", f"materialized views are filled once, by init: {named(views)}",
-            "PostgreSQL publishes neither their rows nor REFRESH",
-            sql=tuple(f"refresh materialized view {view}" for view in views), by="their owner",
-            action="once they are there, as often as you want them fresh", objects=tuple(views),
-        )  # fmt: skip
-
-
-def sequences(facts: Facts) -> Iterator[Finding]:
-    found = _of_kind(facts, lambda r: r.kind == "S")
-    if found:
-        yield Finding(
-            _INFORMS, "primary", f"{len(found)} sequences are set by init, and not followed afterwards",
-            "nextval() writes nothing that is published: before the secondary takes over, set them above the "
-            "highest values in use, or it hands out keys that exist",
-            objects=tuple(found),
         )  # fmt: skip
 
 
@@ -97,10 +101,10 @@ def subscriptions(facts: Facts) -> Iterator[Finding]:
 CHECKS: Final = (
     Check("large-objects", (_WARNS,), "large objects", large_objects),
     Check("event-triggers", (_WARNS,), "event triggers", event_triggers, Stage.INIT),
-    Check("unlogged", (_INFORMS,), "unlogged tables", unlogged),
-    Check("foreign-tables", (_INFORMS,), "foreign tables", foreign_tables),
-    Check("materialized-views", (_INFORMS,), "materialized views", materialized_views),
-    Check("sequences", (_INFORMS,), "values of sequences", sequences),
+    Check("unlogged", (_INFORMS,), "unlogged tables", _UNLOGGED),
+    Check("foreign-tables", (_INFORMS,), "foreign tables", _FOREIGN),
+    Check("materialized-views", (_INFORMS,), "materialized views", _MATERIALIZED),
+    Check("sequences", (_INFORMS,), "values of sequences", _SEQUENCES),
     Check("schema-changes", (_INFORMS,), "schema changes", schema_changes),
     Check("subscriptions", (_INFORMS,), "a primary that is a subscriber itself", subscriptions),
 )  # fmt: skip
