@@ -32,7 +32,7 @@ VARIABLES: Final = {
     "LOGSHIP_FAILPOINTS": "for tests: places at which the process kills itself",
 }
 _FOR_TESTS: Final = "LOGSHIP_TEST_"
-_NOT_SETTINGS: Final = frozenset({"help", "version", "config"})
+_NOT_SETTINGS: Final = frozenset({"help", "version", "config", "with_memory"})
 _FILE: Final = "logship.settings.file"
 _HELP_WANTED: Final = "logship.settings.help"
 

@@ -66,7 +66,7 @@ def _comparing(command: options.F) -> options.F:
     help="Differing rows that are listed for each table.",
 )  # fmt: skip
 @click.option(
-    "--memory", is_flag=True,
+    "--memory", "with_memory", is_flag=True,  # not the setting of run, which a file may have
     help="Compare with the secondary, too, what the running replayer holds in memory.",
 )  # fmt: skip
 @click.option("--show-values", is_flag=True, help="Show the values that differ, not just the keys.")
@@ -142,7 +142,7 @@ def _options(
     limit: int = 1_000,
     show_values: bool = False,
     resume: Path | None = None,
-    memory: bool = False,
+    with_memory: bool = False,
 ) -> Options:
     from logship.service.verify import Options, default_jobs
     from logship.snapshot.verify_compare import How
@@ -150,7 +150,7 @@ def _options(
     return Options(
         tables=tables, exclude=exclude, jobs=jobs or default_jobs(),
         how=How(chunk=chunk, limit=limit, show_values=show_values),
-        max_bytes_per_s=max_rate, max_hold_s=max_hold, resume=resume, memory=memory,
+        max_bytes_per_s=max_rate, max_hold_s=max_hold, resume=resume, memory=with_memory,
     )  # fmt: skip
 
 

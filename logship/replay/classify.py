@@ -25,7 +25,8 @@ from logship.replay.target import Target
 
 OWN_SCHEMA = "logship"
 OWN_PREFIX = "logship"
-MARKS: Final = ("logship.heartbeat", "logship.mark")  # they say nothing: that they came is enough
+# Without content: they only move the log on, so it doesn't matter who wrote them.
+MARKS: Final = frozenset({"logship.heartbeat", "logship.mark"})
 DDL_MARK: Final = PREFIX.encode() + b"\0"  # in a run that may hold a schema change
 MAKES_ROWS: Final = ("CREATE TABLE AS", "SELECT INTO")
 
@@ -43,6 +44,7 @@ class Classifier:
     # Makes what proves schema changes; None: they aren't carried.
     verifier: Callable[[], Verifier] | None = None
     foreign_messages: int = 0  # logical messages of other programs: passed over
+    marks: int = 0  # heartbeats and the like
     refused_messages: int = 0  # messages that claim to be ours and aren't proven to be
     _relations: dict[int, Relation] = field(default_factory=dict)
     _types: dict[int, TypeName] = field(default_factory=dict)
@@ -99,11 +101,14 @@ class Classifier:
         """The number of the schema change that is whole with this message. What is not proven to be ours is
         counted, and passed over."""
         event = pgoutput.decode(message)
+        if isinstance(event, Message) and event.prefix in MARKS:
+            self.marks += 1
+            return None
         if not isinstance(event, Message) or event.prefix.partition(".")[0] != OWN_PREFIX:
             self.foreign_messages += 1
             return None
         if event.prefix != PREFIX or self._proving is None:
-            self.refused_messages += event.prefix not in MARKS
+            self.refused_messages += 1
             return None
         captured = self._proving.judge(event).captured
         if captured is None:

@@ -71,16 +71,49 @@ def on_primary(facts: Facts, role: str, stage: Stage) -> Iterator[Grant]:
     if Stage.INIT in stage:
         yield from _to_init_primary(facts, role, name, database)
     elif facts.primary_schema.present:
-        yield Grant(
-            "primary", Stage.RUN,
-            f"grant usage on schema logship to {name}; grant select on table logship.replica to {name}",
-            "select pg_catalog.has_schema_privilege(%(role)s, n.oid, 'usage') "
-            "and pg_catalog.has_table_privilege(%(role)s, c.oid, 'select') "
-            "from pg_catalog.pg_namespace n join pg_catalog.pg_class c on c.relnamespace = n.oid "
-            "where n.nspname = 'logship' and c.relname = 'replica'",
-            "`logship status --primary` shows the slot of each replica", role,
-            by="the schema's owner", optional=True,
-        )  # fmt: skip
+        yield from _to_run_primary(role, name)
+
+
+def _to_run_primary(role: str, name: str) -> Iterator[Grant]:
+    tables = "logship.replica, logship.shipper, logship.replication_report"
+    yield Grant(
+        "primary", Stage.RUN,
+        f"grant usage on schema logship to {name}; grant select on table {tables} to {name}",
+        "select pg_catalog.has_schema_privilege(%(role)s, n.oid, 'usage') "
+        "and (select pg_catalog.bool_and(pg_catalog.has_table_privilege(%(role)s, c.oid, 'select')) "
+        "       from pg_catalog.pg_class c where c.relnamespace = n.oid "
+        "        and c.relname in ('replica', 'shipper', 'replication_report')) "
+        "from pg_catalog.pg_namespace n where n.nspname = 'logship'",
+        "which replicas there are, and who ships, stands there", role, by="the schema's owner",
+    )  # fmt: skip
+    yield Grant(
+        "primary", Stage.RUN, f"grant insert, update on table logship.shipper to {name}",
+        _may("shipper", "insert", "update"),
+        "a start takes the slot's next epoch, and an older shipper ends", role, by="the schema's owner",
+    )  # fmt: skip
+    yield Grant(
+        "primary", Stage.RUN,
+        f"grant insert, update, delete on table logship.replication_report to {name}",
+        _may("replication_report", "insert", "update", "delete"),
+        "the view logship.stat_replication shows what is reported there once a second", role,
+        by="the schema's owner", optional=True,
+    )  # fmt: skip
+    yield Grant(
+        "primary", Stage.RUN, f"grant select on table logship.stat_replication to {name}",
+        _may("stat_replication", "select"),
+        "`logship status --primary` shows the replicas of the shipper", role,
+        by="the schema's owner", optional=True,
+    )  # fmt: skip
+
+
+def _may(table: str, *privileges: str) -> str:
+    """Whether the role has all of them on a table of ours; also yes where an older schema lacks the table."""
+    names = ", ".join(f"'{privilege}'" for privilege in privileges)
+    return (
+        "select coalesce(pg_catalog.bool_and(pg_catalog.has_table_privilege(%(role)s, c.oid, p.privilege)), true) "
+        f"from pg_catalog.pg_class c, pg_catalog.unnest(array[{names}]) p (privilege) "
+        f"where c.relnamespace = pg_catalog.to_regnamespace('logship') and c.relname = '{table}'"
+    )
 
 
 def _connect(place: Place, database: str, role: str) -> Grant:

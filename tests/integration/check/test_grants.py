@@ -88,8 +88,8 @@ def test_init_run_and_status_with_what_is_printed(prepared: Pair, tmp_path: Path
         ) == [(False, False, False)] * 2  # fmt: skip
     assert blocking(look(*users(pair, INIT))) == []
     initialise(*users(pair, INIT))
-    # Once there is a schema logship, a little more can be given on the primary.
-    assert [grant.optional for grant in make(pair, "primary")] == [True]
+    # Once there is a schema logship, its tables can be given on the primary.
+    assert [grant.optional for grant in make(pair, "primary")] == [False, False, True, True]
     assert printed(pair, "primary") == []
     assert printed(pair, "secondary") == []
     assert blocking(look(*users(pair, RUN))) == []
@@ -109,6 +109,8 @@ def test_init_run_and_status_with_what_is_printed(prepared: Pair, tmp_path: Path
         assert [replica.state for replica in status.replicas(link)] == ["stopped"]
     with connect(pair.primary.conninfo_as(RUN), Side.PRIMARY) as link:
         assert len(status.slots(link)) == 1
+        shown = link.execute("select state, flush_lsn is not null from logship.stat_replication").fetchall()
+        assert shown == [("streaming", True)]
 
 
 # -- each grant is needed ------------------------------------------------------------------------
@@ -151,6 +153,16 @@ def test_each_right_to_run_is_missed_when_it_is_taken_away(prepared: Pair) -> No
     found = blocking(look(*users(pair, RUN)))
     assert ids(found) == {"rights"}
     mend(found, *pair)
+    assert blocking(look(*users(pair, RUN))) == []
+    for statement in (
+        f"revoke insert on logship.shipper from {RUN}",
+        f"revoke select on logship.shipper from {RUN}",
+        f"revoke usage on schema logship from {RUN}",
+    ):
+        pair.primary.execute(statement)
+        found = blocking(look(*users(pair, RUN)))
+        assert ids(found) == {"rights"}, statement
+        mend(found, *pair)
     role = f"logship_replayer_{pair.secondary.name}"
     rights = pair.secondary.execute(
         """

@@ -27,14 +27,18 @@ def test_a_column_among_rows(following: Follower) -> None:
     primary.execute("update t set v = 'two'")
     primary.execute("alter table t add column w int default 7")
     primary.execute("insert into t values (2, 'b', 8)")
-    primary.execute("begin; insert into t values (3, 'c', 9); alter table t drop column v; insert into t values (4, 10); commit")
+    primary.execute(
+        "begin; insert into t values (3, 'c', 9); alter table t drop column v; insert into t values (4, 10); commit"
+    )
     following.catch_up()
     following.assert_equal()
 
 
 def test_a_table_made_and_filled_in_one_transaction(following: Follower) -> None:
     primary = following.primary
-    primary.execute("begin; create table n (id int primary key, v text); insert into n values (1, 'x'); commit")
+    primary.execute(
+        "begin; create table n (id int primary key, v text); insert into n values (1, 'x'); commit"
+    )
     primary.execute("insert into n values (2, 'y')")
     primary.execute("create table made as select g as id, g::text as v from generate_series(1, 100) g")
     primary.execute("select 1 as a, 'b'::text as b into into_made")
@@ -45,9 +49,13 @@ def test_a_table_made_and_filled_in_one_transaction(following: Follower) -> None
 
 def test_several_in_one_string_and_in_functions(following: Follower) -> None:
     primary = following.primary
-    primary.execute("create schema s; create table s.a (id int primary key); create index on s.a (id); insert into s.a values (1)")
+    primary.execute(
+        "create schema s; create table s.a (id int primary key); create index on s.a (id); insert into s.a values (1)"
+    )
     primary.execute("do $$ begin create table s.b (id int primary key); insert into s.b values (1); end $$")
-    primary.execute("create type mood as enum ('good', 'bad'); create table m (id serial primary key, m mood)")
+    primary.execute(
+        "create type mood as enum ('good', 'bad'); create table m (id serial primary key, m mood)"
+    )
     primary.execute("insert into m (m) values ('good')")
     primary.execute("alter type mood add value 'fine'")
     primary.execute("insert into m (m) values ('fine')")

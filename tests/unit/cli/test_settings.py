@@ -164,3 +164,13 @@ def test_a_variable_that_means_nothing_is_warned_of(run: Run, monkeypatch: pytes
         "LOGSHIP_QUEU_SIZE is set, and no command knows it: did you mean LOGSHIP_QUEUE_SIZE?" in warnings[0]
     )
     assert "geheim" not in err
+
+
+def test_one_file_serves_commands_whose_flags_differ(run: Run) -> None:
+    """`memory` is a setting of run; verify's --memory is a question of its own, and no file answers it."""
+    away = "host=127.0.0.1 port=1"
+    Path("logship.toml").write_text(f"memory = 'lazy'\nprimary = '{away}'\nsecondary = '{away}'\n")
+    for arguments in (["verify"], ["verify", "--memory"], ["status"]):
+        code, _, error = run(*arguments)
+        assert code == 4, error
+        assert "Connection refused" in error

@@ -7,12 +7,12 @@ import struct
 from collections.abc import Iterable
 
 from logship.lsn import Lsn
-from logship.relay import events
+from logship.relay import events, options
 from logship.relay.authentication import Authenticator, Trust
 from logship.relay.catalogue import PUBLICATION_TABLES, PUBLICATIONS
 from logship.relay.events import CreatedSlot, Event, SystemInfo
 from logship.relay.messages import Column
-from logship.relay.refusal import Refusal
+from logship.relay.refusal import Refusal, Refused
 from logship.relay.session import Limits, ServerIdentity, Session, TlsMode
 from logship.relay.states import State
 
@@ -147,7 +147,12 @@ def answer(served: Session, event: Event) -> None:
         case events.ReadSlot():
             served.slot_read(None)
         case events.StartReplication():
-            served.streaming()
+            try:
+                options.parse(event.options, ["p"])
+            except Refused as refused:
+                served.refuse(refused.refusal)
+            else:
+                served.streaming()
         case events.CopyEnded():
             served.end_stream()
         case _:

@@ -240,6 +240,17 @@ def test_messages_change_nothing_and_are_counted() -> None:
     assert making.take().steps == ()
 
 
+@pytest.mark.parametrize("prefix", ["logship.heartbeat", "logship.mark"])
+def test_a_heartbeat_moves_the_position_and_is_no_transaction_of_anybody(prefix: str) -> None:
+    classifier = Classifier(resolve)
+    making = Batcher(classifier, Lsn(0), bound_bytes=1 << 20)
+    feed(making, transaction(1, Message(True, Lsn(5), prefix, b"")))
+    assert (classifier.marks, classifier.refused_messages, classifier.foreign_messages) == (1, 0, 0)
+    batch = making.take()
+    assert batch.end_lsn > 0
+    assert (batch.transactions, batch.changes, batch.steps) == (0, 0, ())
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -252,7 +263,7 @@ def test_messages_change_nothing_and_are_counted() -> None:
 def test_malformed_rows_are_refused_as_such(message: bytes) -> None:
     making = batcher()
     feed(making, transaction(1, RELATION))
-    record = Rec(True, True, Lsn(190), Lsn(200), 2, frame([message]))
+    record = Rec(True, True, 2, Lsn(190), Lsn(200), 2, frame([message]))
     with pytest.raises(ProtocolViolation):
         feed(making, [record])
 
