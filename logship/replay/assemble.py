@@ -23,6 +23,8 @@ class ChangesRecord(Protocol):
     @property
     def last(self) -> bool: ...
     @property
+    def xid(self) -> int: ...
+    @property
     def commit_lsn(self) -> Lsn: ...
     @property
     def end_lsn(self) -> Lsn: ...
@@ -38,6 +40,7 @@ class Part:
 
     first: bool
     last: bool
+    xid: int
     commit_lsn: Lsn
     end_lsn: Lsn  # Lsn(0) unless last
     commit_time_us: int
@@ -90,6 +93,7 @@ class Assembler:
         part = Part(
             first=not self._handed_out,
             last=record.last,
+            xid=record.xid,
             commit_lsn=record.commit_lsn,
             end_lsn=record.end_lsn if record.last else INVALID,
             commit_time_us=record.commit_time_us,

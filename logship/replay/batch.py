@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from logship.change import Cell, Row
 from logship.lsn import Lsn
 from logship.replay.target import Target
+
+if TYPE_CHECKING:
+    from logship.replay.ddl.message import Statement
+    from logship.replay.ddl.text import Found
 
 Key: TypeAlias = tuple[Cell, ...]
 
@@ -97,7 +101,26 @@ class Truncation:
     restart_identity: bool
 
 
-Step: TypeAlias = Rows | Truncation
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """One statement of DDL, proven to come from the capture; alone in its piece of the transaction.
+
+    ``ahead``: the rows that it wrote follow, and then the same statement again with ``done``.
+    """
+
+    statement: Statement
+    found: Found  # its text, or why there is none
+    commit_lsn: Lsn
+    ahead: bool = False
+    done: bool = False
+
+    @property
+    def number(self) -> int:
+        """Tells the statements of one transaction apart."""
+        return self.statement.last.number
+
+
+Step: TypeAlias = Rows | Truncation | SchemaChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,5 +149,11 @@ class Batch:
         for step in self.steps:
             if isinstance(step, Rows):
                 yield from ((table.target, table.count) for table in step.tables)
-            else:
+            elif isinstance(step, Truncation):
                 yield from ((target, 1) for target in step.targets)
+
+    @property
+    def schema_change(self) -> SchemaChange | None:
+        """The one that this piece is."""
+        step = self.steps[0] if self.steps else None
+        return step if isinstance(step, SchemaChange) else None

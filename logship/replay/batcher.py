@@ -6,13 +6,17 @@ lets them grow. A transaction larger than the bound leaves in pieces. No I/O, no
 relation is on the secondary is looked up through the classifier.
 
 A batch is cut, in the middle of a transaction if need be, where a relation that it has changes for
-takes another shape: inside one batch each relation has one `Target`.
+takes another shape: inside one batch each relation has one `Target`. A transaction with a schema change
+leaves alone and in pieces: the rows before it, the change by itself, the rows behind it; the caller
+looks relations up, from there to the transaction's end, as the open transaction of persistence sees them.
+CREATE TABLE AS writes its rows before its message: where a row's relation isn't there, the rest of the
+transaction is read ahead for the statement that makes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from logship import pgoutput
@@ -21,12 +25,15 @@ from logship.errors import ProtocolViolation
 from logship.kernel import frame, row_change, split_run
 from logship.lsn import Lsn
 from logship.replay.assemble import Abandoned, Assembler, ChangesRecord, Part
-from logship.replay.batch import Batch
-from logship.replay.classify import Classifier
+from logship.replay.batch import Batch, SchemaChange
+from logship.replay.classify import DDL_MARK, Classifier
 from logship.replay.coalesce import Coalescer, Keyed, Keyless
+from logship.replay.failures import RelationMissing
 from logship.replay.target import Target
 
 Item: TypeAlias = Batch | Abandoned
+# The rest of the transaction with this commit LSN, from its start; nothing when it is abandoned.
+ReadAhead: TypeAlias = Callable[[Lsn, Lsn], Iterable[bytes]]
 
 _INSERT: Final = ord("I")
 _UPDATE: Final = ord("U")
@@ -53,8 +60,17 @@ class _Making:
 class Batcher:
     """``position`` is where the replica stands: the end of the last transaction it has."""
 
-    def __init__(self, classifier: Classifier, position: Lsn, *, bound_bytes: int) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        position: Lsn,
+        *,
+        bound_bytes: int,
+        read_ahead: ReadAhead = lambda position, commit_lsn: (),
+    ) -> None:
+        """``read_ahead(position, commit_lsn)``: the runs of the first transaction behind ``position``."""
         self._classifier = classifier
+        self._read_ahead = read_ahead
         self._assembler = Assembler(bound_bytes)
         self._bound_bytes = bound_bytes
         self._position = position  # end of the last transaction or idle position taken in
@@ -68,6 +84,9 @@ class Batcher:
         # so that inside one of them a relation is either left out or not.
         self._copied = sorted(lsn for lsn in set(classifier.copied.values()) if lsn > position)
         self._commit_lsn = position  # of the transaction that is being taken in
+        self._whole: tuple[bytes, ...] | None = None  # its runs, when they have all come
+        self._changes: dict[int, SchemaChange] | None = None  # its schema changes, once they are asked for
+        self._done_ahead: set[int] = set()  # numbers of those that were carried out early
 
     @property
     def position(self) -> Lsn:
@@ -111,11 +130,16 @@ class Batcher:
             making = self._making
             passes = self._passes_a_copy(part.commit_lsn)
             too_large = making.size_bytes + part.size_bytes > self._bound_bytes
-            if making.runs and (passes or too_large):
+            reshapes = any(DDL_MARK in run for run in part.runs)
+            if making.runs and (passes or too_large or reshapes):
                 yield self._cut()
             if not part.last and self.pending:
                 yield self._cut()  # so that pieces hold nothing but their own transaction
             self._commit_lsn = part.commit_lsn
+            self._whole = part.runs if part.last else None
+            self._changes = None
+            self._done_ahead.clear()
+            self._classifier.begin(part.xid)
         self._in_transaction = True
         self._changing = self._changing and not part.first
         for run in part.runs:
@@ -136,7 +160,16 @@ class Batcher:
         for index, message in enumerate(messages):
             tag = message[0]
             if tag in (_INSERT, _UPDATE, _DELETE):
-                self._row(tag, message)
+                try:
+                    self._row(tag, message)
+                except RelationMissing:
+                    made = self._made_later(message)
+                    if made is None:
+                        raise
+                    self._keep_run(frame(messages[start:index]))
+                    start = index
+                    yield from self._change_schema(made)
+                    self._row(tag, message)
             elif tag == _RELATION:
                 if self._reshapes(message):
                     self._keep_run(frame(messages[start:index]))
@@ -148,8 +181,42 @@ class Batcher:
             elif tag == _TRUNCATE:
                 self._truncate(message)
             elif tag == _MESSAGE:
-                self._classifier.logical_message(message)
+                number = self._classifier.logical_message(message)
+                if number is not None:
+                    self._keep_run(frame(messages[start:index]))
+                    start = index + 1
+                    change = self._schema_changes()[number]
+                    yield from self._change_schema(replace(change, done=number in self._done_ahead))
         self._keep_run(run if start == 0 else frame(messages[start:]))
+
+    def _change_schema(self, change: SchemaChange) -> Iterator[Item]:
+        """What came before it in the transaction, then the change; no target is known behind it."""
+        if self._making.changes:
+            yield self._cut()
+        self._pieces_out = self._changing = True
+        self._classifier.forget()
+        yield Batch(
+            end_lsn=self._position, commit_time_us=0, complete=False, steps=(change,), transactions=0,
+            changes=0, net=0, size_bytes=0, runs=(), targets={}, left_out=frozenset(),
+        )  # fmt: skip
+
+    def _made_later(self, row: bytes) -> SchemaChange | None:
+        """The statement further on in this transaction that makes the relation whose ``row`` has come."""
+        oid = int.from_bytes(row[1:5], "big")
+        for number, change in self._schema_changes().items():
+            if number not in self._done_ahead and self._classifier.makes(change, oid):
+                self._done_ahead.add(number)
+                return replace(change, ahead=True)
+        return None
+
+    def _schema_changes(self) -> dict[int, SchemaChange]:
+        """Of the whole transaction, also of what hasn't been taken in yet."""
+        if self._changes is None:
+            runs: Iterable[bytes] | None = self._whole
+            if runs is None:
+                runs = self._read_ahead(self._position, self._commit_lsn)
+            self._changes = self._classifier.schema_changes(runs, self._commit_lsn)
+        return self._changes
 
     def _keep_run(self, run: bytes) -> None:
         self._making.runs.append(run)

@@ -1,27 +1,34 @@
 """Says of every message what it is for: rows, schema, metadata, or a message of our own.
 
 In: pgoutput messages in log order. Out: for row messages the `Target` on the secondary that they
-change, or None for relations that are left out; everything else is kept (relations, types),
-counted (logical messages) or passed over (begin, commit, origin). What relation a row belongs to
-is looked up on the secondary once per shape, when its first change comes. No I/O of its own: the
-look-up is given.
+change, or None for relations that are left out; for logical messages the schema change that they are
+proven to carry, or None; everything else is kept (relations, types) or passed over (begin, commit,
+origin). What relation a row belongs to is looked up on the secondary once per shape, when its first
+change comes. No I/O of its own: the look-up is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from logship import pgoutput
 from logship.change import Message, Relation, TypeName
 from logship.errors import ReplayError
+from logship.kernel import split_run
 from logship.lsn import Lsn
+from logship.replay.batch import SchemaChange
+from logship.replay.ddl.message import PREFIX, Gatherer, Statement, Verifier
+from logship.replay.ddl.text import locate
 from logship.replay.target import Target
 
 OWN_SCHEMA = "logship"
 OWN_PREFIX = "logship"
 # Without content: they only move the log on, so it doesn't matter who wrote them.
-MARKS = frozenset({"logship.heartbeat", "logship.mark"})
+MARKS: Final = frozenset({"logship.heartbeat", "logship.mark"})
+DDL_MARK: Final = PREFIX.encode() + b"\0"  # in a run that may hold a schema change
+MAKES_ROWS: Final = ("CREATE TABLE AS", "SELECT INTO")
 
 Resolve = Callable[[Relation, Mapping[int, TypeName]], Target]
 
@@ -34,12 +41,25 @@ class Classifier:
     left_out: Container[tuple[str, str]] = ()
     # Their rows are newer than the position: what was committed before the LSN is passed over.
     copied: Mapping[tuple[str, str], Lsn] = field(default_factory=dict)
+    # Makes what proves schema changes; None: they aren't carried.
+    verifier: Callable[[], Verifier] | None = None
     foreign_messages: int = 0  # logical messages of other programs: passed over
     marks: int = 0  # heartbeats and the like
     refused_messages: int = 0  # messages that claim to be ours and aren't proven to be
     _relations: dict[int, Relation] = field(default_factory=dict)
     _types: dict[int, TypeName] = field(default_factory=dict)
     _targets: dict[int, Target | None] = field(default_factory=dict)
+    _xid: int = 0
+    _proving: Verifier | None = None
+    _gatherer: Gatherer = field(default_factory=Gatherer)
+
+    def begin(self, xid: int) -> None:
+        """A transaction begins."""
+        self._xid = xid
+        self._gatherer = Gatherer()
+        if self.verifier is not None:
+            self._proving = self._proving or self.verifier()
+            self._proving.begin(xid)
 
     def schema(self, message: bytes) -> Relation | TypeName:
         """Take a Relation or Type message into the cache, in force from here on."""
@@ -65,6 +85,10 @@ class Classifier:
             target = self._targets[relation_oid] = self._look_up(relation_oid)
             return target
 
+    def forget(self) -> None:
+        """The secondary's schema has changed: every target is looked up anew."""
+        self._targets.clear()
+
     def passed_over(self, relation_oid: int, commit_lsn: Lsn) -> bool:
         """Whether the table's rows hold this transaction already."""
         relation = self._relations.get(relation_oid)
@@ -73,15 +97,50 @@ class Classifier:
         copied_lsn = self.copied.get((relation.schema, relation.name))
         return copied_lsn is not None and commit_lsn < copied_lsn
 
-    def logical_message(self, message: bytes) -> None:
-        """Count a logical message. None of ours changes anything yet, and anyone may forge one."""
+    def logical_message(self, message: bytes) -> int | None:
+        """The number of the schema change that is whole with this message. What is not proven to be ours is
+        counted, and passed over."""
         event = pgoutput.decode(message)
         if isinstance(event, Message) and event.prefix in MARKS:
             self.marks += 1
-        elif isinstance(event, Message) and event.prefix.partition(".")[0] == OWN_PREFIX:
-            self.refused_messages += 1
-        else:
+            return None
+        if not isinstance(event, Message) or event.prefix.partition(".")[0] != OWN_PREFIX:
             self.foreign_messages += 1
+            return None
+        if event.prefix != PREFIX or self._proving is None:
+            self.refused_messages += 1
+            return None
+        captured = self._proving.judge(event).captured
+        if captured is None:
+            self.refused_messages += 1
+            return None
+        statement = self._gatherer.add(captured)
+        return None if statement is None else statement.last.number
+
+    def schema_changes(self, runs: Iterable[bytes], commit_lsn: Lsn) -> dict[int, SchemaChange]:
+        """All of the transaction with these ``runs``, by number: their texts are found together."""
+        if self.verifier is None:
+            return {}
+        verifier, gatherer = self.verifier(), Gatherer()
+        verifier.begin(self._xid)
+        statements: list[Statement] = []
+        for run in runs:
+            for message in split_run(run) if DDL_MARK in run else ():
+                event = pgoutput.decode(message) if message[0] == pgoutput.MESSAGE else None
+                captured = verifier.judge(event).captured if isinstance(event, Message) else None
+                statement = gatherer.add(captured) if captured is not None else None
+                if statement is not None:
+                    statements.append(statement)
+        changes = zip(statements, locate(statements), strict=True)
+        return {one.last.number: SchemaChange(one, found, commit_lsn) for one, found in changes}
+
+    def makes(self, change: SchemaChange, relation_oid: int) -> bool:
+        """Whether ``change`` makes this relation, and writes its rows before its message."""
+        relation = self._relations.get(relation_oid)
+        if relation is None or change.statement.tag not in MAKES_ROWS:
+            return False
+        name = (relation.schema, relation.name)
+        return any(made.names == name for made in change.statement.objects)
 
     def _look_up(self, relation_oid: int) -> Target | None:
         relation = self._relations.get(relation_oid)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from logship.change import UNCHANGED, Row
-from logship.errors import ReplayError
+from logship.errors import InternalError, ReplayError
 from logship.replay.batch import (
     DeleteOne,
     InsertRun,
@@ -198,9 +198,11 @@ class Coalescer:
         for step in steps:
             if isinstance(step, Truncation):
                 self.truncate(step.targets, step.restart_identity)
-                continue
-            for later in step.tables:
-                self.table(later.target).absorb(later)
+            elif isinstance(step, Rows):
+                for later in step.tables:
+                    self.table(later.target).absorb(later)
+            else:
+                raise InternalError("a schema change can't be merged with other batches")
 
     def truncate(self, targets: Sequence[Target], restart_identity: bool) -> None:
         self.close_step()

@@ -80,6 +80,52 @@ class WriterMissing(ReplayError):
         self.owner = owner
 
 
+class OwnerMissing(ReplayError):
+    def __init__(self, owner: str, what: str) -> None:
+        quoted = owner.replace('"', '""')
+        super().__init__(
+            f'{what} belongs to "{owner}", and the secondary has no function that runs schema changes as that role',
+            hint=f'create role "{quoted}" on the secondary if it is not there, then run `logship init` again as a '
+            f'superuser of the secondary or a member of "{quoted}"',
+        )
+        self.owner = owner
+
+
+class NotCarried(ReplayError):
+    """A schema change that can't be repeated with certainty."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(
+            f"the schema change {what} can't be carried: {reason}",
+            hint="do it on the secondary by hand, as it was done on the primary; then pass it over: "
+            "logship ddl skip",
+        )
+        self.what = what
+
+
+class CaptureLost(ReplayError):
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(
+            f"the schema change {what} was not captured on the primary: {reason}",
+            hint="do it on the secondary by hand, as it was done on the primary; then pass it over: "
+            "logship ddl skip",
+        )
+        self.what = what
+
+
+class FactsDiffer(ReplayError):
+    """``differences``: a line for each, with what the primary has and what came out here."""
+
+    def __init__(self, what: str, differences: list[str]) -> None:
+        lines = "\n".join(f"  {line}" for line in differences)
+        super().__init__(
+            f"after the schema change {what} the secondary's catalog differs from the primary's:\n{lines}",
+            hint="nothing of this transaction is committed here. Mend what differs, or do the whole change by "
+            "hand and pass it over: logship ddl skip",
+        )
+        self.differences = differences
+
+
 class TransactionLost(LogshipError):
     """What was being replayed is rolled back: read the log again from the position. Not fatal."""
 

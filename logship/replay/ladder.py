@@ -27,6 +27,8 @@ from logship.replay.batch import (
     Key,
     NetChanges,
     OrderedChanges,
+    Rows,
+    SchemaChange,
     Truncation,
     UpdateOne,
 )
@@ -47,13 +49,16 @@ class Rung(enum.IntEnum):
     LOG = 3
 
 
-def climb(batch: Batch, rung: Rung) -> Iterator[Statement | Truncation]:
+def climb(batch: Batch, rung: Rung) -> Iterator[Statement | Truncation | SchemaChange]:
     """The statements of ``batch``. What becomes of a `Truncation` depends on the secondary's catalog."""
+    if batch.schema_change is not None:
+        yield batch.schema_change
+        return
     if rung is Rung.LOG:
         yield from _by_the_log(batch)
         return
     for step in batch.steps:
-        if isinstance(step, Truncation):
+        if not isinstance(step, Rows):
             yield step
             continue
         for table in step.tables:

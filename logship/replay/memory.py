@@ -26,12 +26,13 @@ import duckdb
 
 from logship.errors import InternalError, ReplayError
 from logship.lsn import Lsn
-from logship.replay.batch import Batch
+from logship.replay.batch import Batch, SchemaChange
 from logship.replay.load import SnapshotSource
 from logship.replay.memory_load import CouldNotLoad, convert, load
 from logship.replay.memory_pin import Pinned
 from logship.replay.memory_query import answer
 from logship.replay.memory_replay import Misses, Named, OpenTransaction, carry_out, named, prepare
+from logship.replay.memory_schema import concerned, gone
 from logship.replay.memory_store import Store
 from logship.replay.memory_table import same_shape, why_not
 from logship.replay.resident import Happening, MemoryObject, Name, ObjectState, Residence
@@ -125,6 +126,9 @@ class Memory:
         """
         self._require_writer()
         self._batches += 1
+        if batch.schema_change is not None:
+            self._change_schema(batch.schema_change)
+            return
         changed = named(batch)
         if self._open is None:
             if batch.complete and batch.end_lsn <= self._lsn and batch.steps:
@@ -144,6 +148,18 @@ class Memory:
         except BaseException:
             self.abandon()
             raise
+
+    def _change_schema(self, change: SchemaChange) -> None:
+        """What it concerns goes when the transaction commits, and comes back at its next change."""
+        if self._open is None:
+            self._open = OpenTransaction()
+        known = self._objects.values()
+        concerns = concerned(change.statement, known)
+        self._open.touched |= concerns
+        self._open.reshaped |= concerns
+        self._open.gone |= gone(change.statement, known)
+        if concerns:
+            self._lose(self._open, "its schema changed")
 
     def abandon(self) -> None:
         """Forget the open transaction: its pieces will come again, or never."""
@@ -389,6 +405,9 @@ class Memory:
                 self._account(end_lsn, opened, shown)
         if opened.lost:
             self._commit_without(end_lsn, opened)
+        for name in opened.gone:
+            self._objects.pop(name, None)
+            self._wanted.pop(name, None)
         self._lsn = end_lsn
 
     def _commit(self, end_lsn: Lsn, opened: OpenTransaction) -> list[MemoryObject]:
@@ -455,7 +474,8 @@ class Memory:
             else:
                 known.dropped(opened.lost, self._batches)
             known.last_change_lsn = end_lsn
-            self._wanted[known.name] = known.target
+            if known.name not in opened.reshaped:
+                self._wanted[known.name] = known.target
 
     def _require_writer(self) -> None:
         me = threading.get_ident()

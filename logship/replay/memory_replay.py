@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from logship.errors import ReplayError
 from logship.lsn import Lsn
-from logship.replay.batch import Batch, NetChanges, Truncation
+from logship.replay.batch import Batch, NetChanges, Rows, Truncation
 from logship.replay.memory_rows import RowsGoingAndComing, of_net, of_ordered
 from logship.replay.memory_store import Store, size_of
 from logship.replay.memory_table import MemoryColumn, MemoryTable, same_shape
@@ -84,6 +84,8 @@ class OpenTransaction:
     pieces: int = 0  # carried out
     lost: str = ""  # why what was carried out had to be rolled back
     touched: set[Name] = field(default_factory=set)
+    reshaped: set[Name] = field(default_factory=set)  # by schema changes: not to be loaded as they were
+    gone: set[Name] = field(default_factory=set)  # dropped
     changes: dict[Name, Change] = field(default_factory=dict)
 
     def add(self, prepared: Prepared) -> None:
@@ -108,7 +110,7 @@ def named(batch: Batch) -> Named:
         if isinstance(step, Truncation):
             for target in step.targets:
                 add(target)
-        else:
+        elif isinstance(step, Rows):
             for changes in step.tables:
                 found.rows.add(add(changes.target))
     return found
@@ -125,7 +127,7 @@ def prepare(batch: Batch, store: Store, resident: Callable[[Name], MemoryObject 
                 if known is not None:
                     prepared.append(Operation(known, known.held, None, Change()))
             continue
-        for changes in step.tables:
+        for changes in step.tables if isinstance(step, Rows) else ():
             known = resident((changes.target.schema, changes.target.name))
             if known is not None:
                 table = known.held

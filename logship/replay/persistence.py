@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from logship.change import Relation, TypeName
 from logship.errors import (
     InternalError,
     RefusedAsUnsafe,
@@ -35,6 +36,8 @@ from logship.replay.batch import Batch
 from logship.replay.failures import ConstraintViolated, ReplayStopped, StatementFailed, TransactionLost
 from logship.replay.ladder import Rung, climb
 from logship.replay.session import TEXT, Command, ServerError, Session, open_session
+from logship.replay.shape import SecondaryTarget
+from logship.replay.targets import catalog_query, target_of
 from logship.replay.transaction import Span, Transaction
 
 __all__ = ["Persistence", "ReplayStopped", "TransactionLost"]
@@ -172,6 +175,16 @@ class Persistence:
                 raise TransactionLost(self._position, "tables were copied anew") from None
             raise
 
+    def look_up(self, relation: Relation, types: Mapping[int, TypeName]) -> SecondaryTarget:
+        """``relation`` as the open transaction sees it, schema changes of its own included. Raises
+        `RelationMissing`, `ShapeDiffers`; `TransactionLost` when the transaction went with the link."""
+        try:
+            row = self._live.run([catalog_query(relation)])[0]
+        except ServerError:
+            self.abandon()
+            raise TransactionLost(self._position) from None
+        return target_of(relation, types, row)
+
     def advance(self, lsn: Lsn, commit_time_us: int = 0) -> None:
         """Only the position moves: up to ``lsn`` there is nothing to replay. Not between pieces."""
         if self._state is _State.PIECES:
@@ -223,7 +236,9 @@ class Persistence:
                 return
 
     def _carry_out(self, group: Sequence[Batch], careful: bool) -> None:
-        transaction = self._transaction = Transaction(self._live, self._writers, self._span(group))
+        transaction = self._transaction = Transaction(
+            self._live, self._writers, self._span(group), self._replica
+        )
         transaction.utility(_BEGIN)
         for batch in group:
             if careful:
@@ -333,7 +348,7 @@ class Persistence:
         if error.sqlstate in _VIOLATIONS:
             relation = error.relation or table
             return ConstraintViolated(relation, error.constraint, error.sqlstate, after=after, upto=upto)
-        what = f"{statement.verb} of {table}" if statement else "replay"
+        what = self._transaction.what_failed if self._transaction else "replay"
         return StatementFailed(what, error.reason, error.sqlstate, after=after, upto=upto)
 
     def _pause(self, error: ServerError, tries: int, why_not: str = "") -> None:

@@ -3,17 +3,20 @@
 In: a connection to the secondary, with the settings that `logship.connection` pins, and relations of
 the log. Out: targets (`logship.replay.shape`), looked up by name in one round trip each, or
 `RelationMissing` or `ShapeDiffers`. Remembers nothing: a Relation message asks anew. Never writes.
+`Targets` sees what is committed; `catalog_query` and `target_of` are for a session that has more to see.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import psycopg
 
 from logship.change import Relation, TypeName
 from logship.replay.failures import RelationMissing
+from logship.replay.session import TEXT, Command
 from logship.replay.shape import SecondaryTable, SecondaryTarget, fit
 
 _KINDS: Final = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence"}
@@ -22,7 +25,7 @@ _KINDS: Final = {"v": "a view", "m": "a materialized view", "f": "a foreign tabl
 # place of the input function. ``operator``: the type's own default equality, also when it is that of
 # the type it is stored as (varchar: text) or of all arrays, enums, ranges.
 _TABLE: Final = """
-select c.oid::pg_catalog.int8, c.relkind::pg_catalog.text, c.relowner::pg_catalog.int8,
+select pg_catalog.jsonb_build_array(c.oid::pg_catalog.int8, c.relkind, c.relowner::pg_catalog.int8,
        pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text,
        coalesce((
          select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
@@ -88,10 +91,10 @@ select c.oid::pg_catalog.int8, c.relkind::pg_catalog.text, c.relowner::pg_catalo
            join pg_catalog.pg_class x on x.oid = i.indexrelid
            join pg_catalog.pg_am m on m.oid = x.relam and m.amname in ('btree', 'hash')
           where i.indrelid = c.oid and i.indisvalid and i.indpred is null
-            and not 0 = any ((i.indkey::pg_catalog.int2[])[0 : i.indnkeyatts - 1])), '[]')
+            and not 0 = any ((i.indkey::pg_catalog.int2[])[0 : i.indnkeyatts - 1])), '[]'))
   from pg_catalog.pg_class c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
- where n.nspname = %s and c.relname = %s and c.relkind not in ('i', 'I', 't', 'c')
+ where n.nspname = $1 and c.relname = $2 and c.relkind not in ('i', 'I', 't', 'c')
 """
 
 
@@ -99,14 +102,28 @@ class Targets:
     """Looks tables up over ``connection``, which nobody else may use meanwhile."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
-        self._connection = connection
+        self._cursor = psycopg.RawCursor(connection)
 
     def resolve(self, relation: Relation, types: Mapping[int, TypeName]) -> SecondaryTarget:
         """The table of ``relation``'s name. Raises `RelationMissing`, `ShapeDiffers`."""
-        row = self._connection.execute(_TABLE, [relation.schema, relation.name]).fetchone()
-        if row is None:
-            raise RelationMissing(str(relation))
-        table = SecondaryTable(*row)
-        if table.kind not in ("r", "p"):
-            raise RelationMissing(str(relation), f"is {_KINDS.get(table.kind, 'no table')}, not a table,")
-        return fit(relation, types, table)
+        row = self._cursor.execute(_TABLE, [relation.schema, relation.name]).fetchone()
+        return _target(relation, types, row[0] if row else None)
+
+
+def catalog_query(relation: Relation) -> Command:
+    """What `target_of` needs: one cell, none when there is no such relation."""
+    return Command(_TABLE.encode(), [relation.schema.encode(), relation.name.encode()], [TEXT, TEXT])
+
+
+def target_of(relation: Relation, types: Mapping[int, TypeName], cell: bytes | None) -> SecondaryTarget:
+    """Raises `RelationMissing`, `ShapeDiffers`."""
+    return _target(relation, types, json.loads(cell) if cell is not None else None)
+
+
+def _target(relation: Relation, types: Mapping[int, TypeName], row: Sequence[Any] | None) -> SecondaryTarget:
+    if row is None:
+        raise RelationMissing(str(relation))
+    table = SecondaryTable(*row)
+    if table.kind not in ("r", "p"):
+        raise RelationMissing(str(relation), f"is {_KINDS.get(table.kind, 'no table')}, not a table,")
+    return fit(relation, types, table)

@@ -19,7 +19,9 @@ from logship.errors import InternalError
 from logship.kernel import binary_text_array
 from logship.lsn import Lsn
 from logship.replay import truncation
-from logship.replay.batch import Truncation
+from logship.replay.batch import SchemaChange, Truncation
+from logship.replay.ddl.carry_out import carry_out
+from logship.replay.ddl.plan import describe
 from logship.replay.failures import RowMissing, WriterMissing
 from logship.replay.ladder import secondary
 from logship.replay.session import TEXT, TEXT_ARRAY, Command, ServerError, Session
@@ -50,19 +52,24 @@ class Transaction:
     session: Session
     writers: dict[int, bytes]  # by owner; kept over transactions by whoever makes them
     span: Span
+    replica: str = ""  # in whose name schema changes are noted
     _commands: list[Command] = field(default_factory=list)
     _statements: dict[int, Statement] = field(default_factory=dict)  # by place in _commands
     _bytes: int = 0
     _failed: Statement | None = None
+    _changing: str = ""  # the schema change under way
 
     def utility(self, sql: bytes, parameters: Sequence[bytes | None] = (), types: Sequence[int] = ()) -> None:
         """Gather a command that writes no rows of users'."""
         self._commands.append(Command(sql, parameters, types))
 
-    def write(self, items: Iterable[Statement | Truncation]) -> None:
-        """Gather statements, and send them as they become many. Raises `ServerError`, `RowMissing`."""
+    def write(self, items: Iterable[Statement | Truncation | SchemaChange]) -> None:
+        """Gather statements, and send them as they become many. Raises `ServerError`, `RowMissing`; and of
+        a schema change what `logship.replay.ddl.carry_out` raises."""
         for item in items:
-            if isinstance(item, Truncation):
+            if isinstance(item, SchemaChange):
+                self._change_schema(item)
+            elif isinstance(item, Truncation):
                 self._truncate(item)
             else:
                 self._write(item)
@@ -88,6 +95,20 @@ class Transaction:
     def failed(self) -> Statement | None:
         """The statement that the last `ServerError` is about."""
         return self._failed
+
+    @property
+    def what_failed(self) -> str:
+        """The same, for people."""
+        if self._changing:
+            return f"the schema change {self._changing}"
+        return f"{self._failed.verb} of {self._failed.target}" if self._failed else "replay"
+
+    def _change_schema(self, change: SchemaChange) -> None:
+        self.flush()
+        self._changing = describe(change.statement)
+        carry_out(change, self.session, self.replica)
+        self._changing = ""
+        self.writers.clear()  # owners may have changed, and with them whose function writes
 
     def _write(self, statement: Statement) -> None:
         self._failed = statement

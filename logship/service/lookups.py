@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import psycopg
 
@@ -18,6 +19,7 @@ from logship.service.crew import Stopped
 log = logging.getLogger(__name__)
 
 _WAIT_S = 1.0
+T = TypeVar("T")
 
 
 class Lookups:
@@ -31,21 +33,28 @@ class Lookups:
 
     def resolve(self, relation: Relation, types: Mapping[int, TypeName]) -> Target:
         """The relation on the secondary, however long it takes to reach it. Raises what `Targets` raises."""
+        return self._ask(str(relation), lambda connection: Targets(connection).resolve(relation, types))
+
+    def ddl_keys(self) -> Mapping[int, bytes]:
+        """The keys that prove schema changes, by generation; none where init has handed none over."""
+        return self._ask("the keys of schema changes", _keys)
+
+    def _ask(self, what: str, ask: Callable[[psycopg.Connection], T]) -> T:
         while not self._stopping.is_set():
             try:
                 if self._connection is None:
                     self._connection = connect(
                         self._secondary, Side.SECONDARY, application_name="logship lookup"
                     )
-                target = Targets(self._connection).resolve(relation, types)
+                answer = ask(self._connection)
                 self._trouble(None)
             except (psycopg.OperationalError, SecondaryError) as error:
-                log.warning("can't look up %s on the secondary: %s", relation, type(error).__name__)
+                log.warning("can't look up %s on the secondary: %s", what, type(error).__name__)
                 self._trouble(error)
                 self.close()
                 self._stopping.wait(_WAIT_S)
             else:
-                return target
+                return answer
         raise Stopped
 
     def stop(self) -> None:
@@ -55,3 +64,8 @@ class Lookups:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _keys(connection: psycopg.Connection) -> dict[int, bytes]:
+    rows = connection.execute("select k.generation, k.key from logship.ddl_keys() k").fetchall()
+    return {generation: bytes(key) for generation, key in rows}

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -28,12 +28,14 @@ from logship.replay.assemble import Abandoned
 from logship.replay.batch import Batch
 from logship.replay.batcher import Batcher, Item
 from logship.replay.classify import Classifier, Resolve
+from logship.replay.ddl.message import Verifier
 from logship.replay.merge import merged
 from logship.replay.persistence import Persistence, TransactionLost
 from logship.service.crew import Crew, Stopped
 from logship.service.hold import Doorkeeper, Gate
 from logship.service.positions import Positions, Stage
 from logship.service.queue import ByteQueue
+from logship.service.relations import LookUp, ReadAhead, Relations
 from logship.service.work import Work
 
 if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
@@ -74,6 +76,7 @@ class Replayer:
         journal: Journal,
         persistence: Persistence,
         resolve: Resolve,
+        verifier: Callable[[], Verifier] | None,
         make_memory: MakeMemory | None,
         left_out: Container[tuple[str, str]],
         gate: Gate,
@@ -84,6 +87,7 @@ class Replayer:
         self._journal = journal
         self._persistence = persistence
         self._resolve = resolve
+        self._verifier = verifier
         self._make_memory = make_memory
         self._left_out = left_out
         self._gate = gate
@@ -145,10 +149,19 @@ class Replayer:
     def _begin(self, position: Lsn) -> _Session:
         self._positions.restart(Stage.PERSISTENCE, position)
         self._positions.restart(Stage.MEMORY, position if self._make_memory else None)
-        classifier = Classifier(self._resolve, self._left_out, self._persistence.copied)
+        relations = Relations(self._resolve)
+        classifier = Classifier(
+            relations.resolve, self._left_out, self._persistence.copied, verifier=self._verifier
+        )
         return _Session(
             reader=self._journal.reader(position),
-            batcher=Batcher(classifier, position, bound_bytes=self._bounds.batch_bytes),
+            batcher=Batcher(
+                classifier,
+                position,
+                bound_bytes=self._bounds.batch_bytes,
+                read_ahead=ReadAhead(self._journal, lambda: self._stopping),
+            ),
+            relations=relations,
             persistence=self._persistence,
             make_memory=self._make_memory,
             gate=self._gate,
@@ -168,6 +181,7 @@ class _Session:
         *,
         reader: JournalReader,
         batcher: Batcher,
+        relations: Relations,
         persistence: Persistence,
         make_memory: MakeMemory | None,
         gate: Gate,
@@ -179,13 +193,14 @@ class _Session:
     ) -> None:
         self._reader = reader
         self._batcher = batcher
+        self._relations = relations
         self._persistence = persistence
         self._positions = positions
         self._replayed = replayed
         self._work = work
         self._bounds = bounds
         self._intervals = intervals
-        self._to_persistence: ByteQueue[Item] = ByteQueue(bounds.queue_bytes, reader.wake)
+        self._to_persistence: ByteQueue[Item | LookUp] = ByteQueue(bounds.queue_bytes, reader.wake)
         self._to_memory: ByteQueue[Item] | None = None
         self._in_pieces = False  # persistence has an open transaction, with pieces of one of the log
         self.memory: Memory | None = None
@@ -225,6 +240,7 @@ class _Session:
         self._to_persistence.close()
         if self._to_memory is not None:
             self._to_memory.close()
+        self._relations.close()
         self._reader.wake()
         self._gate.wake()
         self._positions.wake()
@@ -256,9 +272,26 @@ class _Session:
 
     def _hand_over(self, item: Item) -> None:
         size_bytes = item.size_bytes if isinstance(item, Batch) else 0
-        for queue in (self._to_memory, self._to_persistence):
-            if queue is not None and not queue.put(item, size_bytes):
-                raise Stopped
+        if self._to_memory is not None and not self._to_memory.put(item, size_bytes):
+            raise Stopped
+        if not self._to_persistence.put(item, size_bytes):
+            raise Stopped
+        if isinstance(item, Abandoned):
+            self._relations.as_committed()
+        elif item.schema_change is not None:
+            self._relations.as_seen_by(self._ask)
+        elif item.complete and not self._relations.committed:
+            self._pass_the_barrier(item.end_lsn)
+
+    def _pass_the_barrier(self, end_lsn: Lsn) -> None:
+        """What follows a schema change is looked up, and loaded, once it is committed on the secondary."""
+        if not self._positions.wait(Stage.PERSISTENCE, end_lsn, None, lambda: self._crew.stopping):
+            raise Stopped
+        self._relations.as_committed()
+
+    def _ask(self, question: LookUp) -> None:
+        if not self._to_persistence.put(question, 0):
+            raise Stopped
 
     def _settled(self, position: Lsn, stored: bool) -> bool:
         """Whether both stores have everything up to ``position``; ``stored``: the secondary's row says so."""
@@ -275,7 +308,7 @@ class _Session:
         assert self.memory is not None
         while not self._to_memory.closed:
             for group in _groups(self._to_memory.take(self._bounds.batch_bytes)):
-                if isinstance(group, Abandoned):
+                if not isinstance(group, list):
                     self.memory.abandon()
                     continue
                 for batch in group:
@@ -311,7 +344,10 @@ class _Session:
             self._persistence.abandon()
             idle.store()
 
-    def _apply(self, group: list[Batch] | Abandoned, idle: _IdlePosition) -> None:
+    def _apply(self, group: list[Batch] | Abandoned | LookUp, idle: _IdlePosition) -> None:
+        if isinstance(group, LookUp):
+            group.answer(self._persistence.look_up)
+            return
         if isinstance(group, Abandoned):
             self._persistence.abandon()
             self._in_pieces = False
@@ -340,7 +376,7 @@ def _told(batch: Batch) -> str:
     )
 
 
-def _groups(items: list[Item]) -> Iterator[list[Batch] | Abandoned]:
+def _groups(items: Sequence[Item] | Sequence[Item | LookUp]) -> Iterator[list[Batch] | Abandoned | LookUp]:
     """Whole batches merged, for one commit; each piece of a large transaction by itself.
 
     The batch behind pieces, which completes their transaction, stays with them and alone.

@@ -16,6 +16,7 @@ from logship.config import Intervals, JournalBounds, ReplayBounds
 from logship.errors import rule_of
 from logship.journal.log import Journal
 from logship.lsn import Lsn
+from logship.replay.ddl.message import Verifier
 from logship.replay.persistence import Persistence
 from logship.service.crew import Crew
 from logship.service.health import Health
@@ -77,6 +78,7 @@ class Replaying:
             journal=journal,
             persistence=self._persistence,
             resolve=self._lookups.resolve,
+            verifier=lambda: Verifier(self._lookups.ddl_keys, found.replica.database),
             make_memory=given.memory and given.memory(given.secondary, replica),
             left_out=found.left_out,
             gate=gate,

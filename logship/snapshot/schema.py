@@ -120,7 +120,8 @@ def dump(pg_dump: PgDump, conninfo: str, snapshot: str) -> Dump:
     """Both sections as of the exported ``snapshot``, at once; logship's own schemas are left out."""
     with ThreadPoolExecutor(2) as pool:
         sections = [
-            pool.submit(_section, pg_dump, conninfo, snapshot, section) for section in ("pre-data", "post-data")
+            pool.submit(_section, pg_dump, conninfo, snapshot, section)
+            for section in ("pre-data", "post-data")
         ]
         before, after = (section.result() for section in sections)
     return Dump(before_rows=before, after_rows=after)

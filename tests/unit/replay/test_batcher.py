@@ -43,6 +43,7 @@ LEFT_OUT = Relation(1002, "public", "left", "d", COLUMNS)
 class Rec:
     first: bool
     last: bool
+    xid: int
     commit_lsn: Lsn
     end_lsn: Lsn
     commit_time_us: int
@@ -70,7 +71,7 @@ def transaction(number: int, *events: object, cuts: int = 1) -> list[Rec]:
     slices = [messages[index : index + size] for index in range(0, len(messages), size)]
     last = len(slices) - 1
     return [
-        Rec(i == 0, i == last, commit, end if i == last else Lsn(0), number, frame(part))
+        Rec(i == 0, i == last, number, commit, end if i == last else Lsn(0), number, frame(part))
         for i, part in enumerate(slices)
     ]
 
@@ -262,7 +263,7 @@ def test_a_heartbeat_moves_the_position_and_is_no_transaction_of_anybody(prefix:
 def test_malformed_rows_are_refused_as_such(message: bytes) -> None:
     making = batcher()
     feed(making, transaction(1, RELATION))
-    record = Rec(True, True, Lsn(190), Lsn(200), 2, frame([message]))
+    record = Rec(True, True, 2, Lsn(190), Lsn(200), 2, frame([message]))
     with pytest.raises(ProtocolViolation):
         feed(making, [record])
 

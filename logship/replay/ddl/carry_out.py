@@ -1,0 +1,127 @@
+"""Carries out one schema change on the secondary, in the transaction that its rows are in.
+
+In: a `SchemaChange`, and the session whose transaction is open. Out: the statement done with the rights
+of the object's owner and under the settings that it had on the primary (`logship_writers.ddl_as_…`), the
+catalog compared with what the primary's said after it, and a row in `logship.ddl_replayed`. What can't
+be run, or came out different, is a `ReplayError`; what the server refuses is its `ServerError`.
+
+Few statements need more than the owner's rights and hold no code of users (a new owner, a grant, an
+extension): when the owner may not, the functions of a superuser do them, where init has made any.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from logship.kernel import binary_text_array
+from logship.replay.batch import SchemaChange
+from logship.replay.ddl.facts import compare
+from logship.replay.ddl.message import Dropped, Object
+from logship.replay.ddl.plan import Plan, describe, plan
+from logship.replay.failures import FactsDiffer, OwnerMissing
+from logship.replay.session import TEXT, TEXT_ARRAY, Command, ServerError, Session
+
+_NOT_PERMITTED: Final = "42501"
+# Settings of the message that aren't the session's to set.
+_NOT_SET: Final = ("session_user", "role")
+
+_FUNCTION: Final = b"""
+select pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(p.proname)
+  from pg_catalog.pg_proc p
+  join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) p.pronamespace
+  join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) p.proowner
+ where n.nspname operator(pg_catalog.=) 'logship_writers' and p.prosecdef
+   and p.proname operator(pg_catalog.=) ('ddl_as_' || p.proowner::pg_catalog.text)
+   and case when $1 is null then r.rolsuper else r.rolname operator(pg_catalog.=) $1::pg_catalog.name end
+ order by p.proowner
+ limit 1
+"""
+_DONE: Final = b"""
+insert into logship.ddl_replayed (replica, lsn, replayed_at, owner, tag, statement, target, made_from, duration)
+values ($1, $2, pg_catalog.clock_timestamp(), $3, $4, $5, 'persistence', $6, $7)
+"""
+_DONE_TYPES: Final = (TEXT, 3220, TEXT, TEXT, TEXT, TEXT, 1186)
+_LOOK: Final = b"select logship.ddl_object_at($1, $2, $3)"
+
+
+def carry_out(change: SchemaChange, session: Session, replica: str) -> None:
+    """See above. The caller has sent all that comes before, and rolls back after any exception."""
+    if not change.done:
+        began = time.monotonic()
+        planned = plan(change, lambda dropped: _look(session, dropped))
+        if planned.text:
+            _run(session, planned, change.statement.context)
+        _note(session, replica, change, planned, time.monotonic() - began)
+    if not change.ahead:
+        _compare(session, change)
+
+
+def _run(session: Session, planned: Plan, context: Mapping[str, str]) -> None:
+    settings = [(name, value) for name, value in context.items() if name not in _NOT_SET]
+    function = _function(session, planned.owner)
+    if function is None:
+        raise OwnerMissing(planned.owner, planned.what)
+    session.run([Command(b"savepoint schema_change")])
+    try:
+        session.run(_call(function, planned.text, settings))
+    except ServerError as error:
+        refused = error.sqlstate == _NOT_PERMITTED and planned.holds_no_code and session.usable
+        above = _function(session, None, after_failure=True) if refused else None
+        if above is None:
+            raise
+        session.run(_call(above, planned.text, settings))
+    session.run([Command(b"release savepoint schema_change")])
+
+
+def _function(session: Session, owner: str | None, *, after_failure: bool = False) -> bytes | None:
+    """The function that runs DDL as ``owner``, or as some superuser (None); None when there is none."""
+    before = [Command(b"rollback to savepoint schema_change"), Command(b"reset all")] if after_failure else []
+    name = None if owner is None else owner.encode()
+    return session.run([*before, Command(_FUNCTION, [name], [TEXT])])[-1]
+
+
+def _call(function: bytes, text: str, settings: Sequence[tuple[str, str]]) -> list[Command]:
+    parameters = [
+        text.encode(),
+        binary_text_array([name.encode() for name, _ in settings]),
+        binary_text_array([value.encode() for _, value in settings]),
+    ]
+    call = Command(b"select %b($1, $2, $3)" % function, parameters, [TEXT, TEXT_ARRAY, TEXT_ARRAY])
+    return [call, Command(b"reset all")]
+
+
+def _look(session: Session, named: Object | Dropped) -> dict[str, Any] | None:
+    """The secondary's object of that name and its facts; None when there is none."""
+    parameters = [
+        named.type.encode(),
+        binary_text_array([name.encode() for name in named.names]),
+        binary_text_array([argument.encode() for argument in named.args]),
+    ]
+    found = session.run([Command(_LOOK, parameters, [TEXT, TEXT_ARRAY, TEXT_ARRAY])])[0]
+    return json.loads(found) if found else None
+
+
+def _compare(session: Session, change: SchemaChange) -> None:
+    """Hold each object against what the primary's catalog said of it after the statement."""
+    same = change.statement.last.server // 10_000 == session.server_version // 10_000
+    differences: list[str] = []
+    for expected in change.statement.objects:
+        found = _look(session, expected)
+        facts = None if found is None else found["facts"]
+        differences += [
+            f"{expected.identity}: {line}" for line in compare(expected.facts, facts, same_version=same)
+        ]
+    if differences:
+        raise FactsDiffer(describe(change.statement), differences)
+
+
+def _note(session: Session, replica: str, change: SchemaChange, planned: Plan, took_s: float) -> None:
+    statement = change.statement
+    parameters = [
+        replica.encode(), str(change.commit_lsn).encode(), planned.owner.encode(), statement.tag.encode(),
+        planned.text.encode(), planned.made_from.encode(), b"%.6f s" % took_s,
+    ]  # fmt: skip
+    session.run([Command(_DONE, parameters, _DONE_TYPES)])

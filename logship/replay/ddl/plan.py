@@ -1,0 +1,75 @@
+"""What is to be run on the secondary for one schema change, and with whose rights.
+
+In: the captured statement, and a look at the secondary for objects that the primary has dropped. Out: a
+`Plan`, or a `ReplayError` that says what was seen and what an operator does. The statement's own text
+comes first, cut out of what the client sent by PostgreSQL's grammar; what is ambiguous there is made
+from the facts; what neither can give stops the replica. No I/O of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from logship.replay.batch import SchemaChange
+from logship.replay.ddl import made
+from logship.replay.ddl.code import holds_no_code, in_a_transaction
+from logship.replay.ddl.message import Dropped, Statement
+from logship.replay.ddl.text import Located, Why
+from logship.replay.failures import CaptureLost, NotCarried
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``text``: one statement, '' for nothing to do. ``holds_no_code``: it evaluates nothing that users
+    wrote, so that more than the owner's rights may be used where PostgreSQL asks for them."""
+
+    text: str
+    owner: str
+    made_from: str  # text or facts
+    what: str  # for people: ALTER TABLE of public.t
+    holds_no_code: bool = False
+
+
+Look = Callable[[Dropped], Mapping[str, Any] | None]
+
+
+def plan(change: SchemaChange, look: Look) -> Plan:
+    """``look`` gives what the secondary says of an object that the statement drops; None: it isn't there."""
+    statement = change.statement
+    what = describe(statement)
+    if statement.lost:
+        raise CaptureLost(what, statement.lost)
+    owner = _owner(statement, look)
+    if owner is None:
+        if statement.dropped and not statement.objects:
+            return Plan("", "", "text", what)  # gone here already, with what it depended on
+        raise NotCarried(what, "nothing says who owns the object")
+    if statement.tag in ("CREATE TABLE AS", "SELECT INTO"):  # its rows come in the log, if it made any
+        return Plan(made.create_table(statement.objects[0]), owner, "facts", what)
+    if isinstance(change.found, Located):
+        found = change.found.text
+        return Plan(in_a_transaction(found), owner, "text", what, holds_no_code(found))
+    if change.found.why is Why.EXTENSION:
+        return Plan("", owner, "text", what)
+    raise NotCarried(what, change.found.why.value)
+
+
+def describe(statement: Statement) -> str:
+    named = statement.objects[0].identity if statement.objects else ""
+    if not named and statement.dropped:
+        named = next((d.identity for d in statement.dropped if d.original), statement.dropped[0].identity)
+    return f"{statement.tag} of {named}" if named else statement.tag
+
+
+def _owner(statement: Statement, look: Look) -> str | None:
+    """The catalog's owner of the object that the statement names. What is dropped is asked for here."""
+    for made_ in statement.objects:
+        if made_.owner is not None:
+            return made_.owner
+    for dropped in sorted(statement.dropped, key=lambda one: not one.original):
+        found = look(dropped)
+        if found is not None and found.get("owner"):
+            return str(found["owner"])
+    return None
