@@ -115,7 +115,10 @@ class Reporter:
         if isinstance(error, SecondaryError):
             self._health.trouble("reporter", error)
         elif is_transient(error.sqlstate):
-            self._health.trouble("reporter", SecondaryError("the connection to the secondary is lost"))
+            lost = SecondaryError(
+                "the connection to the secondary is lost", hint="is the secondary running? See its own log"
+            )
+            self._health.trouble("reporter", lost)
 
     def close(self) -> None:
         if self._connection is not None:
