@@ -304,15 +304,14 @@ begin
 end
 $function$;
 
+-- These three are called by functions that pin the path, and by nobody else: they run once per column.
 create function logship.ddl_sorted(list text[]) returns jsonb
   language sql immutable parallel safe
-  set search_path = pg_catalog, pg_temp
 return (select jsonb_agg(x order by x collate "C") from unnest(list) x);
 
 -- No privileges written down means the default ones; that is the same, and so they look the same.
 create function logship.ddl_acl(acl aclitem[], kind "char", owner oid) returns jsonb
   language plpgsql stable parallel safe
-  set search_path = pg_catalog, pg_temp
 as $function$
 begin
   if acl is null and kind = 'c' then
@@ -324,7 +323,6 @@ $function$;
 
 create function logship.ddl_family(family oid) returns jsonb
   language sql stable
-  set search_path = pg_catalog, pg_temp
 return jsonb_build_object(
   'operators', (select jsonb_agg(jsonb_build_array(a.amopstrategy, a.amopopr::regoperator::text, a.amoppurpose)
                                  order by a.amopstrategy, a.amopopr::regoperator::text)

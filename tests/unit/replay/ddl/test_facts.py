@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 from logship.replay.ddl.facts import Difference, compare
@@ -32,9 +33,7 @@ def test_what_is_not_there() -> None:
 
 def test_a_column() -> None:
     found = compare(TABLE, changed(columns=[{"name": "a", "type": "bigint"}, {"name": "c", "type": "text"}]))
-    assert [str(each) for each in found][
-        0
-    ] == "columns.a.type: integer on the primary, bigint on the secondary"
+    assert str(found[0]) == "columns.a.type: integer on the primary, bigint on the secondary"
     assert [each.path for each in found] == ["columns.a.type", "columns.b", "columns.c"]
     swapped = compare(TABLE, changed(columns=TABLE["columns"][::-1]))
     assert swapped == (Difference("columns in order", ["a", "b"], ["b", "a"]),)
@@ -60,3 +59,12 @@ def test_a_message_about_privileges_says_nothing_else() -> None:
     )
     assert compare(said, there) == ()
     assert [each.path for each in compare(said, changed())] == ["columns.a"]
+
+
+def test_both_sides_ask_with_the_same_text() -> None:
+    root = Path(__file__).parents[4]
+    ours = (root / "logship/catalog/sql/ddl_facts.sql").read_text()
+    for side in ("primary", "secondary"):
+        assert (root / f"migrations/{side}/versions/{side}_0001/ddl_facts.sql").read_text() == ours
+    keys = [root / f"migrations/{side}/versions/{side}_0001/ddl_key.sql" for side in ("primary", "secondary")]
+    assert keys[0].read_text() == keys[1].read_text()
