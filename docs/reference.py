@@ -60,8 +60,8 @@ _EXIT_CODES = {
 }
 
 
-def reference(secondary: str) -> str:
-    """docs/reference.md; ``secondary`` is a database whose schema logship is that of a secondary."""
+def reference(primary: str, secondary: str) -> str:
+    """docs/reference.md; both are databases with the schema logship of their side."""
     return "\n".join(
         [
             "# Reference",
@@ -72,7 +72,13 @@ def reference(secondary: str) -> str:
             *_commands(),
             *_settings(),
             *_exit_codes(),
+            "## Views on the secondary",
+            "",
             *_views(secondary),
+            *_functions(secondary),
+            "## View on the primary",
+            "",
+            *_views(primary),
             *_metrics(),
         ]
     )
@@ -178,14 +184,11 @@ def _exit_codes() -> Iterator[str]:
 # -- views and figures -----------------------------------------------------------------------------
 
 
-def _views(secondary: str) -> Iterator[str]:
-    yield "## Views on the secondary"
-    yield ""
+def _views(conninfo: str) -> Iterator[str]:
     yield "All in the schema `logship`; [views.md](views.md) says more."
     yield ""
-    with psycopg.connect(secondary) as link:
+    with psycopg.connect(conninfo) as link:
         columns = link.execute(_VIEWS.encode()).fetchall()
-        functions = link.execute(_FUNCTIONS.encode()).fetchall()
     for view in dict.fromkeys(row[0] for row in columns):
         own = [row for row in columns if row[0] == view]
         yield f"### {view}"
@@ -195,6 +198,11 @@ def _views(secondary: str) -> Iterator[str]:
         yield from _table(
             "column", "type", "meaning", rows=[(f"`{row[2]}`", row[3], row[4] or "") for row in own]
         )
+
+
+def _functions(secondary: str) -> Iterator[str]:
+    with psycopg.connect(secondary) as link:
+        functions = link.execute(_FUNCTIONS.encode()).fetchall()
     yield "### Functions"
     yield ""
     rows = [(f"`{name}({given})`", result, text or "") for name, given, result, text in functions]
@@ -329,8 +337,12 @@ def _kinds() -> dict[str, type[errors.LogshipError]]:
 
 def main() -> None:
     with Server(find_binaries(), "docs", durable=False) as server:
-        migrate.upgrade(server.conninfo(), Side.SECONDARY)
-        (DOCS / "reference.md").write_text(reference(server.conninfo()), encoding="utf-8")
+        with psycopg.connect(server.conninfo(), autocommit=True) as link:
+            link.execute("create database app")
+        primary, secondary = server.conninfo("app"), server.conninfo()
+        migrate.upgrade(primary, Side.PRIMARY)
+        migrate.upgrade(secondary, Side.SECONDARY)
+        (DOCS / "reference.md").write_text(reference(primary, secondary), encoding="utf-8")
     (DOCS / "errors.md").write_text(error_page(), encoding="utf-8")
 
 
