@@ -160,9 +160,10 @@ class Shipper:
         with connect(
             self._primary, Side.PRIMARY, application_name="logship epoch", settings=settings
         ) as connection:
-            state = read_slot(connection, self._slot)
+            state = read_slot(connection, self._slot) if self.epoch.number is None else None
             if state is not None:
                 self._require_no_gap(state, ends_at)
+            # One that was succeeded lacks what its successor acknowledged: it is told that it was.
             self.epoch.claim(connection)
             self.epoch.end_predecessor(connection)
 
