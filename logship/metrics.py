@@ -148,6 +148,32 @@ OBJECT_BYTES = Metric(
     ("replica", "schemaname", "relname"),
 )
 
+# -- the relay of `logship ship` ----------------------------------------------------------------------
+_POSITION: Final = ("replica", "position")
+RELAY_CONNECTIONS = Metric("logship_relay_connections", Kind.GAUGE,
+                           "Clients at the relay, those that are logging in included.", ())  # fmt: skip
+RELAY_REFUSED = Metric("logship_relay_refused_connections_total", Kind.COUNTER,
+                       "Connections beyond --max-connections.", ())  # fmt: skip
+RELAY_SENT = Metric("logship_relay_sent_bytes_total", Kind.COUNTER, "Bytes of log sent to all clients.", ())
+RELAY_REPLICAS = Metric(
+    "logship_relay_replicas",
+    Kind.GAUGE,
+    "Registered replicas by state: away, startup, catchup, streaming, fractured, lost.",
+    ("state",),
+)
+RELAY_LSN = Metric(
+    "logship_relay_replica_lsn_bytes",
+    Kind.GAUGE,
+    "A replica's sent, write, flush and replay LSN, as a number of bytes. Absent: not known.",
+    _POSITION,
+)
+RELAY_LAG = Metric(
+    "logship_relay_replica_lag_seconds",
+    Kind.GAUGE,
+    "A replica's write, flush and replay lag, as logship.stat_replication has it. Absent: not known.",
+    _POSITION,
+)
+
 ALL: Final[tuple[Metric, ...]] = tuple(
     value for value in list(globals().values()) if isinstance(value, Metric)
 )

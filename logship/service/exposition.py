@@ -20,6 +20,7 @@ from logship.service.positions import Stage
 from logship.service.vitals import STARTED, ShipperVitals, Vitals, build, resident_memory
 from logship.service.watch import Condition
 
+REPLICA_STATES: Final = ("away", "startup", "catchup", "streaming", "fractured", "lost")
 WAL_STATUSES: Final = ("reserved", "extended", "unreserved", "lost")
 _RESIDENCES: Final = ("cold", "loading", "resident", "evicting")
 _MOST_OBJECTS: Final = 50
@@ -54,6 +55,8 @@ class _Scrape(Collector):
             yield from _stages(vitals)
             yield from _work(vitals)
             yield from _objects(vitals)
+        else:
+            yield from _relay(vitals)
 
 
 def _health(vitals: Vitals | ShipperVitals) -> Iterator[Metric]:
@@ -140,6 +143,31 @@ def _slot(vitals: Vitals | ShipperVitals) -> Iterator[Metric]:
     yield _family(
         metrics.SLOT_STATUS, [((replica, status), int(status == slot.wal_status)) for status in statuses]
     )
+
+
+def _relay(vitals: ShipperVitals) -> Iterator[Metric]:
+    relay, rows = vitals.relay, vitals.replicas.rows()
+    yield _family(metrics.RELAY_CONNECTIONS, [((), relay.connections)])
+    yield _family(metrics.RELAY_REFUSED, [((), relay.refused)])
+    yield _family(metrics.RELAY_SENT, [((), relay.sent_bytes)])
+    states = dict.fromkeys(REPLICA_STATES, 0)
+    for row in rows:
+        states[row.state] += 1
+    yield _family(metrics.RELAY_REPLICAS, [((state,), count) for state, count in states.items()])
+    lsns: list[Sample] = []
+    lags: list[Sample] = []
+    for row in rows:
+        said = row.positions
+        known = (
+            ("sent", row.sent_lsn),
+            ("write", said.write),
+            ("flush", said.flush),
+            ("replay", said.replay),
+        )
+        lsns += [((row.name, name), int(lsn) or None) for name, lsn in known]
+        lags += [((row.name, name), lag) for (name, _), lag in zip(known[1:], row.lags_s, strict=True)]
+    yield _family(metrics.RELAY_LSN, lsns)
+    yield _family(metrics.RELAY_LAG, lags)
 
 
 def _objects(vitals: Vitals) -> Iterator[Metric]:

@@ -183,7 +183,8 @@ class Ship:
         )
         relaying = Relaying(relay, registrar, journal, registered, given)
         if self._foreground.endpoint is not None:
-            vitals = ShipperVitals(names.slot, positions, health, journal, given.journal_bounds, shipping)
+            bounds = given.journal_bounds
+            vitals = ShipperVitals(names.slot, positions, health, journal, bounds, shipping, relay, replicas)
             self._foreground.endpoint.show(vitals)
         self._foreground.stand([shipping, relaying], given.intervals.stop_grace_s, lambda _: None)
 

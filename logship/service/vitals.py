@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import logship
 from logship.config import JournalBounds, ReplayBounds
@@ -29,6 +29,10 @@ from logship.service.replayer import Replayer
 from logship.service.report import ObjectReport
 from logship.service.watch import Condition, Verdict
 from logship.service.work import Work
+
+if TYPE_CHECKING:  # asyncio and the relay are imported only where there is one
+    from logship.relay.server import RelayServer
+    from logship.service.replicas import Replicas
 
 STARTED: Final = time.time()
 _MOST_OBJECTS: Final = 500
@@ -60,7 +64,7 @@ class Upstream(Protocol):
 @dataclass(slots=True)
 class ShipperVitals:
     """Of `logship ship`, which replays nothing. Its figures are labelled with the slot, where a replayer's are
-    with the replica; those of its replicas stand in `logship.stat_replication` on the primary."""
+    with the replica; those of its replicas are what `logship.stat_replication` on the primary shows, too."""
 
     slot: str
     positions: Positions
@@ -68,6 +72,8 @@ class ShipperVitals:
     journal: Journal
     journal_bounds: JournalBounds
     upstream: Upstream
+    relay: RelayServer
+    replicas: Replicas
 
     @property
     def replica(self) -> str:

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from urllib.request import urlopen
 
 import psycopg
 import psycopg2
@@ -15,6 +16,7 @@ import pytest
 from logship import pgoutput
 from logship.capture.slot import start_command
 from logship.change import Begin, Commit, Event, Insert, Message, Relation, Truncate
+from logship.config import Address
 from logship.lsn import Lsn
 from tests.relay import PUBLICATION, Relay, publish
 from tests.servers import Database, eventually
@@ -168,3 +170,23 @@ def test_a_name_has_one_client_and_a_temporary_slot_goes_with_it(relay: Relay) -
             return row is not None and row[0] is None
 
         eventually(gone, what="the temporary slot is gone")
+
+
+def test_the_figures_name_the_relays_clients(primary: Database, tmp_path: Path) -> None:
+    publish(primary)
+    with (
+        Relay(primary, tmp_path / "relay", metrics=Address("127.0.0.1", 0)) as relay,
+        psycopg.connect(relay.conninfo(replication="database"), autocommit=True) as connection,
+    ):
+        connection.execute("CREATE_REPLICATION_SLOT figured LOGICAL pgoutput")
+
+        def scraped() -> str:
+            with urlopen(f"http://{relay.ship.metrics}/metrics") as answer:
+                return str(answer.read().decode())
+
+        text = scraped()
+        assert "logship_relay_connections 1.0" in text
+        assert 'logship_relay_replicas{state="away"} 1.0' in text
+        assert 'logship_relay_replica_lsn_bytes{position="flush",replica="figured"}' in text
+        assert 'logship_relay_replica_lsn_bytes{position="write",replica="figured"}' not in text  # not known
+        eventually(lambda: f'logship_ready{{replica="{relay.settings.slot}"}} 1.0' in scraped(), what="ready")
