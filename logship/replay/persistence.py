@@ -13,7 +13,6 @@ persistence.after_rows (all but the last rows sent), persistence.before_commit, 
 from __future__ import annotations
 
 import enum
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from logship.errors import (
 )
 from logship.failpoints import hit
 from logship.lsn import INVALID, Lsn
+from logship.replay import standing
 from logship.replay.batch import Batch
 from logship.replay.failures import ConstraintViolated, ReplayStopped, StatementFailed, TransactionLost
 from logship.replay.ladder import Rung, climb
@@ -52,20 +52,6 @@ _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _TRIES_INSIDE: Final = 10  # of a piece, before the whole transaction is given up and read again
 _LONGEST_PAUSE_S: Final = 5.0
 
-_REPLICA: Final = b"""
-select origin || case when initialised_at is null then ' ' else '' end
-  from logship.replica where name operator(pg_catalog.=) $1
-"""
-_SETUP: Final = b"select pg_catalog.pg_replication_origin_session_setup($1)"
-_POSITION: Final = b"select replay_lsn from logship.position where replica operator(pg_catalog.=) $1"
-# One cell: the tables whose rows are newer than the position, and the LSN that they are true at.
-_COPIED: Final = b"""
-select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(c.schemaname, c.relname, c.lsn))
-  from logship.notice_copies($1) c
-"""
-_UNNOTICED: Final = b"""
-select exists (select from logship.copied c where c.replica operator(pg_catalog.=) $1 and not c.noticed)
-"""
 _ADVANCE: Final = b"select logship.advance($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _ADVANCE_TYPES: Final = (TEXT, 3220, 3220, 1184, 20, 20, 20, 20, 20)
 
@@ -148,7 +134,7 @@ class Persistence:
         self.abandon()
         if self._state is not _State.CLOSED:
             try:
-                self._copied = self._notice_copies(self._live)
+                self._copied = standing.notice_copies(self._live, self._replica)
             except ServerError:
                 self._disconnect()
         if self._position != INVALID:
@@ -404,25 +390,22 @@ class Persistence:
         name = f"logship replay {self._replica}"
         session = open_session(self._conninfo, name, self._lock_timeout_s, self._stop)
         try:
-            origin = self._origin(session)
+            origin = standing.origin(session, self._replica)
             # First the origin, then the position: the backend of a predecessor that was killed may be
             # committing still, and holds the origin until it has ended. Then the row can't move any more.
             self._take_origin(session, origin)
-            copied = self._notice_copies(session)
-            position = session.run([Command(_POSITION, [self._replica.encode()], [TEXT])])[0]
+            copied = standing.notice_copies(session, self._replica)
+            position = standing.position(session, self._replica)
         except ServerError as error:
             session.close()
-            raise _refused(error) from None
+            raise standing.refused(error) from None
         except BaseException:
             session.close()
             raise
-        if position is None:
-            session.close()
-            raise _unknown(self._replica)
         self._session = session
         self._copied = copied
         self._writers = {}
-        self._position = Lsn.parse(position.decode())
+        self._position = position
         self._state = _State.IDLE
         self._on_mended()
 
@@ -431,32 +414,16 @@ class Persistence:
         if self._state is not _State.IDLE:
             return False
         try:
-            found = self._live.run([Command(_UNNOTICED, [self._replica.encode()], [TEXT])])[0]
+            return standing.has_unnoticed_copies(self._live, self._replica)
         except ServerError:
             self._disconnect()
             return False
-        return found == b"t"
-
-    def _notice_copies(self, session: Session) -> dict[tuple[str, str], Lsn]:
-        found = session.run([Command(_COPIED, [self._replica.encode()], [TEXT])])[0]
-        return {(schema, name): Lsn.parse(lsn) for schema, name, lsn in (json.loads(found) if found else ())}
-
-    def _origin(self, session: Session) -> bytes:
-        origin = session.run([Command(_REPLICA, [self._replica.encode()], [TEXT])])[0]
-        if origin is None:
-            raise _unknown(self._replica)
-        if origin.endswith(b" "):
-            raise RefusedAsUnsafe(
-                f'the copy of replica "{self._replica}" is not finished',
-                hint="run `logship init` again: it goes on where it stopped",
-            )
-        return origin
 
     def _take_origin(self, session: Session, origin: bytes) -> None:
         waited_s = 0.0
         while True:
             try:
-                session.run([Command(_SETUP, [origin], [TEXT])])
+                standing.take_origin(session, origin)
             except ServerError as error:
                 if error.sqlstate != "55006":
                     raise
@@ -486,17 +453,3 @@ def _groups(batches: Sequence[Batch]) -> Iterator[list[Batch]]:
         group.append(batch)
     if group:
         yield group
-
-
-def _refused(error: ServerError) -> SecondaryError:
-    return SecondaryError(
-        f"the secondary refuses the session of the replayer: {error.reason} (SQLSTATE {error.sqlstate})",
-        hint="has `logship init` been run, and is this user a member of the replayer's role?",
-    )
-
-
-def _unknown(replica: str) -> SecondaryError:
-    return SecondaryError(
-        f'the secondary knows no replica "{replica}"',
-        hint="run `logship init` first, or give the name that it was given",
-    )
