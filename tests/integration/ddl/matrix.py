@@ -1,0 +1,194 @@
+"""The statement matrix: cases of schema changes, and what runs them on a primary with a replica behind it.
+
+In: `Case`s, listed in the modules ``cases_*.py`` as ``CASES``. Out: after each step of a case everything that the
+two catalogs say, and every row, is the same on both sides. docs/ddl-matrix.md is made from the same cases
+(`tests.integration.ddl.matrix_page`). A case leaves nothing behind, and names nothing that another names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import psycopg
+
+from logship.catalog import ddl
+from logship.replay.ddl.facts import compare
+from logship.service.servers import Server
+from tests.conftest import create_database
+from tests.follow import Follower, assert_equal
+from tests.servers import Database, Shared
+
+OWNER: Final = "matrix owner"  # an ordinary role on both servers, with a name that needs its quotes
+OTHER: Final = "matrix_other"  # another, to grant to, and to give things to
+_ROLES: Final = f"""
+do $$ begin
+  if not exists (select from pg_roles where rolname = '{OTHER}') then
+    create role "{OWNER}" login;
+    create role {OTHER} login;
+    grant {OTHER} to "{OWNER}";
+  end if;
+end $$
+"""
+_RIGHTS: Final = f"""
+grant create on schema public to "{OWNER}", {OTHER};
+do $$ begin execute format('grant create on database %I to "{OWNER}", {OTHER}', current_database()); end $$;
+"""
+# Their owners are known to init.
+_OWNED: Final = f"""
+create table of_owner (id int primary key); alter table of_owner owner to "{OWNER}";
+create table of_other (id int primary key); alter table of_other owner to {OTHER};
+create table of_superuser (id int primary key);
+"""
+_ROW_OF: Final = {
+    "pg_class": "x.relkind not in ('t', 'c') and x.relpersistence <> 't'",
+    "pg_type": "x.typelem = 0 and x.typtype <> 'p' and (x.typrelid = 0 or exists "
+    "(select from pg_class c where c.oid = x.typrelid and c.relkind = 'c'))",
+    "pg_trigger": "not x.tgisinternal",
+    "pg_rewrite": "x.rulename <> '_RETURN'",
+}
+_CLASSES: Final = (
+    "pg_class", "pg_type", "pg_proc", "pg_trigger", "pg_rewrite", "pg_policy", "pg_namespace", "pg_operator", "pg_opclass",
+    "pg_opfamily", "pg_cast", "pg_collation", "pg_conversion", "pg_ts_config", "pg_ts_dict", "pg_ts_parser",
+    "pg_ts_template", "pg_statistic_ext", "pg_extension", "pg_language", "pg_foreign_data_wrapper", "pg_foreign_server",
+    "pg_user_mapping", "pg_default_acl", "pg_transform", "pg_am",
+)  # fmt: skip
+_OURS: Final = ("logship", "logship_writers", "pg_toast", "pg_temp", "pg_toast_temp")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Each step is a tuple of strings, sent one by one as they stand; a string may hold several statements.
+
+    ``name`` is for people, and stands on the page: what the commands of the case are about. ``as_superuser``:
+    else they run as `OWNER`. ``since``, ``until``: major versions of both servers that have it.
+    """
+
+    name: str
+    create: tuple[str, ...]
+    alter: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    as_superuser: bool = False
+    since: int = 15
+    until: int = 99
+
+    @property
+    def steps(self) -> Iterator[tuple[str, ...]]:
+        yield from (step for step in (self.create, self.alter, self.drop) if step)
+
+
+def all_cases() -> dict[str, tuple[Case, ...]]:
+    """Of every module ``cases_*``, by the module's name without that."""
+    here = Path(__file__).parent
+    names = [found.name for found in pkgutil.iter_modules([str(here)]) if found.name.startswith("cases_")]
+    modules = {name: importlib.import_module(f"tests.integration.ddl.{name}") for name in sorted(names)}
+    return {name.removeprefix("cases_"): tuple(module.CASES) for name, module in modules.items()}
+
+
+def catalog(database: Database) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """What `logship.ddl_object` says of everything that users made, by its address."""
+    rows = " union all ".join(
+        f"select '{name}'::regclass::oid, x.oid from {name} x where (x.oid >= 16384 "
+        f"{'or true' if name == 'pg_namespace' else ''}) and {_ROW_OF.get(name, 'true')}"
+        for name in _CLASSES
+    )
+    found = database.execute(
+        f"select logship.ddl_object(o.class, o.oid, 0) from ({rows}) o (class, oid) where not exists "
+        "(select from pg_depend d where d.classid = o.class and d.objid = o.oid and d.deptype = 'e')"
+    )
+    objects = [one for (one,) in found if one is not None and not _ours(one)]
+    return {(one["type"], *one["names"], *(one["args"] or ())): one["facts"] for one in objects}
+
+
+def major(database: Database) -> int:
+    return int(database.value("show server_version_num")) // 10_000
+
+
+def _ours(one: dict[str, Any]) -> bool:
+    names = one["names"] or [""]
+    return (
+        one["schema"] in _OURS
+        or names[0] in _OURS
+        or (one["type"] == "schema" and names[0].startswith(("pg_", "information_schema")))
+        or one["schema"] == "information_schema"
+    )
+
+
+def differences(primary: Database, secondary: Database) -> list[str]:
+    """What differs between the two catalogs, a line for each."""
+    one, two = catalog(primary), catalog(secondary)
+    same = major(primary) == major(secondary)
+    lines = [f"{key}: only on the primary" for key in one.keys() - two.keys()]
+    lines += [f"{key}: only on the secondary" for key in two.keys() - one.keys()]
+    for key in one.keys() & two.keys():
+        lines += [f"{key}: {line}" for line in compare(one[key], two[key], same_version=same)]
+    return sorted(lines)
+
+
+class Matrix:
+    """Two databases, and a replica between them that carries schema changes. Use it in a ``with`` block."""
+
+    def __init__(self, primary: Server, secondary: Server, directory: Path) -> None:
+        self._servers = (primary, secondary)
+        self._before = [Shared.of(server) for server in self._servers]
+        self.primary, self.secondary = (create_database(server, "matrix") for server in self._servers)
+        for database in (self.primary, self.secondary):
+            database.execute(_ROLES)
+            database.execute(_RIGHTS)
+        self.primary.execute(_OWNED)
+        self.follower = Follower(self.primary, self.secondary, directory, memory=False)
+        with self.primary.connect() as one, self.secondary.connect() as two:
+            ddl.start_capture(one)
+            ddl.hand_over(one, two)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.follower.stop()
+        finally:
+            self.primary.drop()
+            self.secondary.drop()
+            for before, server in zip(self._before, self._servers, strict=True):
+                before.restore(server)
+
+    @property
+    def broken(self) -> bool:
+        """The replica has stopped, or the sides differ: of no use to other cases."""
+        return self.follower.error is not None or bool(differences(self.primary, self.secondary))
+
+    def applies(self, case: Case) -> bool:
+        versions = (major(self.primary), major(self.secondary))
+        return min(versions) >= case.since and max(versions) <= case.until
+
+    def run(self, case: Case) -> None:
+        before = catalog(self.primary).keys()
+        with psycopg.connect(self.primary.conninfo, autocommit=True) as connection:
+            if not case.as_superuser:
+                connection.execute(f'set session authorization "{OWNER}"'.encode())
+            for step in case.steps:
+                for statement in step:
+                    _execute(connection, statement)
+                self.compare()
+        left = catalog(self.primary).keys() - before
+        assert not left, f"the case leaves {left} behind"
+
+    def compare(self) -> None:
+        """Once the replica has caught up, both sides have the same catalog and the same rows."""
+        self.follower.catch_up()
+        assert differences(self.primary, self.secondary) == []
+        assert_equal(self.primary, self.secondary)
+
+
+def _execute(connection: psycopg.Connection, statement: str) -> None:
+    cursor = connection.execute(statement.encode())
+    while cursor.nextset():
+        pass

@@ -1,0 +1,46 @@
+"""Every case of the statement matrix: CREATE, ALTER and DROP arrive, and both sides are the same after each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from logship.service.servers import Server
+from tests.integration.ddl.matrix import Case, Matrix, all_cases
+from tests.integration.ddl.matrix_page import PAGE, page
+
+_CASES = [
+    pytest.param(case, id=f"{group}: {case.name}") for group, cases in all_cases().items() for case in cases
+]
+
+
+@pytest.fixture(scope="module")
+def current(
+    primary_server: Server, secondary_server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Matrix]]:
+    """The databases that the cases share; others once a case has broken them."""
+    with ExitStack() as stack:
+        latest: list[Matrix] = []
+
+        def get() -> Matrix:
+            if not latest or latest[-1].broken:
+                stack.close()
+                directory: Path = tmp_path_factory.mktemp("matrix")
+                latest.append(stack.enter_context(Matrix(primary_server, secondary_server, directory)))
+            return latest[-1]
+
+        yield get
+
+
+@pytest.mark.parametrize("case", _CASES)
+def test_a_case(current: Callable[[], Matrix], case: Case) -> None:
+    matrix = current()
+    if matrix.applies(case):
+        matrix.run(case)
+
+
+def test_the_page_is_what_the_cases_say() -> None:
+    assert PAGE.read_text() == page(), "stale: run `make docs`"
