@@ -13,8 +13,12 @@ create role logship_init login replication password :'logship_password';
 grant create on database app to logship_init;
 grant pg_read_all_data, pg_read_all_stats to logship_init;
 
--- `logship run`: streams from the slot, and nothing else.
+-- The shipper's role: no login, owns nothing. init gives it what it needs of the schema logship, and no more.
+create role logship_shipper_app nologin;
+
+-- `logship ship`: streams from the slot, and writes down that it ships.
 create role logship login replication password :'logship_password';
+grant logship_shipper_app to logship;
 
 -- PostgreSQL lets only a superuser publish all tables. init uses this one, by its name.
 create publication logship_app for all tables;

@@ -30,6 +30,6 @@ grant execute on function
   pg_catalog.pg_replication_origin_create(text), pg_catalog.pg_replication_origin_drop(text)
   to logship_init;
 
--- `logship run`: the replayer's role, and nothing else.
+-- `logship replay`: the replayer's role, and nothing else.
 create role logship login password :'logship_password';
 grant logship_replayer_app to logship;

@@ -100,11 +100,13 @@ class RelayStream(Stream[T]):
 def connected(conninfo: str, application_name: str) -> psycopg.Connection:
     """A replication connection to a shipper. `ShipperUnreachable` says whether trying again can help."""
     try:
-        return connect(conninfo, Side.SHIPPER, application_name=application_name, replication=True)
+        connection = connect(conninfo, Side.SHIPPER, application_name=application_name, replication=True)
     except PrimaryError as error:
         text = error.message.lower()
         final = any(word in text for word in _FINAL)
         raise ShipperUnreachable(error.message, hint=error.hint, transient=not final) from error
+    connection.prepare_threshold = None  # who asks the same often would begin to prepare it
+    return connection
 
 
 def shown(connection: psycopg.Connection, name: str) -> tuple[str | None, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 from logship.service.servers import Server
+from tests.acceptance.relayed import free_port
 from tests.servers import Running, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,9 +29,7 @@ class Containers:
         self.services: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
         self.directory = directory
         self.servers = servers
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = str(free.getsockname()[1])
+        self.ports = {name: free_port() for name in ("relay", "shipper", "replayer")}
         for name in ("app_password", "logship_password"):
             (directory / name).write_text(PASSWORD + "\n")
         program = directory / "bin" / "logship"
@@ -39,12 +37,17 @@ class Containers:
         program.write_text(f'#!/bin/sh\nexec {sys.executable} -m logship "$@"\n')
         program.chmod(0o755)
 
-    def here(self, text: str) -> str:
+    def here(self, text: str, service: str = "") -> str:
         """Secrets, hosts and ports of the containers, as they are here."""
-        text = text.replace("/run/secrets/", f"{self.directory}/").replace("9187", self.port)
+        text = text.replace("/tmp/relay-users", f"{self.directory}/users")
+        text = text.replace("/run/secrets/", f"{self.directory}/").replace(
+            "9187", str(self.ports.get(service))
+        )
+        text = text.replace("0.0.0.0:5432", f"127.0.0.1:{self.ports['relay']}")
+        text = text.replace("host=shipper port=5432", f"host=127.0.0.1 port={self.ports['relay']}")
         for name, server in self.servers.items():
             text = text.replace(f"host={name} ", f"host=127.0.0.1 port={server.port} ")
-        return text.replace("/var/lib/logship/journal", f"{self.directory}/journal")
+        return text.replace("/var/lib/logship/journal", f"{self.directory}/journal of {service}")
 
     def prepare(self, name: str) -> None:
         """As the image does with what is mounted into /docker-entrypoint-initdb.d, in its order."""
@@ -62,7 +65,7 @@ class Containers:
     def start(self, name: str) -> Running:
         service = self.services[name]
         image = dict(re.findall(r"(LOGSHIP_\w+)=(\S+)", (ROOT / "Dockerfile").read_text()))
-        environment = {key: self.here(value) for key, value in (image | service["environment"]).items()}
+        environment = {key: self.here(value, name) for key, value in (image | service["environment"]).items()}
         shell, flag, script, *rest = service["entrypoint"]
         directory = self.directory / f"{name}-{len(list(self.directory.iterdir()))}"
         directory.mkdir()
@@ -85,8 +88,21 @@ class Containers:
 
     def healthy(self, name: str) -> bool:
         _, _, *words = self.services[name]["healthcheck"]["test"]
-        asked = subprocess.run([sys.executable, *map(self.here, words)], capture_output=True)
+        asked = subprocess.run(
+            [sys.executable, *(self.here(word, name) for word in words)], capture_output=True
+        )
         return asked.returncode == 0
+
+    def write(self, statement: str) -> None:
+        """As the application does."""
+        with psycopg.connect(self.servers["primary"].conninfo("app"), autocommit=True) as link:
+            link.execute("set role app")
+            link.execute(statement.encode())
+
+    def replication(self) -> list[tuple[str, str, str]]:
+        query = "select application_name, state, sync_state from logship.stat_replication"
+        with psycopg.connect(self.servers["primary"].conninfo("app")) as link:
+            return link.execute(query).fetchall()
 
 
 @pytest.fixture
@@ -108,27 +124,33 @@ def test_it_comes_up_replicates_and_goes_down(containers: Containers) -> None:
     again = containers.start("init").wait()
     assert (again.exit_code, "initialised already" in again.stdout) == (0, True), again.stderr
 
-    assert not containers.healthy("logship"), "nothing runs yet"
-    running = containers.start("logship")
+    assert containers.lacking("primary") == "", "init has given the shipper's role what it needs"
+
+    assert not containers.healthy("shipper"), "nothing runs yet"
+    running = {
+        name: containers.start(name) for name in ("replayer", "shipper")
+    }  # the first waits for the other
     try:
-        eventually(lambda: containers.healthy("logship"), 30, what="/ready")
-        assert "superuser" not in running.stderr
-        with psycopg.connect(containers.servers["primary"].conninfo("app"), autocommit=True) as link:
-            link.execute("set role app")
-            link.execute("insert into public.note (text) values ('written afterwards')")
+        for name in running:
+            eventually(lambda name=name: containers.healthy(name), 60, what=f"/ready of {name}")  # type: ignore[misc]
+        assert "superuser" not in running["replayer"].stderr
+        containers.write("insert into public.note (text) values ('written afterwards')")
         both = ["written before the copy", "written afterwards"]
         eventually(lambda: _notes(containers) == both, 20, what="the row arrives")
+        assert containers.replication() == [("app", "streaming", "async")]
         containers.servers["secondary"].stop()
-        eventually(lambda: not containers.healthy("logship"), 60, what="health is lost with the secondary")
+        eventually(lambda: not containers.healthy("replayer"), 60, what="health is lost with the secondary")
+        assert containers.healthy("shipper"), "which is none of the shipper's business"
         containers.servers["secondary"].start()
-        with psycopg.connect(containers.servers["primary"].conninfo("app"), autocommit=True) as link:
-            link.execute("update public.note set text = upper(text)")
-        eventually(lambda: containers.healthy("logship"), 60, what="and comes back with it")
-        ended = running.terminate(10)
+        containers.write("update public.note set text = upper(text)")
+        eventually(lambda: containers.healthy("replayer"), 60, what="and comes back with it")
+        ended = {name: process.terminate(10) for name, process in running.items()}
     finally:
-        running.kill()
-    assert ended.exit_code == 0, ended.stderr
-    assert PASSWORD not in ended.stderr + init.stderr
+        for process in running.values():
+            process.kill()
+    for finished in ended.values():
+        assert finished.exit_code == 0, finished.stderr
+        assert PASSWORD not in finished.stderr + init.stderr
 
 
 def _notes(containers: Containers) -> list[str]:
@@ -144,8 +166,7 @@ def assert_few_rights(name: str, server: Server) -> None:
             "from pg_roles where rolname ~ '^(logship|app)' order by 1"
         ).fetchall()
     expected = {"app": False, "logship": name == "primary", "logship_init": name == "primary"}
-    if name == "secondary":
-        expected["logship_replayer_app"] = False
+    expected["logship_shipper_app" if name == "primary" else "logship_replayer_app"] = False
     assert {row[0]: row[1:] for row in rows} == {
         role: (False, False, False, False, replicates) for role, replicates in expected.items()
     }

@@ -1,4 +1,4 @@
-"""docker-compose.yml, the image and the systemd unit: held to the command line that they start."""
+"""docker-compose.yml, the image and the systemd units: held to the command line that they start."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from logship.cli import settings
 from logship.cli.main import logship
 
 ROOT = Path(__file__).resolve().parents[2]
-UNIT = ROOT / "examples" / "systemd" / "logship@.service"
+SYSTEMD = ROOT / "examples" / "systemd"
+UNITS = {"logship@.service": "run", "logship-ship@.service": "ship", "logship-replay@.service": "replay"}
 DATABASES = ("primary", "secondary")
-PROGRAMS = ("init", "logship")
+LASTING = ("shipper", "replayer")
+PROGRAMS = ("init", *LASTING)
 
 
 @pytest.fixture(scope="module")
@@ -59,40 +61,70 @@ def test_a_service_is_given_what_its_command_needs_and_nothing_it_doesnt_know(
         known[variable].type_cast_value(ctx, value)  # raises on what the command would refuse
 
 
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_the_entrypoint_hands_its_words_on_and_is_replaced_by_the_program(
-    compose: dict[str, Any], tmp_path: Path
+    compose: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
     """Run as it stands, with a `logship` that shows what it got, and where SIGTERM would arrive."""
     (tmp_path / "secret").write_text("two words\n")
     shown = tmp_path / "logship"
     shown.write_text('#!/bin/sh\nprintf "%s|" "$PGPASSWORD" "$@" "$$"')
     shown.chmod(0o755)
-    shell, flag, script, *rest = compose["services"]["logship"]["entrypoint"]
+    service = compose["services"][name]
+    (command,) = service["command"]
+    shell, flag, script, *rest = service["entrypoint"]
     script = script.replace("$$", "$").replace("/run/secrets/logship_password", str(tmp_path / "secret"))
+    script = script.replace("/tmp/relay-users", str(tmp_path / "users"))
     with subprocess.Popen(
-        [shell, flag, script, *rest, "run", "a b"], stdout=subprocess.PIPE, text=True,
+        [shell, flag, script, *rest, command, "a b"], stdout=subprocess.PIPE, text=True,
         env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
     ) as process:  # fmt: skip
         out, _ = process.communicate(timeout=20)
-    assert out == f"two words|run|a b|{process.pid}|"
+    assert out == f"two words|{command}|a b|{process.pid}|"
+    if name == "shipper":
+        assert (tmp_path / "users").read_text().startswith("|verifier|replayer|")
+        assert stat.S_IMODE((tmp_path / "users").stat().st_mode) == 0o600
+
+
+def test_who_may_log_in_at_the_relay_is_who_does(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    made = re.search(r"logship verifier (\w+) .*> (\S+)", services["shipper"]["entrypoint"][2])
+    assert made is not None
+    assert made[2] == services["shipper"]["environment"]["LOGSHIP_USERS"]
+    shipper = services["replayer"]["environment"]["LOGSHIP_SHIPPER"]
+    port = services["shipper"]["environment"]["LOGSHIP_LISTEN"].rpartition(":")[2]
+    assert shipper == f"host=shipper port={port} user={made[1]}"
 
 
 def test_the_order_of_the_start(compose: dict[str, Any]) -> None:
     services = compose["services"]
-    for name in PROGRAMS:
-        for database in DATABASES:
-            assert services[name]["depends_on"][database]["condition"] == "service_healthy"
-    assert services["logship"]["depends_on"]["init"]["condition"] == "service_completed_successfully"
+    reached = {"init": DATABASES, "shipper": DATABASES[:1], "replayer": DATABASES[1:]}
+    for name, databases in reached.items():
+        needs = services[name]["depends_on"]
+        assert {other for other in needs if other in DATABASES} == set(databases)
+        assert all(needs[database]["condition"] == "service_healthy" for database in databases)
+    for name in LASTING:
+        assert services[name]["depends_on"]["init"]["condition"] == "service_completed_successfully"
+        assert services[name]["restart"] == "unless-stopped"
     assert services["init"]["restart"] == "no", "what is completed must not start again"
+
+
+def test_each_reaches_what_it_needs_and_nothing_else(compose: dict[str, Any]) -> None:
+    reached = {name: set(service["networks"]) for name, service in compose["services"].items()}
+    assert set.union(*reached.values()) == set(compose["networks"])
+    pairs = {frozenset((a, b)) for a in reached for b in reached if a < b and reached[a] & reached[b]}
+    expected = ["init primary", "init secondary", "primary shipper", "shipper replayer", "replayer secondary"]
+    beside = ["init shipper", "init replayer"]  # on the way to the same server
+    assert pairs == {frozenset(pair.split()) for pair in expected + beside}
 
 
 def test_health_is_asked_for_where_it_is_true(compose: dict[str, Any]) -> None:
     """Every service that lasts has a check; logship's asks /ready, at the address that it is told to serve."""
     services = compose["services"]
-    assert all("healthcheck" in services[name] for name in (*DATABASES, "logship"))
-    kind, python, flag, program = services["logship"]["healthcheck"]["test"]
-    assert (kind, python, flag) == ("CMD", "python", "-c")
-    port = services["logship"]["environment"]["LOGSHIP_METRICS"].rpartition(":")[2]
+    assert all("healthcheck" in services[name] for name in (*DATABASES, *LASTING))
+    (program,) = {services[name]["healthcheck"]["test"][3] for name in LASTING}
+    assert services["shipper"]["healthcheck"]["test"][:3] == ["CMD", "python", "-c"]
+    (port,) = {services[name]["environment"]["LOGSHIP_METRICS"].rpartition(":")[2] for name in LASTING}
     assert f'"127.0.0.1", {port}' in program
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
@@ -126,9 +158,14 @@ def test_rights_are_few(compose: dict[str, Any]) -> None:
     for name in PROGRAMS:
         assert services[name]["read_only"] is True
         assert services[name]["cap_drop"] == ["ALL"]
-        for side in ("LOGSHIP_PRIMARY", "LOGSHIP_SECONDARY"):
-            user = services[name]["environment"][side].partition("user=")[2]
-            assert user in {"logship", "logship_init"}, "no superuser"
+        places = {"LOGSHIP_PRIMARY", "LOGSHIP_SECONDARY", "LOGSHIP_SHIPPER"} & set(
+            services[name]["environment"]
+        )
+        for place in places:
+            user = services[name]["environment"][place].partition("user=")[2]
+            assert user == (
+                "logship_init" if name == "init" else "replayer" if "SHIPPER" in place else "logship"
+            )
     for service in services.values():
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
@@ -136,7 +173,8 @@ def test_rights_are_few(compose: dict[str, Any]) -> None:
 
 def test_stopping_is_given_the_time_it_takes(compose: dict[str, Any]) -> None:
     """logship ends within 10 s of SIGTERM."""
-    assert int(compose["services"]["logship"]["stop_grace_period"].removesuffix("s")) >= 10
+    for name in LASTING:
+        assert int(compose["services"][name]["stop_grace_period"].removesuffix("s")) >= 10
     assert "STOPSIGNAL SIGTERM" in (ROOT / "Dockerfile").read_text()
 
 
@@ -179,41 +217,47 @@ def test_what_the_image_copies_is_not_ignored() -> None:
             assert f"!{source}" in ignored
 
 
-# -- the systemd unit --------------------------------------------------------------------------------
+# -- the systemd units -------------------------------------------------------------------------------
+
+units = pytest.mark.parametrize("unit", UNITS)
 
 
-def unit() -> dict[str, list[str]]:
-    lines = [line.partition("=") for line in UNIT.read_text().splitlines() if re.match(r"[A-Z]\w*=", line)]
+def settings_of(unit: str) -> dict[str, list[str]]:
+    text = (SYSTEMD / unit).read_text()
+    lines = [line.partition("=") for line in text.splitlines() if re.match(r"[A-Z]\w*=", line)]
     found: dict[str, list[str]] = {}
     for key, _, value in lines:
         found.setdefault(key, []).append(value)
     return found
 
 
-def test_the_unit_starts_a_command_with_options_that_it_has() -> None:
-    for key in ("ExecStart", "ExecStartPre"):
-        for line in unit().get(key, []):
-            _, *words = shlex.split(line)
-            ctx = click.Context(logship)
-            command = logship.get_command(ctx, words[0])  # type: ignore[attr-defined]
-            assert command is not None, line
-            known = {option for parameter in command.params for option in parameter.opts}
-            assert {word for word in words if word.startswith("--")} <= known
-    for line in unit()["Environment"]:
-        assert line.partition("=")[0] in {*options_of("run"), "PYTHONUNBUFFERED"}
+@units
+def test_a_unit_starts_its_command_with_options_that_it_has(unit: str) -> None:
+    found = settings_of(unit)
+    (line,) = found["ExecStart"]
+    _, name, *words = shlex.split(line)
+    assert name == UNITS[unit]
+    command = logship.get_command(click.Context(logship), name)  # type: ignore[attr-defined]
+    assert command is not None
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= known
+    for line in found["Environment"]:
+        assert line.partition("=")[0] in {*options_of(name), "PYTHONUNBUFFERED"}
 
 
-def test_the_unit_ends_it_as_it_wants_to_be_ended() -> None:
-    found = unit()
+@units
+def test_a_unit_ends_it_as_it_wants_to_be_ended(unit: str) -> None:
+    found = settings_of(unit)
     assert found["Type"] == ["exec"]
     assert found["KillSignal"] == ["SIGTERM"]
     assert int(found["TimeoutStopSec"][0].removesuffix("s")) >= 10
-    # What a restart can't mend: usage, refused as unsafe, a replay error.
-    assert found["RestartPreventExitStatus"] == ["2 6 7"]
+    # What a restart can't mend: usage, refused as unsafe, and where there is replay, its error.
+    assert found["RestartPreventExitStatus"] == ["2 6" if UNITS[unit] == "ship" else "2 6 7"]
 
 
-def test_the_unit_has_few_rights() -> None:
-    found = unit()
+@units
+def test_a_unit_has_few_rights(unit: str) -> None:
+    found = settings_of(unit)
     assert found["DynamicUser"] == ["yes"]
     for key in ("NoNewPrivileges", "PrivateTmp", "PrivateDevices", "ProtectHome", "MemoryDenyWriteExecute"):
         assert found[key] == ["yes"], key
@@ -221,11 +265,20 @@ def test_the_unit_has_few_rights() -> None:
     assert found["CapabilityBoundingSet"] == [""]
 
 
+def test_each_unit_keeps_its_journal_in_a_place_of_its_own() -> None:
+    places = [settings_of(unit)["StateDirectory"][0] for unit in UNITS]
+    assert len(set(places)) == len(places)
+    for unit in UNITS:
+        found = settings_of(unit)
+        assert f"LOGSHIP_JOURNAL=/var/lib/{found['StateDirectory'][0]}" in found["Environment"]
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+@units
+def test_systemd_takes_a_unit(tmp_path: Path, unit: str) -> None:
     """With the program's place replaced by one that exists here."""
-    copied = tmp_path / "logship@app.service"
-    copied.write_text(UNIT.read_text().replace("/opt/logship/bin/logship", "/bin/true"))
+    copied = tmp_path / unit.replace("@", "@app")
+    copied.write_text((SYSTEMD / unit).read_text().replace("/opt/logship/bin/logship", "/bin/true"))
     shown = subprocess.run(["systemd-analyze", "verify", "--man=no", copied], capture_output=True, text=True)
-    complaints = [line for line in shown.stderr.splitlines() if "logship@" in line]
+    complaints = [line for line in shown.stderr.splitlines() if "logship" in line]
     assert (shown.returncode, complaints) == (0, []), shown.stderr
