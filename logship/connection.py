@@ -134,6 +134,8 @@ def _sqlstate(text: str) -> str | None:
 def _advice(text: str, side: Side) -> str:
     if "password" in text or "authentication" in text:
         return "check user and password (PGPASSWORD, .pgpass, or password= in the conninfo)"
+    if "walsender" in text or "WAL sender" in text:
+        return f"the user needs the attribute REPLICATION on the {side.value}: alter role … replication"
     if "does not exist" in text:
         return "check dbname and user in the conninfo"
     if "pg_hba.conf" in text:

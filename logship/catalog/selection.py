@@ -28,8 +28,8 @@ class Selection:
     _unwanted: re.Pattern[str] | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_wanted", _any_of(self.tables, "--tables"))
-        object.__setattr__(self, "_unwanted", _any_of(self.excluded, "--exclude"))
+        object.__setattr__(self, "_wanted", _any_of(self.tables))
+        object.__setattr__(self, "_unwanted", _any_of(self.excluded))
 
     def selects(self, schema: str, name: str) -> bool:
         full = f"{schema}\0{name}"
@@ -62,16 +62,16 @@ def split(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(part for part in found if part)
 
 
-def _any_of(patterns: Iterable[str], option: str) -> re.Pattern[str] | None:
-    alternatives = [_one(pattern, option) for pattern in patterns]
+def _any_of(patterns: Iterable[str]) -> re.Pattern[str] | None:
+    alternatives = [_one(pattern) for pattern in patterns]
     return re.compile("|".join(alternatives), re.S) if alternatives else None
 
 
-def _one(pattern: str, option: str) -> str:
+def _one(pattern: str) -> str:
     parts = _PATTERN.fullmatch(pattern)
     if parts is None:
         raise UsageError(
-            f"{option}: {pattern!r} is not a pattern of tables",
+            f"{pattern!r} is not a pattern of tables",
             hint="write schema.table, like public.orders, shop.* or 'public.\"Odd name\"'; "
             "* stands for anything, ? for one sign",
         )

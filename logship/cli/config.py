@@ -84,8 +84,10 @@ def of_command(ctx: click.Context, words: Sequence[str]) -> list[Setting]:
     if named is None:
         raise UsageError(
             f"there is no command {words[0]!r}",
-            hint=settings.did_you_mean(words[0], [path[0] for path in paths])
-            or "`logship --help` lists them",
+            hint=settings.did_you_mean(
+                "" if words[0].startswith("-") else words[0], [path[0] for path in paths]
+            )
+            or "`logship --help` lists them; a settings file stands in front: logship --config FILE config show",
         )
     return [
         setting

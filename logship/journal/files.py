@@ -68,6 +68,12 @@ def failure(error: OSError, doing: str, file: str) -> JournalError:
         return JournalFull(doing, reason, file=file)
     if error.errno in _READ_ONLY:
         return JournalReadOnly(doing, reason, file=file)
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return JournalError(
+            f"the journal can't {doing} {file}: {reason}",
+            file=file,
+            hint="give the path of a directory, in one that is there",
+        )
     return JournalError(
         f"the journal can't {doing} {file}: {reason}",
         file=file,

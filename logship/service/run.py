@@ -26,7 +26,7 @@ from logship.service.replayer import MakeMemory
 from logship.service.replaying import Replaying, ReplaySettings
 from logship.service.replica import Found, find
 from logship.service.replication_report import OwnRow
-from logship.service.shipper import require_same_server, survey
+from logship.service.shipper import survey
 from logship.service.shipping import Shipping, open_journal, positions_of, require_whole
 
 if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
@@ -85,8 +85,7 @@ class Run:
         found = find(given.secondary, given.name)
         if found.superuser:
             log.warning("the secondary's user is a superuser; replay needs far less: see docs/init.md")
-        system, slot = survey(given.primary, found.replica.slot)
-        require_same_server(system, found.replica.system_identifier)
+        system, slot = survey(given.primary, found.replica.slot, found.replica.system_identifier)
         stop_at = flushed_position(given.primary) if given.stop_at == "current" else given.stop_at
         journal = open_journal(given.journal, system, slot.confirmed_flush_lsn, given.journal_bounds)
         try:

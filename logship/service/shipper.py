@@ -44,13 +44,16 @@ _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 10.0
 
 
-def survey(primary: str, slot: str) -> tuple[System, SlotState]:
-    """Which server this is, and the slot, whether or not somebody reads it now.
+def survey(primary: str, slot: str, system_identifier: int | None = None) -> tuple[System, SlotState]:
+    """Which server this is (the one that is given, else `RefusedAsUnsafe`), and the slot, whether or not somebody
+    reads it now.
 
     Raises what makes the slot useless: `SlotMissing`, `SlotLost`, `PrimaryError`.
     """
     with SlotStream(primary, application_name="logship survey") as stream:
         system = stream.identify()
+    if system_identifier is not None:
+        require_same_server(system, system_identifier)
     with connect(primary, Side.PRIMARY, application_name="logship survey") as connection:
         state = read_slot(connection, slot)
     if state is None:

@@ -291,8 +291,12 @@ class Notes:
 
     @classmethod
     def read(cls, path: Path | None, replica: str) -> Notes:
-        if path is None or not path.exists():
-            return cls(path, replica)
+        if path is None:
+            return cls(None, replica)
+        if not path.exists():
+            notes = cls(path, replica)
+            notes.write()  # whether it can be written shows now, and not when the first table is done
+            return notes
         try:
             held: Any = json.loads(path.read_text(encoding="utf-8"))
             equal = {str(table): str(Lsn.parse(lsn)) for table, lsn in held["equal"].items()}
@@ -311,11 +315,21 @@ class Notes:
         if self.path is None or not result.equal:
             return
         self.equal[result.table] = str(lsn)
+        self.write()
+
+    def write(self) -> None:
+        """Whole, whenever we are killed."""
+        assert self.path is not None
         beside = self.path.with_name(self.path.name + ".new")
-        beside.write_text(
-            json.dumps({"replica": self.replica, "equal": self.equal}, indent=1), encoding="utf-8"
-        )
-        beside.replace(self.path)  # whole, whenever we are killed
+        text = json.dumps({"replica": self.replica, "equal": self.equal}, indent=1)
+        try:
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(self.path)
+        except OSError as error:
+            raise NotesUnreadable(
+                f"{self.path} can't be written: {error.strerror}",
+                hint="give --resume a file in a directory that is there, and where this user may write",
+            ) from error
 
     def finish(self) -> None:
         if self.path is not None:

@@ -50,6 +50,16 @@ def keyless(facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def selected(facts: Facts) -> Iterator[Finding]:
+    if facts.selection and not facts.initialised and not facts.replicated:
+        yield Finding(
+            _BLOCKS, "primary", "no table of the primary is selected",
+            "--tables and --exclude leave nothing to replicate",
+            action="compare the patterns with the primary's tables: \\dt *.*, or "
+            "select schemaname, tablename from pg_catalog.pg_tables", fault="usage",
+        )  # fmt: skip
+
+
 def of_extensions(facts: Facts) -> Iterator[Finding]:
     tables = [r.quoted for r in facts.primary_relations if r.of_extension and r.key in facts.replicated]
     if tables:
@@ -123,6 +133,7 @@ def inheritance(facts: Facts) -> Iterator[Finding]:
 
 
 CHECKS: Final = (
+    Check("selected", (_BLOCKS,), "`--tables` and `--exclude` select something", selected, Stage.INIT),
     Check("forced-row-security", (_BLOCKS,), "`FORCE ROW LEVEL SECURITY` on replicated tables", forced_row_security),
     Check("keyless", (_WARNS, _INFORMS), "tables without replica identity (also: a deferrable primary key), and what "
           "`--keyless` does", keyless),

@@ -11,8 +11,9 @@ import psycopg
 import pytest
 
 from logship.catalog import migrate
+from logship.catalog.selection import Selection
 from logship.connection import Side
-from logship.errors import LogshipError, PrimaryError
+from logship.errors import LogshipError, PrimaryError, UsageError
 from logship.service.checks.finding import Severity
 from logship.service.checks.table import CHECKS
 from logship.service.init import initialise
@@ -104,9 +105,23 @@ def test_every_blocking_check_is_tried_here() -> None:
     own = {
         "same-database", "recovery", "wal-level", "slots-free", "senders-free", "connections", "origins",
         "other-primary", "version", "pg-dump", "collations", "extensions", "rights", "superuser-needed", "journal",
+        "selected",
     }  # fmt: skip
     blocks = {check.id for check in CHECKS if Severity.BLOCKS in check.severities}
     assert blocks == own | {case.id for case in CASES.values()}
+
+
+def test_patterns_that_select_nothing(pair: Pair) -> None:
+    """Found before anything is made: neither schema nor slot is left behind."""
+    pair.primary.execute(T)
+    [finding] = blocking(look(*pair, selection=Selection(("public.nope",))))
+    assert (finding.id, finding.fault) == ("selected", "usage")
+    with pytest.raises(UsageError, match="no table of the primary is selected"):
+        initialise(pair.primary.conninfo, pair.secondary.conninfo, tables=["public.nope"])
+    assert pair.primary.value("select to_regnamespace('logship') is null")
+    slots = "select count(*) from pg_replication_slots where database = current_database()"
+    assert pair.primary.value(slots) == 0
+    assert blocking(look(*pair, selection=Selection(("public.t",)))) == []
 
 
 def test_settings_that_take_a_restart(
