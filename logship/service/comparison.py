@@ -30,7 +30,7 @@ class Compared:
 
 
 def compare(primary: str, secondary: str, tables: Sequence[str]) -> list[Compared]:
-    """``tables`` are ``schema.name``; a name with a dot in it can't be said here."""
+    """``tables`` are ``schema.name``; a schema with a dot in its name can't be said here."""
     ours = _fingerprints(primary, Side.PRIMARY, tables)
     theirs = _fingerprints(secondary, Side.SECONDARY, tables)
     return [
@@ -43,7 +43,7 @@ def _fingerprints(conninfo: str, side: Side, tables: Sequence[str]) -> dict[str,
     with connect(conninfo, side, application_name="logship compare") as connection:
         for table in tables:
             row = connection.execute(
-                sql.SQL(_FINGERPRINT).format(sql.Identifier(*table.split(".")))
+                sql.SQL(_FINGERPRINT).format(sql.Identifier(*table.split(".", 1)))
             ).fetchone()
             found[table] = (row[0], row[1]) if row else (0, None)
     return found
