@@ -47,8 +47,13 @@ def test_a_shipper_that_comes_later(pair: Pair, relayed: Relayed) -> None:
     eventually(lambda: secondary.value(state) == "streaming", 20, what="it says that it streams")
     shipper.kill()
     relayed.primary.execute("update t set v = 'w'")
+    # nobody knows how far behind that is: the answer is old, and says so
+    age = "select min(extract(epoch from now() - as_of)) > 1 from logship.replica_lag"
+    eventually(lambda: secondary.value(age), 20, what="the lag is as old as the last answer")
+    assert secondary.value(state) == "waiting"
     shipper = relayed.ship()
     relayed.caught_up(secondary)
+    eventually(lambda: secondary.value(age) is False, 20, what="the lag is known again")
     assert_equal(*pair)
     assert shipper.terminate(10).exit_code == 0
     assert replayer.alive

@@ -122,9 +122,9 @@ def slot_in_use(facts: Facts) -> Iterator[Finding]:
     if found is not None and found.active and not facts.initialised:
         yield Finding(
             _WARNS, "primary", f'somebody reads from replication slot "{facts.names.slot}" now',
-            "one slot has one reader at a time: `logship run` of another replica, probably; a slot of its own "
-            "lets this one be followed beside it",
-            action="choose another name with --slot",
+            "one slot has one reader at a time. `logship ship` serves any number of replicas from it; with "
+            "`logship run` of another replica this one needs a slot of its own",
+            action="follow it with `logship replay --shipper`, or choose another name with --slot",
         )  # fmt: skip
 
 
