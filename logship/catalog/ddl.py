@@ -18,7 +18,7 @@ import psycopg
 from logship.errors import PrimaryError, RefusedAsUnsafe
 
 KEY_BYTES: Final = 32
-_TRIGGERS: Final = ("logship_ddl_end", "logship_ddl_drop", "logship_ddl_rewrite")
+TRIGGERS: Final = ("logship_ddl_end", "logship_ddl_drop", "logship_ddl_rewrite")
 _MAY_CREATE: Final = """
 select r.rolsuper or exists (
          select from pg_catalog.pg_roles g
@@ -49,9 +49,18 @@ def capturing(primary: psycopg.Connection) -> bool:
     """Whether all of the event triggers are there, and fire."""
     row = primary.execute(
         "select count(*) from pg_catalog.pg_event_trigger e where e.evtname = any (%s) and e.evtenabled = 'A'",
-        [list(_TRIGGERS)],
+        [list(TRIGGERS)],
     ).fetchone()
-    return bool(row and row[0] == len(_TRIGGERS))
+    return bool(row and row[0] == len(TRIGGERS))
+
+
+def present(primary: psycopg.Connection) -> bool:
+    """Whether there are any event triggers of ours, whether they fire or not."""
+    row = primary.execute(
+        "select exists (select from pg_catalog.pg_event_trigger e where e.evtname = any (%s))",
+        [list(TRIGGERS)],
+    ).fetchone()
+    return bool(row and row[0])
 
 
 def start_capture(primary: psycopg.Connection) -> bool:

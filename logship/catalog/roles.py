@@ -25,6 +25,16 @@ _ADVANCE: Final = (
 _NOTICE_COPIES: Final = "logship.notice_copies(pg_catalog.text)"
 _NOTE_MENDED: Final = "logship.note_mended(pg_catalog.text, pg_catalog.text, pg_catalog.text)"
 
+_OF_DDL: Final = (
+    "logship.ddl_keys()",
+    "logship.ddl_object_at(pg_catalog.text, pg_catalog._text, pg_catalog._text)",
+    "logship.ddl_object(pg_catalog.oid, pg_catalog.oid, pg_catalog.int4)",
+    "logship.ddl_facts(pg_catalog.oid, pg_catalog.oid)",
+    "logship.ddl_family(pg_catalog.oid)",
+    'logship.ddl_acl(pg_catalog._aclitem, pg_catalog."char", pg_catalog.oid)',
+    "logship.ddl_sorted(pg_catalog._text)",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Right:
@@ -60,6 +70,11 @@ OWN: Final = (
         "it reports once a second what the views show",
     ),
     Right(
+        "grant insert on table logship.left_out to {role}",
+        "select pg_catalog.has_table_privilege(%(role)s, 'logship.left_out', 'insert')",
+        "it notes new tables that have no key, where those are to be left out",
+    ),
+    Right(
         "grant update (shipper_epoch) on table logship.replica to {role}",
         "select pg_catalog.has_column_privilege(%(role)s, 'logship.replica', 'shipper_epoch', 'update')",
         "it keeps the epoch of the shipper it follows, so that one that was succeeded is refused",
@@ -74,6 +89,14 @@ OWN: Final = (
         f"select pg_catalog.has_function_privilege(%(role)s, '{_NOTICE_COPIES}', 'execute') "
         f"and pg_catalog.has_function_privilege(%(role)s, '{_NOTE_MENDED}', 'execute')",
         "it asks which tables were copied or mended beside the log, and `logship repair` tells it",
+    ),
+    Right(
+        f"grant execute on function {', '.join(_OF_DDL)} to {{role}}",
+        "select "
+        + " and ".join(
+            f"pg_catalog.has_function_privilege(%(role)s, '{function}', 'execute')" for function in _OF_DDL
+        ),
+        "it proves schema changes, and compares what they made with the primary's catalog",
     ),
 )
 # What only a superuser can give (or who has the right to give it on).

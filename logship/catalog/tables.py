@@ -112,7 +112,8 @@ ddl_setting: Final = Table(
     "ddl_setting",
     PRIMARY,
     Column("on_failure", Text, primary_key=True),  # error: the statement fails; warn: the replica is marked
-    comment="what becomes of a schema change that can't be written into the log: error or warn",
+    Column("keyless", Text, nullable=False, server_default=text("'full'")),
+    comment="what becomes of a schema change that can't be written into the log, and of new tables without key",
 )
 
 ddl_failure: Final = Table(
@@ -301,6 +302,17 @@ object_report: Final = Table(
     Column("last_change_lsn", PgLsn),
     prefixes=["UNLOGGED"],
     comment="what the replayer last reported of each relation; emptied by a crash of this server",
+)
+
+ddl_skip: Final = Table(
+    "ddl_skip",
+    SECONDARY,
+    _replica(),
+    Column("lsn", PgLsn, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    _time("asked_at", nullable=False),
+    Column("asked_by", Text, nullable=False),
+    comment="schema changes that an operator named, to be passed over: logship ddl skip",
 )
 
 ddl_replayed: Final = Table(

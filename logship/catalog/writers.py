@@ -142,8 +142,10 @@ def _give(connection: psycopg.Connection, name: sql.Identifier, role: str) -> No
     create = sql.SQL("{} create on schema {} {} {}")
     to, schema = sql.Identifier(role), sql.Identifier(WRITERS)
     superuser = connection.execute(
-        "select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user"
+        "select r.rolsuper, r.rolname = %s from pg_catalog.pg_roles r where r.rolname = current_user", [role]
     ).fetchone()
+    if superuser and superuser[1]:
+        return  # it is ours; and to take CREATE back would take it from the schema's owner
     needs_grant = not (superuser and superuser[0])
     try:
         if needs_grant:

@@ -13,7 +13,7 @@ import click
 from logship.cli import copying, options, output, settings_file
 
 if TYPE_CHECKING:
-    from logship.service.init import Existing, InitResult, Keyless, Partitions, SchemaMode
+    from logship.service.init import Existing, InitResult, Keyless, Partitions, SchemaChanges, SchemaMode
 
 
 @click.command("init")
@@ -38,6 +38,7 @@ def init(
     publication: str | None,
     slot: str | None,
     partitions: Partitions,
+    ddl: SchemaChanges | None,
     as_json: bool,
 ) -> None:
     """Prepare both databases and copy schema and rows.
@@ -51,7 +52,7 @@ def init(
         result = initialise(
             primary, secondary, name, slot=slot, publication=publication, keyless=keyless, schema=schema,
             pg_dump=pg_dump, jobs=jobs, partitions=partitions, tables=tables, exclude=exclude,
-            existing=existing, progress=progress,
+            existing=existing, ddl=ddl, progress=progress,
         )  # fmt: skip
     settings_file.write(click.get_current_context())
     if as_json:
@@ -94,4 +95,5 @@ def _summary(result: InitResult) -> None:
     output.line("")
     output.line("The slot keeps the primary's log from now on: follow it soon. Next:")
     output.line("  logship run --primary … --secondary … --journal DIR")
+    output.line("  or, for several replicas, logship ship and logship replay: see docs/operations.md")
     output.line("  logship lag --secondary … --watch")

@@ -82,7 +82,7 @@ def intervals(command: F) -> F:
 
 def initial_copy(command: F) -> F:
     """What init is told and check asks about: `--keyless`, `--schema`, `--pg-dump`, `--jobs`, `--tables`,
-    `--exclude`, `--existing`, `--publication`, `--slot`, `--partitions`."""
+    `--exclude`, `--existing`, `--publication`, `--slot`, `--partitions`, `--ddl`."""
     for option in reversed(
         (
             setting(
@@ -114,6 +114,11 @@ def initial_copy(command: F) -> F:
             setting(
                 "--partitions", type=click.Choice(["leaf", "root"]), default="leaf", show_default=True,
                 help="Follow each partition as a table, or the partitioned table as one (other partitions there).",
+            ),
+            setting(
+                "--ddl", type=click.Choice(["on", "off"]),
+                show_default="on, where the user may create event triggers on the primary",
+                help="Carry schema changes.",
             ),
         )
     ):  # fmt: skip

@@ -113,6 +113,8 @@ class SchemaChange:
     commit_lsn: Lsn
     ahead: bool = False
     done: bool = False
+    # Tables that it makes and that are not replicated from here on: noted, and nothing is run.
+    leaves_out: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def number(self) -> int:

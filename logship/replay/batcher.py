@@ -191,6 +191,8 @@ class Batcher:
 
     def _change_schema(self, change: SchemaChange) -> Iterator[Item]:
         """What came before it in the transaction, then the change; no target is known behind it."""
+        if self._classifier.passes_over(change):
+            return
         if self._making.changes:
             yield self._cut()
         self._pieces_out = self._changing = True

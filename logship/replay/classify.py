@@ -21,6 +21,7 @@ from logship.lsn import Lsn
 from logship.replay.batch import SchemaChange
 from logship.replay.ddl.message import PREFIX, Gatherer, Statement, Verifier
 from logship.replay.ddl.text import locate
+from logship.replay.ddl.whose import made_without_key, tables
 from logship.replay.target import Target
 
 OWN_SCHEMA = "logship"
@@ -43,6 +44,8 @@ class Classifier:
     copied: Mapping[tuple[str, str], Lsn] = field(default_factory=dict)
     # Makes what proves schema changes; None: they aren't carried.
     verifier: Callable[[], Verifier] | None = None
+    # Told of tables that are made without key, when those aren't to be replicated: ``left_out`` has them then.
+    leave_out: Callable[[tuple[str, str]], None] | None = None
     foreign_messages: int = 0  # logical messages of other programs: passed over
     marks: int = 0  # heartbeats and the like
     refused_messages: int = 0  # messages that claim to be ours and aren't proven to be
@@ -132,7 +135,25 @@ class Classifier:
                 if statement is not None:
                     statements.append(statement)
         changes = zip(statements, locate(statements), strict=True)
-        return {one.last.number: SchemaChange(one, found, commit_lsn) for one, found in changes}
+        return {
+            one.last.number: SchemaChange(one, found, commit_lsn, leaves_out=self._without_key(one))
+            for one, found in changes
+        }
+
+    def passes_over(self, change: SchemaChange) -> bool:
+        """Whether it is about nothing but tables that aren't replicated. What it says of new ones holds from here
+        on."""
+        if change.leaves_out and not change.done:
+            assert self.leave_out is not None
+            for name in change.leaves_out:
+                self.leave_out(name)
+            return False  # it is noted on the secondary
+        named = tables(change.statement)
+        return named is not None and all(name in self.left_out for name in named)
+
+    def _without_key(self, statement: Statement) -> frozenset[tuple[str, str]]:
+        made = made_without_key(statement) if self.leave_out is not None else frozenset()
+        return made if made == tables(statement) else frozenset()
 
     def makes(self, change: SchemaChange, relation_oid: int) -> bool:
         """Whether ``change`` makes this relation, and writes its rows before its message."""

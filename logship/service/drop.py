@@ -16,10 +16,10 @@ from typing import Final, Self
 import psycopg
 from psycopg import sql
 
-from logship.catalog import identity, migrate
+from logship.catalog import ddl, identity, migrate
 from logship.catalog.roles import identifier
 from logship.connection import Side, connect
-from logship.errors import RefusedAsUnsafe, UsageError
+from logship.errors import PrimaryError, RefusedAsUnsafe, UsageError
 from logship.service.replica import NotInitialised
 from logship.snapshot.failures import failure
 
@@ -116,8 +116,7 @@ class Drop:
     def _left(self, step: Step, dropped: Dropped) -> bool:
         """Carry out a step; whether it had to be left to somebody else."""
         if not step.statements:
-            migrate.downgrade(self._conninfos[step.side], step.side)
-            return False
+            return self._downgrade_left(step, dropped)
         link = self._links[step.side]
         try:
             with link.transaction():
@@ -128,6 +127,18 @@ class Drop:
         except _MAY_NOT as error:
             why = f"{step.what} on the {step.side.value}: {error.diag.message_primary}"
             dropped.left.append((why, "; ".join(step.statements) + ";"))
+            return True
+        return False
+
+    def _downgrade_left(self, step: Step, dropped: Dropped) -> bool:
+        """What captures schema changes belongs to the superuser who turned it on."""
+        try:
+            migrate.downgrade(self._conninfos[step.side], step.side)
+        except PrimaryError as error:
+            if not isinstance(getattr(error.__cause__, "orig", None), psycopg.errors.InsufficientPrivilege):
+                raise
+            why = f"{step.what} on the {step.side.value}: {error.message}"
+            dropped.left.append((why, "drop schema logship cascade;"))
             return True
         return False
 
@@ -168,6 +179,8 @@ class Drop:
             yield Step(Side.PRIMARY, f'the record of replica "{name}"', (forget,))
             return
         yield from self._slot(slot)
+        if ddl.present(link):  # first of all, or the following would be captured, and undone
+            yield Step(Side.PRIMARY, "the capture of schema changes", ("select logship.ddl_capture_off()",))
         if statements := identity.noted(link):
             yield Step(Side.PRIMARY, f"REPLICA IDENTITY FULL of {len(statements)} tables", tuple(statements))
         # Another name was the operator's, given with --publication.

@@ -24,6 +24,7 @@ from logship.catalog.shipper_role import give_to_shipper
 from logship.connection import Side, connect
 from logship.errors import RefusedAsUnsafe
 from logship.failpoints import hit
+from logship.service import init_ddl
 from logship.service.check import require_ready
 from logship.service.checks.facts import Asked
 from logship.service.init_types import (
@@ -33,6 +34,7 @@ from logship.service.init_types import (
     Options,
     Partitions,
     Progress,
+    SchemaChanges,
     SchemaMode,
 )
 from logship.service.initial_copy import InitialCopy
@@ -50,6 +52,7 @@ __all__ = [
     "Options",
     "Partitions",
     "Progress",
+    "SchemaChanges",
     "SchemaMode",
     "initialise",
 ]
@@ -70,6 +73,7 @@ def initialise(
     tables: Sequence[str] = (),
     exclude: Sequence[str] = (),
     existing: Existing = "refuse",
+    ddl: SchemaChanges | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> InitResult:
     """Do all of it; nothing is left to do when it has been done before (``already``).
@@ -80,7 +84,7 @@ def initialise(
     options = Options(
         primary, secondary, name, slot, publication, keyless, schema, pg_dump,
         jobs or min(4, max(2, os.cpu_count() or 2)), partitions,
-        Selection(split(tables), split(exclude)), existing,
+        Selection(split(tables), split(exclude)), existing, ddl,
     )  # fmt: skip
     began = time.monotonic()
     with (
@@ -138,6 +142,9 @@ class _Init:
                 schema.require_roles_and_extensions(self.primary, self.secondary)
             replica = self._record()
             hit("init.recorded")
+            init_ddl.begin(self.primary, self.secondary, self.options.ddl, self.result, self.say)
+            if self.result.schema_changes:
+                init_ddl.say_keyless(self.primary, replica.name, self.options.keyless, self.result)
             left_out = self._keyless()
             self._publication()
             hit("init.published")
@@ -161,6 +168,7 @@ class _Init:
                 copy.run(pg_dump, left_out)
             except psycopg.Error as error:
                 raise failure(copy.side, "initialise", error) from error
+        self._owners()
         self.side = Side.PRIMARY
         state.finish_on_primary(self.primary, self.result.replica)
         return self.result
@@ -172,7 +180,7 @@ class _Init:
         return Asked(
             name=self.result.replica, slot=given.slot, publication=given.publication, keyless=given.keyless,
             schema=given.schema, pg_dump=given.pg_dump, jobs=given.jobs, partitions=given.partitions,
-            selection=given.selection, existing=given.existing,
+            selection=given.selection, existing=given.existing, ddl=given.ddl,
         )  # fmt: skip
 
     def _schema_logship(self) -> None:
@@ -218,9 +226,18 @@ class _Init:
         self._refuse_other_tables(replica)
         self.result.already = True
         make_writers(self.secondary, guard.owners(self.secondary), self.result, self.say)
+        init_ddl.again(self.primary, self.secondary, self.options.ddl, self.result, self.say)
+        self._owners()
         self.result.slot, self.result.publication = replica.slot, replica.publication
         self.result.origin, self.result.snapshot_lsn = replica.origin, replica.snapshot_lsn
         return True
+
+    def _owners(self) -> None:
+        """So that what they own can be changed, and what they may make can be made, with their rights."""
+        if self.result.schema_changes:
+            self.side = Side.SECONDARY
+            init_ddl.make_functions(self.secondary, self.result, self.say)
+            init_ddl.give_rights(self.primary, self.secondary, self.result)
 
     def _refuse_other_tables(self, replica: state.Replica) -> None:
         asked = self.options.selection

@@ -17,6 +17,7 @@ import psycopg
 from psycopg import sql
 
 from logship.catalog import copies
+from logship.catalog.ddl import TRIGGERS
 from logship.connection import Side
 from logship.lsn import Lsn
 from logship.service.init_types import InitResult
@@ -42,7 +43,13 @@ class Indexes:
         self._lsns = lsns
         self._unreplicated = unreplicated
         self._result = result
-        found = schema_after.entries(schema.statements(text, schema.known_settings(secondary)))
+        found = [
+            entry
+            for entry in schema_after.entries(schema.statements(text, schema.known_settings(secondary)))
+            if not (
+                entry.kind == "EVENT TRIGGER" and entry.name in TRIGGERS
+            )  # the capture's, on the primary only
+        ]
         self._early = [entry for entry in found if schema_after.comes_early(entry)]
         self._late = [entry for entry in found if not schema_after.comes_early(entry)]
 

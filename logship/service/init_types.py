@@ -13,6 +13,7 @@ Keyless = Literal["full", "refuse", "leave-out"]
 SchemaMode = Literal["dump", "existing"]
 Partitions = Literal["leaf", "root"]
 Existing = Literal["refuse", "replace", "keep"]
+SchemaChanges = Literal["on", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class InitResult:
     not_copied: dict[str, str] = field(default_factory=dict)  # unlogged and foreign tables
     large_objects: int = 0  # on the primary; not copied, not replicated
     staged: dict[str, str] = field(default_factory=dict)  # filled by their owners' writers, and why
+    schema_changes: bool = False  # they are captured, and the secondary has the key
     unchecked: list[str] = field(default_factory=list)  # statements that check foreign keys later
     warnings: list[str] = field(default_factory=list)
 
@@ -71,3 +73,4 @@ class Options:
     partitions: Partitions
     selection: Selection
     existing: Existing
+    ddl: SchemaChanges | None = None

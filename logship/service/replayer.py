@@ -79,6 +79,7 @@ class Replayer:
         verifier: Callable[[], Verifier] | None,
         make_memory: MakeMemory | None,
         left_out: Container[tuple[str, str]],
+        leave_out: Callable[[tuple[str, str]], None] | None = None,
         gate: Gate,
         positions: Positions,
         bounds: ReplayBounds,
@@ -90,6 +91,7 @@ class Replayer:
         self._verifier = verifier
         self._make_memory = make_memory
         self._left_out = left_out
+        self._leave_out = leave_out
         self._gate = gate
         gate.memory_on, gate.memory = make_memory is not None, lambda: self.memory
         self._positions = positions
@@ -151,8 +153,9 @@ class Replayer:
         self._positions.restart(Stage.MEMORY, position if self._make_memory else None)
         relations = Relations(self._resolve)
         classifier = Classifier(
-            relations.resolve, self._left_out, self._persistence.copied, verifier=self._verifier
-        )
+            relations.resolve, self._left_out, self._persistence.copied, verifier=self._verifier,
+            leave_out=self._leave_out,
+        )  # fmt: skip
         return _Session(
             reader=self._journal.reader(position),
             batcher=Batcher(

@@ -27,7 +27,7 @@ from logship.service.lookups import Lookups
 from logship.service.objects import objects_of
 from logship.service.positions import Positions, Stage
 from logship.service.replayer import MakeMemory, Replayer
-from logship.service.replica import Found
+from logship.service.replica import Found, Unreplicated
 from logship.service.report import ObjectReport, Reporter
 from logship.service.retain import Keeper
 from logship.service.vitals import Upstream, Vitals
@@ -73,6 +73,7 @@ class Replaying:
         )  # fmt: skip
         self._lookups = Lookups(given.secondary, trouble=self._lookup_trouble)
         gate = Gate()
+        unreplicated = Unreplicated(found.left_out)
         self._holds = Holds(given.secondary, replica, gate, health.held)
         self.replayer = Replayer(
             journal=journal,
@@ -80,7 +81,8 @@ class Replaying:
             resolve=self._lookups.resolve,
             verifier=lambda: Verifier(self._lookups.ddl_keys, found.replica.database),
             make_memory=given.memory and given.memory(given.secondary, replica),
-            left_out=found.left_out,
+            left_out=unreplicated,
+            leave_out=unreplicated.since.add if found.replica.keyless == "leave-out" else None,
             gate=gate,
             positions=positions,
             bounds=given.replay_bounds,

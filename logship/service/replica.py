@@ -7,7 +7,7 @@ isn't there is said with the command that makes it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psycopg
 
@@ -26,6 +26,17 @@ _SUPERUSER = "select r.rolsuper from pg_catalog.pg_roles r where r.rolname = cur
 class NotInitialised(SecondaryError):
     def __init__(self, what: str) -> None:
         super().__init__(what, hint="run `logship init --primary … --secondary …` first")
+
+
+@dataclass(slots=True)
+class Unreplicated:
+    """What isn't replicated: what init left out, and tables that were made without key since."""
+
+    before: LeftOut
+    since: set[tuple[str, str]] = field(default_factory=set)
+
+    def __contains__(self, table: object) -> bool:
+        return table in self.since or table in self.before
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,6 +235,15 @@ def missing_roles(primary: psycopg.Connection, secondary: psycopg.Connection) ->
                   where n.nspname = any(%(ours)s)))
            and not (d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and d.objid in (
                  select n.oid from pg_catalog.pg_namespace n where n.nspname = any(%(ours)s)))
+           and not (d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and d.objid in (
+                 select p.oid from pg_catalog.pg_proc p
+                   join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+                  where n.nspname = any(%(ours)s)))
+           and not (d.classid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass and d.objid in (
+                 select e.oid from pg_catalog.pg_event_trigger e
+                   join pg_catalog.pg_proc p on p.oid = e.evtfoid
+                   join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+                  where n.nspname = any(%(ours)s)))
            -- publications and what belongs to other servers aren't dumped
            and d.classid <> all (array['pg_catalog.pg_publication'::pg_catalog.regclass,
                                        'pg_catalog.pg_subscription'::pg_catalog.regclass]::pg_catalog.oid[])

@@ -44,11 +44,17 @@ insert into logship.ddl_replayed (replica, lsn, replayed_at, owner, tag, stateme
 values ($1, $2, pg_catalog.clock_timestamp(), $3, $4, $5, 'persistence', $6, $7)
 """
 _DONE_TYPES: Final = (TEXT, 3220, TEXT, TEXT, TEXT, TEXT, 1186)
+_LEAVE_OUT: Final = b"""
+insert into logship.left_out (replica, schemaname, relname) values ($1, $2, $3) on conflict do nothing
+"""
 _LOOK: Final = b"select logship.ddl_object_at($1, $2, $3)"
 
 
 def carry_out(change: SchemaChange, session: Session, replica: str) -> None:
     """See above. The caller has sent all that comes before, and rolls back after any exception."""
+    if change.leaves_out:
+        _leave_out(change, session, replica)
+        return
     if not change.done:
         began = time.monotonic()
         planned = plan(change, lambda dropped: _look(session, dropped))
@@ -57,6 +63,11 @@ def carry_out(change: SchemaChange, session: Session, replica: str) -> None:
         _note(session, replica, change, planned, time.monotonic() - began)
     if not change.ahead:
         _compare(session, change)
+
+
+def _leave_out(change: SchemaChange, session: Session, replica: str) -> None:
+    for schema, name in sorted(change.leaves_out):
+        session.run([Command(_LEAVE_OUT, [replica.encode(), schema.encode(), name.encode()], [TEXT] * 3)])
 
 
 def _run(session: Session, planned: Plan, context: Mapping[str, str]) -> None:

@@ -44,6 +44,7 @@ class Asked:
     journal: Path | None = None
     selection: Selection = field(default_factory=Selection)
     existing: Literal["refuse", "replace", "keep"] = "refuse"
+    ddl: Literal["on", "off"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,13 @@ def upgrade() -> None:
     op.execute("revoke all on all tables in schema logship from public")
     op.execute("comment on schema logship is 'logship: replicas that follow this database'")
     here = Path(__file__).parent / "primary_0001"
-    for name in ("stat_replication.sql", "ddl_facts.sql", "ddl_key.sql", "ddl_capture.sql"):
+    for name in (
+        "stat_replication.sql",
+        "ddl_facts.sql",
+        "ddl_key.sql",
+        "ddl_keyless.sql",
+        "ddl_capture.sql",
+    ):
         op.execute(sa.text((here / name).read_text(encoding="utf-8").replace(":", "\\:")))
 
 
@@ -101,9 +107,11 @@ def _ddl() -> None:
     op.create_table(
         "ddl_setting",
         sa.Column("on_failure", sa.Text, primary_key=True),
+        sa.Column("keyless", sa.Text, nullable=False, server_default=sa.text("'full'")),
         sa.CheckConstraint("on_failure in ('error', 'warn')", name="ddl_setting_on_failure"),
+        sa.CheckConstraint("keyless in ('full', 'refuse', 'leave-out')", name="ddl_setting_keyless"),
         schema="logship",
-        comment="what becomes of a schema change that can't be written into the log: error or warn",
+        comment="what becomes of a schema change that can't be written into the log, and of new tables without key",
     )
     op.create_table(
         "ddl_failure",
@@ -132,7 +140,8 @@ def _drop_ddl() -> None:
         "drop function logship.ddl_capture(text, text, text, text), "
         "logship.ddl_body(text, text, text, text, jsonb, text), logship.ddl_rewritten(), logship.ddl_dropped(text), "
         "logship.ddl_commands(text), logship.ddl_granted_object(oid, oid, aclitem[]), logship.ddl_granted(text), "
-        "logship.ddl_ignored(oid, oid, text), logship.ddl_sign(bytea), logship.ddl_capture_on(), "
+        "logship.ddl_keyless(jsonb), logship.ddl_ignored(oid, oid, text), logship.ddl_sign(bytea), "
+        "logship.ddl_capture_on(), "
         "logship.ddl_capture_off()"
     )
     op.execute("drop sequence logship.ddl_number")

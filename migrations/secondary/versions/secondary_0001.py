@@ -192,6 +192,16 @@ def _reports() -> None:
         comment="schema changes replayed here",
     )
     op.create_table(
+        "ddl_skip",
+        _replica(),
+        sa.Column("lsn", PgLsn, primary_key=True),
+        sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+        _time("asked_at", nullable=False),
+        sa.Column("asked_by", sa.Text, nullable=False),
+        schema="logship",
+        comment="schema changes that an operator named, to be passed over: logship ddl skip",
+    )
+    op.create_table(
         "hold",
         _replica(),
         sa.Column("token", sa.Text, nullable=False),
@@ -253,6 +263,7 @@ def downgrade() -> None:
     for table in (
         "memory_question",
         "hold",
+        "ddl_skip",
         "ddl_replayed",
         "object_report",
         "replay_report",

@@ -133,7 +133,7 @@ def test_again_there_is_nothing_to_do(pair: Pair) -> None:
     again = run(pair)
     assert (again.already, again.replica, again.snapshot_lsn) == (True, first.replica, first.snapshot_lsn)
     writers = "select pg_get_userbyid(proowner) from pg_proc where proname like 'write_as_%' order by 1"
-    assert pair.secondary.execute(writers) == [("late",), ("postgres",)]
+    assert pair.secondary.execute(writers) == [("late",), ("pg_database_owner",), ("postgres",)]
     pair.primary.execute("select pg_drop_replication_slot(%s)", [first.slot])
     with pytest.raises(RefusedAsUnsafe, match=r"slot .* is gone from the primary"):
         run(pair)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from logship.catalog import ddl
 from tests.conftest import Pair
 from tests.follow import Follower
 
@@ -16,9 +15,6 @@ from tests.follow import Follower
 def following(pair: Pair, tmp_path: Path) -> Iterator[Follower]:
     pair.primary.execute("create table t (id int primary key, v text); insert into t values (1, 'one')")
     with Follower(*pair, tmp_path) as follower:
-        with pair.primary.connect() as primary, pair.secondary.connect() as secondary:
-            ddl.start_capture(primary)
-            ddl.hand_over(primary, secondary)
         yield follower
 
 
@@ -62,3 +58,43 @@ def test_several_in_one_string_and_in_functions(following: Follower) -> None:
     following.catch_up()
     following.assert_equal()
     assert following.secondary.execute("select count(*) from logship.stat_ddl")[0][0] >= 7
+
+
+def test_new_tables_without_key_can_be_updated_at_once(following: Follower) -> None:
+    primary = following.primary
+    primary.execute(
+        "begin; create table bare (a int); insert into bare values (1), (1); update bare set a = 2; commit;"
+        "create table part (a int) partition by range (a); create table low partition of part default;"
+        "insert into part values (1); update part set a = 2; delete from part where a = 3;"
+        "create table later (a int); insert into later values (1)"
+    )
+    assert primary.value("select relreplident::text from pg_class where relname = 'bare'") == "f"
+    primary.execute("alter table later add primary key (a); update later set a = 2")
+    assert primary.value("select relreplident::text from pg_class where relname = 'later'") == "d"
+    primary.execute("alter table t drop constraint t_pkey; update t set v = 'keyless'")
+    following.assert_equal()
+    names = "select relname from logship.identity_set order by 1"
+    assert primary.execute(names) == [("bare",), ("low",), ("part",), ("t",)]
+
+
+def test_tables_that_are_left_out_stay_out(pair: Pair, tmp_path: Path) -> None:
+    """By --exclude, and by --keyless leave-out, also after the process was started anew."""
+    primary, secondary = pair
+    primary.execute("create table out_before (id int primary key); create table t (id int primary key)")
+    with Follower(*pair, tmp_path, exclude=["public.out_*"], keyless="leave-out") as following:
+        primary.execute(
+            "create table out_new (id serial primary key); alter table out_new add column v text;"
+            "create index on out_new (v); insert into out_new (v) values ('x'); alter table out_before add v text;"
+            "create table bare (a int); insert into bare values (1); update bare set a = 2;"
+            "create table made as select 1 as a; comment on table made is 'none';"
+            "create table kept (id int primary key); insert into kept values (1)"
+        )
+        following.assert_equal(without={"out_before", "out_new", "bare", "made"})
+        following.restart()
+        primary.execute("update bare set a = 3; alter table bare add column b int; drop table out_new, made")
+        primary.execute("insert into t values (1)")
+        following.assert_equal(without={"out_before", "bare"})
+    tables = "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' order by 1"
+    assert secondary.execute(tables) == [("kept",), ("out_before",), ("t",)]
+    left_out = secondary.execute("select relname from logship.left_out order by 1")
+    assert left_out == [("bare",), ("made",)]

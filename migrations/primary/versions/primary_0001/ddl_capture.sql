@@ -78,15 +78,15 @@ as $function$
 declare
   top constant xid8 := pg_current_xact_id();
   catalog constant text[] := case
-    when kind in ('TABLE', 'SEQUENCE', 'COLUMN') then array['pg_class', 'relacl', 'relnamespace']
-    when kind in ('FUNCTION', 'PROCEDURE', 'ROUTINE') then array['pg_proc', 'proacl', 'pronamespace']
-    when kind in ('TYPE', 'DOMAIN') then array['pg_type', 'typacl', 'typnamespace']
-    when kind = 'SCHEMA' then array['pg_namespace', 'nspacl', 'oid']
-    when kind = 'LANGUAGE' then array['pg_language', 'lanacl', '0']
-    when kind = 'FOREIGN DATA WRAPPER' then array['pg_foreign_data_wrapper', 'fdwacl', '0']
-    when kind = 'FOREIGN SERVER' then array['pg_foreign_server', 'srvacl', '0']
+    when kind in ('TABLE', 'SEQUENCE', 'COLUMN') then array['pg_class', 'relacl', 'c.relnamespace']
+    when kind in ('FUNCTION', 'PROCEDURE', 'ROUTINE') then array['pg_proc', 'proacl', 'c.pronamespace']
+    when kind in ('TYPE', 'DOMAIN') then array['pg_type', 'typacl', 'c.typnamespace']
+    when kind = 'SCHEMA' then array['pg_namespace', 'nspacl', 'c.oid']
+    when kind = 'LANGUAGE' then array['pg_language', 'lanacl', '0::oid']
+    when kind = 'FOREIGN DATA WRAPPER' then array['pg_foreign_data_wrapper', 'fdwacl', '0::oid']
+    when kind = 'FOREIGN SERVER' then array['pg_foreign_server', 'srvacl', '0::oid']
     when kind in ('TABLES', 'SEQUENCES', 'FUNCTIONS', 'ROUTINES', 'TYPES', 'SCHEMAS', 'LARGE OBJECTS')
-      then array['pg_default_acl', 'defaclacl', 'defaclnamespace']
+      then array['pg_default_acl', 'defaclacl', 'c.defaclnamespace']
   end;
 begin
   if catalog is null then
@@ -94,7 +94,7 @@ begin
   end if;
   return query execute format(
     'select %1$L::regclass::oid, x.object, x.acl, n.nspname::text, n.oid = pg_my_temp_schema()
-       from (select c.oid as object, c.%2$s as acl, c.%3$s as namespace, c.xmin as made, c.cmin::text::bigint as command
+       from (select c.oid as object, c.%2$s as acl, %3$s as namespace, c.xmin as made, c.cmin::text::bigint as command
                from pg_catalog.%1$I c where c.%2$s is not null %4$s) x
        left join pg_catalog.pg_namespace n on n.oid = x.namespace
       where age(x.made) <= age($1::text::xid)
@@ -281,6 +281,9 @@ begin
     end;
   end if;
   perform pg_logical_emit_message(true, 'logship.ddl', content);
+  if event = 'end' then
+    perform logship.ddl_keyless(objects);
+  end if;
 end
 $function$;
 

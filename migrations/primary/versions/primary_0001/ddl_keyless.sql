@@ -1,0 +1,57 @@
+-- A table without replica identity, once it is published, has its UPDATE and DELETE refused by PostgreSQL. So what
+-- becomes of a new one is done by the statement that makes it (or takes its key away), in its own transaction.
+-- One that is given a key later gets back what it had.
+create function logship.ddl_keyless(objects jsonb) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $function$
+declare
+  found record;
+  setting constant text := (select s.keyless from logship.ddl_setting s);
+begin
+  if not exists (select from jsonb_array_elements(objects) o where o ->> 'type' = 'table') then
+    return;
+  end if;
+  for found in
+    select c.oid, c.relname, n.nspname, c.relreplident as identity,
+           exists (select from pg_catalog.pg_index i
+                    where i.indrelid = c.oid and i.indisprimary and i.indislive and i.indimmediate) as key,
+           exists (select from pg_catalog.pg_index i
+                    where i.indrelid = c.oid and i.indisreplident and i.indislive) as index,
+           (select s.before from logship.identity_set s
+             where s.schemaname = n.nspname and s.relname = c.relname) as before
+      from (select distinct (o ->> 'oid')::oid as oid from jsonb_array_elements(objects) o
+             where o ->> 'class' = 'pg_class' and o ->> 'type' = 'table') given
+      join pg_catalog.pg_class c on c.oid = given.oid
+      join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+     where c.relkind in ('r', 'p') and c.relpersistence = 'p'
+       and exists (
+         select from logship.replica r join pg_catalog.pg_publication p on p.pubname = r.publication
+          where (p.pubupdate or p.pubdelete)
+            and (p.puballtables
+                 or exists (select from pg_catalog.pg_publication_rel e where e.prpubid = p.oid and e.prrelid = c.oid)
+                 or exists (select from pg_catalog.pg_publication_namespace e
+                             where e.pnpubid = p.oid and e.pnnspid = c.relnamespace)))
+  loop
+    if found.identity = 'f' then
+      if found.before = 'default' and found.key then
+        execute format('alter table only %I.%I replica identity default', found.nspname, found.relname);
+        delete from logship.identity_set s where s.schemaname = found.nspname and s.relname = found.relname;
+      end if;
+      continue;
+    end if;
+    continue when case found.identity when 'd' then found.key when 'i' then found.index else false end;
+    if setting = 'refuse' then
+      raise warning 'table %.% has no replica identity, and is published: its UPDATE and DELETE will be refused',
+        quote_ident(found.nspname), quote_ident(found.relname)
+        using hint = 'Give it a primary key, or a REPLICA IDENTITY.';
+      continue;
+    end if;
+    insert into logship.identity_set (schemaname, relname, before)
+      values (found.nspname, found.relname, case found.identity when 'd' then 'default' else 'nothing' end)
+      on conflict do nothing;
+    execute format('alter table only %I.%I replica identity full', found.nspname, found.relname);
+  end loop;
+end
+$function$;
+revoke all on function logship.ddl_keyless(jsonb) from public;
