@@ -22,7 +22,7 @@ from logship.replay.ddl.facts import compare
 from logship.service.servers import Server
 from tests.conftest import create_database
 from tests.follow import Follower, assert_equal
-from tests.servers import Database, Shared
+from tests.servers import Shared
 
 OWNER: Final = "matrix owner"  # an ordinary role on both servers, with a name that needs its quotes
 OTHER: Final = "matrix_other"  # another, to grant to, and to give things to
@@ -53,8 +53,9 @@ _ROW_OF: Final = {
     "pg_rewrite": "x.rulename <> '_RETURN'",
 }
 _CLASSES: Final = (
-    "pg_class", "pg_type", "pg_proc", "pg_trigger", "pg_rewrite", "pg_policy", "pg_namespace", "pg_operator", "pg_opclass",
-    "pg_opfamily", "pg_cast", "pg_collation", "pg_conversion", "pg_ts_config", "pg_ts_dict", "pg_ts_parser",
+    "pg_class", "pg_type", "pg_proc", "pg_trigger", "pg_rewrite", "pg_policy", "pg_namespace", "pg_operator",
+    "pg_opclass", "pg_opfamily", "pg_cast", "pg_collation", "pg_conversion", "pg_ts_config", "pg_ts_dict",
+    "pg_ts_parser",
     "pg_ts_template", "pg_statistic_ext", "pg_extension", "pg_language", "pg_foreign_data_wrapper", "pg_foreign_server",
     "pg_user_mapping", "pg_default_acl", "pg_transform", "pg_am",
 )  # fmt: skip
@@ -90,23 +91,31 @@ def all_cases() -> dict[str, tuple[Case, ...]]:
     return {name.removeprefix("cases_"): tuple(module.CASES) for name, module in modules.items()}
 
 
-def catalog(database: Database) -> dict[tuple[Any, ...], dict[str, Any]]:
+def catalog(database: psycopg.Connection) -> dict[tuple[Any, ...], dict[str, Any]]:
     """What `logship.ddl_object` says of everything that users made, by its address."""
     rows = " union all ".join(
         f"select '{name}'::regclass::oid, x.oid from {name} x where (x.oid >= 16384 "
         f"{'or true' if name == 'pg_namespace' else ''}) and {_ROW_OF.get(name, 'true')}"
         for name in _CLASSES
     )
-    found = database.execute(
+    query = (
         f"select logship.ddl_object(o.class, o.oid, 0) from ({rows}) o (class, oid) where not exists "
         "(select from pg_depend d where d.classid = o.class and d.objid = o.oid and d.deptype = 'e')"
     )
+    found = database.execute(query.encode()).fetchall()
     objects = [one for (one,) in found if one is not None and not _ours(one)]
     return {(one["type"], *one["names"], *(one["args"] or ())): one["facts"] for one in objects}
 
 
-def major(database: Database) -> int:
-    return int(database.value("show server_version_num")) // 10_000
+def differences(primary: psycopg.Connection, secondary: psycopg.Connection) -> list[str]:
+    """What differs between the two catalogs, a line for each."""
+    one, two = catalog(primary), catalog(secondary)
+    same = primary.info.server_version // 10_000 == secondary.info.server_version // 10_000
+    lines = [f"{key}: only on the primary" for key in one.keys() - two.keys()]
+    lines += [f"{key}: only on the secondary" for key in two.keys() - one.keys()]
+    for key in one.keys() & two.keys():
+        lines += [f"{key}: {line}" for line in compare(one[key], two[key], same_version=same)]
+    return sorted(lines)
 
 
 def _ours(one: dict[str, Any]) -> bool:
@@ -117,17 +126,6 @@ def _ours(one: dict[str, Any]) -> bool:
         or (one["type"] == "schema" and names[0].startswith(("pg_", "information_schema")))
         or one["schema"] == "information_schema"
     )
-
-
-def differences(primary: Database, secondary: Database) -> list[str]:
-    """What differs between the two catalogs, a line for each."""
-    one, two = catalog(primary), catalog(secondary)
-    same = major(primary) == major(secondary)
-    lines = [f"{key}: only on the primary" for key in one.keys() - two.keys()]
-    lines += [f"{key}: only on the secondary" for key in two.keys() - one.keys()]
-    for key in one.keys() & two.keys():
-        lines += [f"{key}: {line}" for line in compare(one[key], two[key], same_version=same)]
-    return sorted(lines)
 
 
 class Matrix:
@@ -145,6 +143,7 @@ class Matrix:
         with self.primary.connect() as one, self.secondary.connect() as two:
             ddl.start_capture(one)
             ddl.hand_over(one, two)
+        self._looks = (self.primary.connect(), self.secondary.connect())
 
     def __enter__(self) -> Self:
         return self
@@ -163,14 +162,14 @@ class Matrix:
     @property
     def broken(self) -> bool:
         """The replica has stopped, or the sides differ: of no use to other cases."""
-        return self.follower.error is not None or bool(differences(self.primary, self.secondary))
+        return self.follower.error is not None or bool(differences(*self._looks))
 
     def applies(self, case: Case) -> bool:
-        versions = (major(self.primary), major(self.secondary))
+        versions = [look.info.server_version // 10_000 for look in self._looks]
         return min(versions) >= case.since and max(versions) <= case.until
 
     def run(self, case: Case) -> None:
-        before = catalog(self.primary).keys()
+        before = catalog(self._looks[0]).keys()
         with psycopg.connect(self.primary.conninfo, autocommit=True) as connection:
             if not case.as_superuser:
                 connection.execute(f'set session authorization "{OWNER}"'.encode())
@@ -178,13 +177,14 @@ class Matrix:
                 for statement in step:
                     _execute(connection, statement)
                 self.compare()
-        left = catalog(self.primary).keys() - before
+        left = catalog(self._looks[0]).keys() - before
         assert not left, f"the case leaves {left} behind"
 
     def compare(self) -> None:
         """Once the replica has caught up, both sides have the same catalog and the same rows."""
         self.follower.catch_up()
-        assert differences(self.primary, self.secondary) == []
+        found = differences(*self._looks)
+        assert not found, "the sides differ:\n" + "\n".join(found)
         assert_equal(self.primary, self.secondary)
 
 
