@@ -67,13 +67,14 @@ _NAMES: Final = (
 class Piece:
     """One statement. ``targets``: names as written, schema first where it was given; none: not known.
 
-    ``arguments``: of a function, how its argument types are named; None: not given.
+    ``arguments``: of a function, how its argument types are named, of a cast its two types; None: not given.
     """
 
     text: str
     tag: str  # empty: no schema change
     targets: tuple[tuple[str, ...], ...] = ()
     arguments: tuple[str, ...] | None = None
+    of_column: bool = False  # the target's last part is a column's name
 
 
 @lru_cache(maxsize=64)
@@ -90,7 +91,15 @@ def split(sql: str) -> tuple[Piece, ...] | None:
         text = source[statement.stmt_location : end].decode(errors="replace").strip()
         name = statement.stmt.WhichOneof("node")
         node = getattr(statement.stmt, name)
-        pieces.append(Piece(text, _tag(name, node), tuple(_targets(name, node)), _arguments(name, node)))
+        pieces.append(
+            Piece(
+                text,
+                _tag(name, node),
+                tuple(_targets(name, node)),
+                _arguments(name, node),
+                _of_column(name, node),
+            )
+        )
     return tuple(pieces)
 
 
@@ -134,7 +143,10 @@ def _targets(name: str, node: Any) -> Iterator[tuple[str, ...]]:  # noqa: PLR091
         if node.idxname:
             yield (*((node.relation.schemaname,) if node.relation.schemaname else ()), node.idxname)
         return
-    if name == "create_stats_stmt" or name in {"import_foreign_schema_stmt", "drop_owned_stmt"}:
+    if name in {"create_stats_stmt", "import_foreign_schema_stmt", "drop_owned_stmt"}:
+        return
+    if name == "create_cast_stmt":
+        yield tuple(_strings(node.sourcetype))
         return
     if name == "rename_stmt" and not node.subname:
         yield (node.newname,)  # the catalog has the new name only
@@ -165,6 +177,10 @@ def _targets(name: str, node: Any) -> Iterator[tuple[str, ...]]:  # noqa: PLR091
             return
     if name == "create_am_stmt":
         yield (node.amname,)
+
+
+def _of_column(name: str, node: Any) -> bool:
+    return name in {"comment_stmt", "sec_label_stmt"} and _kind(node, "objtype") == "COLUMN"
 
 
 def _relation(node: Any) -> tuple[str, ...]:
@@ -201,8 +217,12 @@ def _strings(node: Any) -> Iterator[str]:
             for each in node.objname:
                 yield from _strings(each)
         case "TypeName":
-            for each in node.names:
-                yield from _strings(each)
+            parts = [part for each in node.names for part in _strings(each)]
+            yield from (
+                [_SQL_NAMES[parts[1]]]
+                if parts[0] == _BUILT_IN and parts[1:] and parts[1] in _SQL_NAMES
+                else parts
+            )
 
 
 def _arguments(name: str, node: Any) -> tuple[str, ...] | None:
@@ -211,23 +231,30 @@ def _arguments(name: str, node: Any) -> tuple[str, ...] | None:
         modes = [each.function_parameter for each in node.parameters]
         given = [mode.arg_type for mode in modes if _mode(mode) not in {"FUNC_PARAM_OUT", "FUNC_PARAM_TABLE"}]
         return tuple(_type(each) for each in given)
+    if name == "create_cast_stmt":
+        return (_type(node.sourcetype), _type(node.targettype))
+    if name == "alter_function_stmt":
+        return _of_object(node.func)
     if name == "drop_stmt" and len(node.objects) == 1:
         node = node.objects[0]
     elif "object" in {field.name for field, _ in node.ListFields()}:
         node = node.object
-    elif name == "alter_function_stmt":
-        return tuple(_type(each.type_name) for each in node.func.objargs)
     else:
         return None
     if node.DESCRIPTOR.name != "Node" or node.WhichOneof("node") != "object_with_args":
         return None
-    return tuple(_type(each.type_name) for each in node.object_with_args.objargs)
+    return _of_object(node.object_with_args)
+
+
+def _of_object(node: Any) -> tuple[str, ...] | None:
+    return None if node.args_unspecified else tuple(_type(each.type_name) for each in node.objargs)
 
 
 def _mode(parameter: Any) -> str:
     return str(parameter.DESCRIPTOR.fields_by_name["mode"].enum_type.values_by_number[parameter.mode].name)
 
 
+_BUILT_IN: Final = "pg_catalog"
 # The grammar writes built-in types by their catalog names, pg_get_object_address by their SQL names.
 _SQL_NAMES: Final = {
     "int4": "integer", "int8": "bigint", "int2": "smallint", "bool": "boolean", "float8": "double precision",

@@ -23,6 +23,7 @@ _OPEN: Final = 'SQL statement "'
 _SQL_FUNCTION: Final = re.compile(
     r'SQL function "(?P<name>.*)" (?:statement (?P<number>\d+)|during)', re.DOTALL
 )
+_WITH_ARGUMENTS: Final = frozenset({"function", "procedure", "aggregate", "cast"})
 _EXTENSION: Final = frozenset({"CREATE EXTENSION", "ALTER EXTENSION", "DROP EXTENSION"})
 
 
@@ -152,11 +153,14 @@ def _about(piece: Piece, statement: Statement) -> bool:
 def _names(target: tuple[str, ...], piece: Piece, touched: Object | Dropped) -> bool:
     known = _parts((*touched.names, *touched.args))
     known |= {touched.schema} if touched.schema else set()
+    if piece.of_column and touched.type == "type":
+        target = target[:-1]  # a composite type's attribute: the catalog names the type
     if target[-1] not in known or any(part not in known for part in target[:-1]):
         return False
-    if piece.arguments is None or touched.type not in {"function", "procedure", "aggregate"}:
+    if piece.arguments is None or touched.type not in _WITH_ARGUMENTS:
         return True
-    return tuple(_last(each) for each in touched.args) == piece.arguments
+    named = (*touched.names, *touched.args) if touched.type == "cast" else touched.args
+    return tuple(_last(each) for each in named) == piece.arguments
 
 
 def _parts(names: Iterable[str]) -> set[str]:

@@ -139,7 +139,10 @@ begin
            || case when t.typtype = 'c' then jsonb_build_object('attributes', (
              select jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
                       'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
-                      'collation', nullif(a.attcollation, 0)::regcollation::text)) order by a.attnum)
+                      'collation', nullif(a.attcollation, 0)::regcollation::text,
+                      'comment', (select x.description from pg_catalog.pg_description x
+                                   where x.objoid = t.typrelid and x.classoid = 'pg_catalog.pg_class'::regclass
+                                     and x.objsubid = a.attnum))) order by a.attnum)
                from pg_catalog.pg_attribute a
               where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped)) else '{}' end
       into facts
@@ -287,9 +290,11 @@ begin
       into facts from pg_catalog.pg_default_acl a where a.oid = object;
 
   when 'pg_catalog.pg_transform'::regclass then
-    select jsonb_build_object('from_sql', nullif(t.trffromsql, 0)::regprocedure::text,
+    -- It has no owner; who owns the type makes it.
+    select jsonb_build_object('owner', pg_get_userbyid(y.typowner),
+                              'from_sql', nullif(t.trffromsql, 0)::regprocedure::text,
                               'to_sql', nullif(t.trftosql, 0)::regprocedure::text)
-      into facts from pg_catalog.pg_transform t where t.oid = object;
+      into facts from pg_catalog.pg_transform t join pg_catalog.pg_type y on y.oid = t.trftype where t.oid = object;
 
   else
     -- Access methods, user mappings (whose options hold passwords), text search parsers and templates: that they are there.
@@ -357,7 +362,14 @@ begin
   return jsonb_build_object(
     'class', class::regclass::text, 'type', address.type, 'names', to_jsonb(address.object_names),
     'args', to_jsonb(address.object_args), 'identity', address.identity, 'schema', address.schema,
-    'owner', facts ->> 'owner', 'facts', facts);
+    'owner', coalesce(facts ->> 'owner', case
+      -- These have no owner; only superusers make them.
+      when class in ('pg_catalog.pg_am'::regclass, 'pg_catalog.pg_ts_parser'::regclass, 'pg_catalog.pg_ts_template'::regclass)
+        then pg_get_userbyid(10)
+      when class = 'pg_catalog.pg_user_mapping'::regclass then (
+        select pg_get_userbyid(s.srvowner) from pg_catalog.pg_user_mapping m
+          join pg_catalog.pg_foreign_server s on s.oid = m.umserver where m.oid = object) end),
+    'facts', facts);
 end
 $function$;
 
@@ -370,10 +382,18 @@ declare
   address record;
 begin
   begin
-    address := pg_get_object_address(type, names, args);
+    if type = 'operator' and cardinality(args) = 1 then
+      -- A prefix operator: pg_get_object_address() wants two arguments, and has no word for none.
+      select 'pg_catalog.pg_operator'::regclass::oid as classid, o.oid as objid, 0 as objsubid into strict address
+        from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
+       where n.nspname = names[1] and o.oprname = names[2] and o.oprleft = 0 and o.oprright = args[1]::regtype;
+    else
+      -- It knows the columns of tables only, and takes them for those of whatever has that name.
+      address := pg_get_object_address(case when type like '% column' then 'table column' else type end, names, args);
+    end if;
   exception
     when undefined_object or undefined_table or undefined_column or undefined_function or invalid_schema_name
-      or wrong_object_type then
+      or wrong_object_type or no_data_found then
       return null;
   end;
   return logship.ddl_object(address.classid, address.objid, address.objsubid);
