@@ -1,4 +1,4 @@
-"""`logship demo`: replication under load on two embedded servers, the lag of each stage, a verdict.
+"""`logship demo`: replication under load and migrations on two embedded servers, the lag of each stage, a verdict.
 
 On a terminal the table of lag stays in its place; elsewhere a line comes now and then. Exit code 0: both
 sides are equal; 1: they differ.
@@ -31,7 +31,7 @@ DIFFERENT: Final = 1
 @click.option("--keep", is_flag=True, help="Leave it all running afterwards, until Ctrl-C.")
 @options.as_json
 def demo(seconds: int, keep: bool, as_json: bool) -> int:
-    """Show replication under load on two embedded PostgreSQL servers, and compare both sides."""
+    """Show replication on two embedded PostgreSQL servers, under load and migrations, and compare both sides."""
     from logship.service.demo import Demo
 
     console = Console(stderr=as_json, highlight=False)
@@ -81,7 +81,7 @@ class Display:
             self._live = None
 
     def step(self, text: str) -> None:
-        self._console.print(f"── {text}")
+        self._console.print(f"── {text}", soft_wrap=True)
 
     def sample(self, sample: Sample) -> None:
         if self._live is not None:
@@ -115,7 +115,8 @@ def summary(sample: Sample) -> str:
 
 
 def show(console: Console, verdict: Verdict) -> None:
-    """The verdict, and the rows it rests on."""
+    """The verdict, and what it rests on: migrations, schema, rows."""
+    console.print(migrations(verdict))
     shown = Table(title="Both sides, compared row by row", title_justify="left")
     for name in ("table", "primary", "secondary", "memory", "rows"):
         shown.add_column(name, justify="left" if name in {"table", "rows"} else "right")
@@ -127,11 +128,36 @@ def show(console: Console, verdict: Verdict) -> None:
     console.print(shown)
     late = {stage: output.duration(seconds) for stage, seconds in verdict.caught_up_s.items()}
     console.print(
-        f"{verdict.committed} transactions under load, {verdict.replayed} changed rows and were replayed. After the "
-        f"last commit the secondary had everything within {late['persistence']}, memory within {late['memory']}.\n"
+        f"{verdict.committed} transactions under load, and {len(verdict.migrations)} migrations; {verdict.replayed} "
+        "transactions changed something and were replayed. After the last commit the secondary had everything within "
+        f"{late['persistence']}, memory within {late['memory']}.\n"
+        f"{schema(verdict)}\n"
         f"Verdict: both sides are {'equal' if verdict.equal else 'DIFFERENT'}.",
         soft_wrap=True,
     )
+
+
+def migrations(verdict: Verdict) -> Table:
+    """Which arrived, and how soon after their commit they were seen."""
+    shown = Table(title="Alembic migrations of the primary, under load", title_justify="left")
+    for name in ("revision", "what", "on the secondary"):
+        shown.add_column(name)
+    for each in verdict.migrations:
+        arrived = (
+            "MISSING" if each.after_s is None else f"arrived, seen after {output.duration(each.after_s)}"
+        )
+        shown.add_row(each.revision.name, each.revision.what, arrived)
+    return shown
+
+
+def schema(verdict: Verdict) -> str:
+    arrived = sum(each.after_s is not None for each in verdict.migrations)
+    same = (
+        "both schemas are the same"
+        if not verdict.schema
+        else "\n  ".join(["the schemas differ:", *verdict.schema])
+    )
+    return f"{arrived} of {len(verdict.migrations)} migrations arrived, and {same}."
 
 
 def as_object(verdict: Verdict) -> dict[str, Any]:
@@ -140,6 +166,15 @@ def as_object(verdict: Verdict) -> dict[str, Any]:
         "committed": verdict.committed,
         "replayed": verdict.replayed,
         "caught_up_s": {stage: round(seconds, 3) for stage, seconds in verdict.caught_up_s.items()},
+        "migrations": [
+            {
+                "revision": each.revision.name,
+                "what": each.revision.what,
+                "seen_after_s": None if each.after_s is None else round(each.after_s, 3),
+            }
+            for each in verdict.migrations
+        ],
+        "schema_differences": list(verdict.schema),
         "tables": [
             {
                 "table": each.table,

