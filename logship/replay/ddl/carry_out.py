@@ -18,9 +18,11 @@ from typing import Any, Final
 
 from logship.kernel import binary_text_array
 from logship.replay.batch import SchemaChange
+from logship.replay.ddl import made
 from logship.replay.ddl.facts import compare
 from logship.replay.ddl.message import Dropped, Object
 from logship.replay.ddl.plan import Plan, describe, plan
+from logship.replay.ddl.shown import without_secrets
 from logship.replay.failures import FactsDiffer, OwnerMissing
 from logship.replay.session import TEXT, TEXT_ARRAY, Command, ServerError, Session
 
@@ -35,15 +37,26 @@ select pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(p.pron
   join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) p.proowner
  where n.nspname operator(pg_catalog.=) 'logship_writers' and p.prosecdef
    and p.proname operator(pg_catalog.=) ('ddl_as_' || p.proowner::pg_catalog.text)
-   and case when $1 is null then r.rolsuper else r.rolname operator(pg_catalog.=) $1::pg_catalog.name end
+   and case when $1 is null then r.rolsuper
+            -- Schema public belongs to a role that nobody is: to whoever owns the database.
+            when $1 operator(pg_catalog.=) 'pg_database_owner' then p.proowner operator(pg_catalog.=) (
+              select d.datdba from pg_catalog.pg_database d
+               where d.datname operator(pg_catalog.=) pg_catalog.current_database())
+            else r.rolname operator(pg_catalog.=) $1::pg_catalog.name end
  order by p.proowner
  limit 1
 """
 _DONE: Final = b"""
 insert into logship.ddl_replayed (replica, lsn, replayed_at, owner, tag, statement, target, made_from, duration)
-values ($1, $2, pg_catalog.clock_timestamp(), $3, $4, $5, 'persistence', $6, $7)
+values ($1, $2, pg_catalog.clock_timestamp(), $3, $4, $5, $6, $7, $8)
 """
-_DONE_TYPES: Final = (TEXT, 3220, TEXT, TEXT, TEXT, TEXT, 1186)
+_DONE_TYPES: Final = (TEXT, 3220, TEXT, TEXT, TEXT, TEXT, TEXT, 1186)
+_SKIPPED: Final = b"""
+select 1 from logship.ddl_skip s
+ where s.replica operator(pg_catalog.=) $1 and s.lsn operator(pg_catalog.=) $2
+   and s.number operator(pg_catalog.=) any (array[0, $3])
+ limit 1
+"""
 _LEAVE_OUT: Final = b"""
 insert into logship.left_out (replica, schemaname, relname) values ($1, $2, $3) on conflict do nothing
 """
@@ -55,14 +68,26 @@ def carry_out(change: SchemaChange, session: Session, replica: str) -> None:
     if change.leaves_out:
         _leave_out(change, session, replica)
         return
+    if _skipped(change, session, replica):
+        return
     if not change.done:
         began = time.monotonic()
-        planned = plan(change, lambda dropped: _look(session, dropped))
+        planned = plan(change, lambda named: _look(session, named))
         if planned.text:
             _run(session, planned, change.statement.context)
         _note(session, replica, change, planned, time.monotonic() - began)
     if not change.ahead:
         _compare(session, change)
+
+
+def _skipped(change: SchemaChange, session: Session, replica: str) -> bool:
+    """Whether an operator named it, and has done it by hand; it is noted like the others."""
+    named = [replica.encode(), str(change.commit_lsn).encode(), b"%d" % change.number]
+    if session.run([Command(_SKIPPED, named, [TEXT, 3220, 20])])[0] is None:
+        return False
+    if not change.done:
+        _note(session, replica, change, Plan("", "", "skipped", describe(change.statement)), 0.0)
+    return True
 
 
 def _leave_out(change: SchemaChange, session: Session, replica: str) -> None:
@@ -71,6 +96,7 @@ def _leave_out(change: SchemaChange, session: Session, replica: str) -> None:
 
 
 def _run(session: Session, planned: Plan, context: Mapping[str, str]) -> None:
+    context = {**context, **made.SETTINGS} if planned.made_from == "facts" else context
     settings = [(name, value) for name, value in context.items() if name not in _NOT_SET]
     function = _function(session, planned.owner)
     if function is None:
@@ -133,6 +159,7 @@ def _note(session: Session, replica: str, change: SchemaChange, planned: Plan, t
     statement = change.statement
     parameters = [
         replica.encode(), str(change.commit_lsn).encode(), planned.owner.encode(), statement.tag.encode(),
-        planned.text.encode(), planned.made_from.encode(), b"%.6f s" % took_s,
+        planned.text.encode(), b"both" if change.in_memory else b"persistence", planned.made_from.encode(),
+        b"%.6f s" % took_s,
     ]  # fmt: skip
     session.run([Command(_DONE, parameters, _DONE_TYPES)])

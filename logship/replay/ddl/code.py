@@ -36,25 +36,57 @@ def holds_no_code(text: str) -> bool:
 
 
 def in_a_transaction(text: str) -> str:
-    """``text`` without the CONCURRENTLY that a transaction doesn't allow; with it nothing else changes here,
-    where one session writes."""
+    """``text`` without the CONCURRENTLY that a transaction doesn't allow: here one session writes."""
     name, node = _statement(text)
-    detaches = name == "alter_table_stmt" and any(
-        command.alter_table_cmd.HasField("def")
-        and getattr(command.alter_table_cmd, "def").WhichOneof("node") == "partition_cmd"
-        and getattr(command.alter_table_cmd, "def").partition_cmd.concurrent
-        for command in node.cmds
-    )
-    if not (detaches or (name in _FIRST and getattr(node, "concurrent", False))):
+    if name == "alter_table_stmt" and len(node.cmds) == 1:
+        command = node.cmds[0].alter_table_cmd
+        finalizes = _subtype(command) == "AT_DetachPartitionFinalize"
+        if finalizes or (_subtype(command) == "AT_DetachPartition" and _detached(command).concurrent):
+            child = _relation(_detached(command).name)
+            return _detaching(_without(text, "FINALIZE" if finalizes else _CONCURRENTLY, -1), child)
         return text
+    return _without(text, _CONCURRENTLY, 0) if name in _FIRST and getattr(node, "concurrent", False) else text
+
+
+def _without(text: str, word: str, place: int) -> str:
     source = text.encode()
-    words = [
+    found = [
         (token.start, token.end)
         for token in postgast.scan(text).tokens
-        if source[token.start : token.end].upper() == _CONCURRENTLY.encode()
+        if source[token.start : token.end].upper() == word.encode()
     ]
-    start, end = words[-1 if detaches else 0]
+    start, end = found[place]
     return (source[:start].rstrip() + b" " + source[end:].lstrip()).decode().strip()
+
+
+def _detaching(text: str, child: str) -> str:
+    """DETACH … CONCURRENTLY leaves what the partition's bounds said behind as a CHECK."""
+    tag = "$detach$"
+    while tag in text or tag in child:
+        tag = tag[:-1] + "_$"
+    name = "'" + child.replace("'", "''") + "'::pg_catalog.regclass"
+    return f"""do {tag}
+declare
+  child constant pg_catalog.oid := {name};
+  bounds constant pg_catalog.text := pg_catalog.pg_get_partition_constraintdef(child);
+begin
+  {text};
+  if bounds is not null and not exists (
+    select from pg_catalog.pg_constraint c
+     where c.conrelid operator(pg_catalog.=) child and c.contype operator(pg_catalog.=) 'c'
+       and pg_catalog.pg_get_expr(c.conbin, c.conrelid) operator(pg_catalog.=) bounds) then
+    execute pg_catalog.format('alter table %s add check (%s)', child::pg_catalog.regclass, bounds);
+  end if;
+end {tag}"""
+
+
+def _detached(command: Any) -> Any:
+    return getattr(command, "def").partition_cmd
+
+
+def _relation(named: Any) -> str:
+    parts = [part for part in (named.schemaname, named.relname) if part]
+    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
 
 
 def _statement(text: str) -> tuple[str, Any]:

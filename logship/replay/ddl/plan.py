@@ -2,22 +2,25 @@
 
 In: the captured statement, and a look at the secondary for objects that the primary has dropped. Out: a
 `Plan`, or a `ReplayError` that says what was seen and what an operator does. The statement's own text
-comes first, cut out of what the client sent by PostgreSQL's grammar; what is ambiguous there is made
-from the facts; what neither can give stops the replica. No I/O of its own.
+comes first, cut out of what the client sent by PostgreSQL's grammar; what is ambiguous there, or stands in
+a function in the language SQL, is made from the facts; what neither can give stops the replica. No I/O of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from logship.replay.batch import SchemaChange
 from logship.replay.ddl import made
 from logship.replay.ddl.code import holds_no_code, in_a_transaction
-from logship.replay.ddl.message import Dropped, Statement
-from logship.replay.ddl.text import Located, Why
+from logship.replay.ddl.message import Dropped, Object, Statement
+from logship.replay.ddl.text import Located, Unlocated, Why
 from logship.replay.failures import CaptureLost, NotCarried
+
+
+_PRIVILEGES: Final = ("GRANT", "REVOKE", "ALTER DEFAULT PRIVILEGES")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +35,38 @@ class Plan:
     holds_no_code: bool = False
 
 
-Look = Callable[[Dropped], Mapping[str, Any] | None]
+Look = Callable[[Object | Dropped], Mapping[str, Any] | None]
 
 
 def plan(change: SchemaChange, look: Look) -> Plan:
-    """``look`` gives what the secondary says of an object that the statement drops; None: it isn't there."""
+    """``look`` gives what the secondary says of an object before the statement; None: it isn't there."""
     statement = change.statement
     what = describe(statement)
     if statement.lost:
         raise CaptureLost(what, statement.lost)
-    owner = _owner(statement, look)
+    owner = _granted_by(change, look) or _owner(statement, look)
     if owner is None:
         if statement.dropped and not statement.objects:
             return Plan("", "", "text", what)  # gone here already, with what it depended on
         raise NotCarried(what, "nothing says who owns the object")
     if statement.tag in ("CREATE TABLE AS", "SELECT INTO"):  # its rows come in the log, if it made any
         return Plan(made.create_table(statement.objects[0]), owner, "facts", what)
-    if isinstance(change.found, Located):
-        found = change.found.text
-        return Plan(in_a_transaction(found), owner, "text", what, holds_no_code(found))
-    if change.found.why is Why.EXTENSION:
+    found = change.found
+    if isinstance(found, Located) and _reads_alike(found, statement):
+        return Plan(in_a_transaction(found.text), owner, "text", what, holds_no_code(found.text))
+    if isinstance(found, Unlocated) and found.why is Why.EXTENSION:
         return Plan("", owner, "text", what)
-    raise NotCarried(what, change.found.why.value)
+    text = made.make(statement, look)
+    if text is None:
+        raise NotCarried(what, found.why.value if isinstance(found, Unlocated) else Why.UNREADABLE.value)
+    return Plan(text, owner, "facts", what)
+
+
+def _reads_alike(found: Located, statement: Statement) -> bool:
+    """The grammar that cut the text out takes a backslash in a literal for itself. A text that is all that
+    was sent was not cut."""
+    backslashes = statement.context.get("standard_conforming_strings") == "off" and "\\" in statement.query
+    return not backslashes or (not found.nested and found.text == statement.query.strip())
 
 
 def describe(statement: Statement) -> str:
@@ -65,11 +78,32 @@ def describe(statement: Statement) -> str:
 
 def _owner(statement: Statement, look: Look) -> str | None:
     """The catalog's owner of the object that the statement names. What is dropped is asked for here."""
-    for made_ in statement.objects:
+    # DROP OWNED also takes back rights on what others own.
+    for made_ in () if statement.tag == "DROP OWNED" else statement.objects:
         if made_.owner is not None:
             return made_.owner
     for dropped in sorted(statement.dropped, key=lambda one: not one.original):
         found = look(dropped)
         if found is not None and found.get("owner"):
             return str(found["owner"])
-    return None
+    return next((one.owner for one in statement.objects if one.owner is not None), None)
+
+
+def _granted_by(change: SchemaChange, look: Look) -> str | None:
+    """Who gave or took rights, where that needn't be the owner; None: the owner.
+
+    It is the role that the session had, which says who ran the statement only if that was not nested: inside of
+    somebody's security definer function it was that somebody.
+    """
+    statement = change.statement
+    nested = not isinstance(change.found, Located) or change.found.nested
+    if statement.tag not in _PRIVILEGES or nested:
+        return None
+    role = statement.context.get("role", "none")
+    role = statement.context.get("session_user") if role == "none" else role
+    owners = {one.owner for one in statement.objects}
+    if len(owners) != 1 or role in owners:
+        return role  # several owners; or none, when nothing is left of the row that it changed
+    before = (look(one) for one in statement.objects)
+    known = [*(one.facts for one in statement.objects), *(one["facts"] for one in before if one)]
+    return role if role in grantors(known) else None
