@@ -33,6 +33,7 @@ _OF_DDL: Final = (
     "logship.ddl_family(pg_catalog.oid)",
     'logship.ddl_acl(pg_catalog._aclitem, pg_catalog."char", pg_catalog.oid)',
     "logship.ddl_sorted(pg_catalog._text)",
+    "logship.ddl_foreign(pg_catalog._text)",
 )
 
 

@@ -159,7 +159,8 @@ def _note(session: Session, replica: str, change: SchemaChange, planned: Plan, t
     statement = change.statement
     parameters = [
         replica.encode(), str(change.commit_lsn).encode(), planned.owner.encode(), statement.tag.encode(),
-        planned.text.encode(), b"both" if change.in_memory else b"persistence", planned.made_from.encode(),
+        without_secrets(planned.text).encode(), b"both" if change.in_memory else b"persistence",
+        planned.made_from.encode(),
         b"%.6f s" % took_s,
     ]  # fmt: skip
     session.run([Command(_DONE, parameters, _DONE_TYPES)])

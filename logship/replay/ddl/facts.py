@@ -7,6 +7,7 @@ that a sequence has reached, missing values of columns, how another version writ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,11 +16,14 @@ from logship.replay.ddl.message import Json
 
 # Values, not definitions: they are carried for themselves.
 VALUES: Final = frozenset({"last_value", "missing"})
-# A pg_dump is restored with these, and a version that has them not can't say them.
-_OF_VERSION: Final = frozenset({"definition", "compression", "statistics"})
+# Kinds of relation whose definition is a query, which every version writes down its own way.
+_QUERIES: Final = frozenset({"v", "m"})
+_RULE: Final = "CREATE RULE"
+_SQL_BODY: Final = re.compile(r"^(?:BEGIN ATOMIC|RETURN )", re.MULTILINE)
 _PRIVILEGE_OF_17: Final = "m"  # MAINTAIN
 _NAMED: Final = frozenset({"columns", "constraints"})  # lists of things with a name
 _ROLES: Final = frozenset({"owner"})
+_SECRETS: Final = frozenset({"foreign_options"})  # name=mark of the value, which may be a password
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,15 @@ def compare(
     return tuple(rules.of(dict(primary), other, ""))
 
 
+def grantors(facts: Iterable[Json]) -> set[str]:
+    """The roles that gave the privileges which these objects and their columns have."""
+    given: list[str] = []
+    for one in facts:
+        given += one.get("acl") or ()
+        given += [item for column in one.get("columns") or () for item in column.get("acl") or ()]
+    return {_plain(_cut(_cut(item, "=")[1], "/")[1]) for item in given}
+
+
 @dataclass(frozen=True, slots=True)
 class _Rules:
     roles: Mapping[str, str]
@@ -70,7 +83,7 @@ class _Rules:
     def of(self, one: Any, two: Any, path: str) -> Iterator[Difference]:
         if isinstance(one, dict) and isinstance(two, dict):
             for key in dict.fromkeys([*one, *two]):
-                if key not in VALUES and (self.same_version or key not in _OF_VERSION):
+                if key not in VALUES and (self.same_version or key != "definition" or _comparable(one, two)):
                     yield from self._key(key, one.get(key), two.get(key), f"{path}.{key}" if path else key)
         elif one != two:
             yield Difference(path, one, two)
@@ -78,6 +91,9 @@ class _Rules:
     def _key(self, key: str, one: Any, two: Any, path: str) -> Iterator[Difference]:
         if key in _NAMED and isinstance(one or [], list) and isinstance(two or [], list):
             yield from self._list(one or [], two or [], path)
+        elif key in _SECRETS:
+            if one != two:
+                yield Difference(path, _without_values(one, two), _without_values(two, one))
         elif key == "acl":
             expected, found = self._acl(one or [], mapped=True), self._acl(two or [], mapped=False)
             if expected != found:
@@ -107,8 +123,7 @@ class _Rules:
         return self._privileges(f"{self._role(grantee)}={privileges}/{self._role(grantor)}")
 
     def _role(self, quoted: str) -> str:
-        plain = quoted[1:-1].replace('""', '"') if quoted.startswith('"') else quoted
-        mapped = self.roles.get(plain)
+        mapped = self.roles.get(_plain(quoted))
         if mapped is None:
             return quoted
         return mapped if mapped.replace("_", "a").isalnum() else '"' + mapped.replace('"', '""') + '"'
@@ -120,6 +135,23 @@ class _Rules:
         privileges, grantor = _cut(rest, "/")
         kept = privileges.replace(_PRIVILEGE_OF_17 + "*", "").replace(_PRIVILEGE_OF_17, "")
         return f"{grantee}={kept}/{grantor}"
+
+
+def _comparable(one: Json, two: Json) -> bool:
+    """Whether two major versions write this definition alike: not, when there is a query in it."""
+    if {one.get("kind"), two.get("kind")} & _QUERIES:
+        return False
+    texts = (str(one.get("definition", "")), str(two.get("definition", "")))
+    return not any(text.startswith(_RULE) or _SQL_BODY.search(text) for text in texts)
+
+
+def _without_values(options: Iterable[str] | None, others: Iterable[str] | None) -> list[str]:
+    """The names of what the other side hasn't got, or not with that value."""
+    return sorted(each.partition("=")[0] for each in set(options or ()) - set(others or ()))
+
+
+def _plain(quoted: str) -> str:
+    return quoted[1:-1].replace('""', '"') if quoted.startswith('"') else quoted
 
 
 def _cut(text: str, mark: str) -> tuple[str, str]:

@@ -154,7 +154,9 @@ def _targets(name: str, node: Any) -> Iterator[tuple[str, ...]]:  # noqa: PLR091
     fields = {field.name for field, _ in node.ListFields()}
     if name == "alter_object_schema_stmt":
         old = [_relation(node.relation)] if "relation" in fields else list(_name(node.object))
-        yield from ((node.newschema, each[-1]) for each in old)
+        # An extension isn't in its schema.
+        schema = () if _kind(node, "object_type") == "EXTENSION" else (node.newschema,)
+        yield from ((*schema, each[-1]) for each in old)
         return
     into = {"create_table_as_stmt": "into", "select_stmt": "into_clause"}.get(name)
     if into is not None:

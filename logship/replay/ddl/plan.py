@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from logship.replay.batch import SchemaChange
 from logship.replay.ddl import made
 from logship.replay.ddl.code import holds_no_code, in_a_transaction
+from logship.replay.ddl.granted import granted_by
 from logship.replay.ddl.message import Dropped, Object, Statement
 from logship.replay.ddl.text import Located, Unlocated, Why
 from logship.replay.failures import CaptureLost, NotCarried
-
-
-_PRIVILEGES: Final = ("GRANT", "REVOKE", "ALTER DEFAULT PRIVILEGES")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ def plan(change: SchemaChange, look: Look) -> Plan:
     what = describe(statement)
     if statement.lost:
         raise CaptureLost(what, statement.lost)
-    owner = _granted_by(change, look) or _owner(statement, look)
+    owner = granted_by(statement, change.found, look) or _owner(statement, look)
     if owner is None:
         if statement.dropped and not statement.objects:
             return Plan("", "", "text", what)  # gone here already, with what it depended on
@@ -78,32 +76,11 @@ def describe(statement: Statement) -> str:
 
 def _owner(statement: Statement, look: Look) -> str | None:
     """The catalog's owner of the object that the statement names. What is dropped is asked for here."""
-    # DROP OWNED also takes back rights on what others own.
-    for made_ in () if statement.tag == "DROP OWNED" else statement.objects:
+    for made_ in statement.objects:
         if made_.owner is not None:
             return made_.owner
     for dropped in sorted(statement.dropped, key=lambda one: not one.original):
         found = look(dropped)
         if found is not None and found.get("owner"):
             return str(found["owner"])
-    return next((one.owner for one in statement.objects if one.owner is not None), None)
-
-
-def _granted_by(change: SchemaChange, look: Look) -> str | None:
-    """Who gave or took rights, where that needn't be the owner; None: the owner.
-
-    It is the role that the session had, which says who ran the statement only if that was not nested: inside of
-    somebody's security definer function it was that somebody.
-    """
-    statement = change.statement
-    nested = not isinstance(change.found, Located) or change.found.nested
-    if statement.tag not in _PRIVILEGES or nested:
-        return None
-    role = statement.context.get("role", "none")
-    role = statement.context.get("session_user") if role == "none" else role
-    owners = {one.owner for one in statement.objects}
-    if len(owners) != 1 or role in owners:
-        return role  # several owners; or none, when nothing is left of the row that it changed
-    before = (look(one) for one in statement.objects)
-    known = [*(one.facts for one in statement.objects), *(one["facts"] for one in before if one)]
-    return role if role in grantors(known) else None
+    return None

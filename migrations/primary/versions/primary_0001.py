@@ -151,7 +151,7 @@ def _drop_ddl() -> None:
     op.execute(
         "drop function logship.ddl_object_at(text, text[], text[]), logship.ddl_object(oid, oid, int), "
         "logship.ddl_family(oid), logship.ddl_facts(oid, oid), "
-        'logship.ddl_acl(aclitem[], "char", oid), logship.ddl_sorted(text[])'
+        'logship.ddl_acl(aclitem[], "char", oid), logship.ddl_sorted(text[]), logship.ddl_foreign(text[])'
     )
     for table in ("ddl_failure", "ddl_setting", "ddl_key"):
         op.drop_table(table, schema="logship")

@@ -247,7 +247,7 @@ def downgrade() -> None:
     op.execute(
         "drop function logship.ddl_object_at(text, text[], text[]), logship.ddl_object(oid, oid, int), "
         "logship.ddl_family(oid), logship.ddl_facts(oid, oid), "
-        'logship.ddl_acl(aclitem[], "char", oid), logship.ddl_sorted(text[])'
+        'logship.ddl_acl(aclitem[], "char", oid), logship.ddl_sorted(text[]), logship.ddl_foreign(text[])'
     )
     op.drop_table("ddl_key", schema="logship")
     op.execute("drop schema logship_writers cascade")

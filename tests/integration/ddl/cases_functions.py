@@ -17,11 +17,12 @@ CASES = (
             "create function named(n int) returns table (id int, v text) language sql as 'select n, ''v''::text'",
             "create function many(variadic a int[]) returns int language plpgsql strict security definer cost 7 "
             "set search_path = public, pg_temp as 'begin return a[1]; end'",
-            "create function \"Odd (name\"(\"A\" timestamp with time zone, double precision, varchar(3)[]) returns void "
+            'create function "Odd (name"("A" timestamp with time zone, double precision, varchar(3)[]) returns void '
             "language plpgsql as 'begin end'",
         ),
         alter=(
-            "create or replace function plus(a int, b int default 2) returns int language sql immutable as 'select a - b'",
+            "create or replace function plus(a int, b int default 2) returns int language sql immutable as "
+            "'select a - b'",
             "alter function plus(int, int) strict parallel safe cost 9",
             "alter function plus(int, int) set work_mem = '5MB'",
             "alter function plus(int, int) reset all",
@@ -32,7 +33,7 @@ CASES = (
             "revoke all on function twice from public",
             "comment on function twice(int) is 'two times'",
             "alter routine rows_of rows 10",
-            "alter function \"Odd (name\"(timestamptz, float8, varchar[]) called on null input",
+            'alter function "Odd (name"(timestamptz, float8, varchar[]) called on null input',
             "create schema functions",
             "alter function one_and(int) set schema functions",
             "alter function many(int[]) security invoker",
@@ -41,7 +42,7 @@ CASES = (
             "drop function plus(int, int), joined(text, text)",
             "drop function if exists plus(int, int), many",
             "drop function functions.one_and, rows_of(), named(int), twice",
-            "drop function \"Odd (name\"(timestamp with time zone, double precision, character varying[])",
+            'drop function "Odd (name"(timestamp with time zone, double precision, character varying[])',
             "drop schema functions",
         ),
     ),
@@ -55,7 +56,7 @@ CASES = (
             "alter procedure does(int) rename to did",
             "alter procedure did(int) security definer",
             f"alter procedure did(inout int) owner to {OTHER}",
-            f"grant execute on procedure did(int) to \"{OWNER}\"",
+            f'grant execute on procedure did(int) to "{OWNER}"',
             "comment on procedure does_not is 'nothing'",
             "comment on routine did(int) is 'something'",
             "alter routine does_not() rename to nothing_done",
@@ -65,7 +66,8 @@ CASES = (
     Case(
         "CREATE AGGREGATE, ALTER AGGREGATE, DROP AGGREGATE",
         create=(
-            "create aggregate total(int) (sfunc = int4pl, stype = int, initcond = '0', combinefunc = int4pl, parallel = safe)",
+            "create aggregate total(int) (sfunc = int4pl, stype = int, initcond = '0', combinefunc = "
+            "int4pl, parallel = safe)",
             "create aggregate total(float8) (sfunc = float8pl, stype = float8)",
             "create aggregate counted(*) (sfunc = int8inc, stype = int8, initcond = '0')",
             "create aggregate middle(float8 order by anyelement) (sfunc = ordered_set_transition, stype = internal, "
@@ -81,8 +83,12 @@ CASES = (
             "create schema aggregates",
             "alter aggregate middle(float8 order by anyelement) set schema aggregates",
         ),
-        drop=("drop aggregate summed(int), total(float8)", "drop aggregate counted(*)", "drop aggregate if exists old_style(int)",
-              "drop schema aggregates cascade"),
+        drop=(
+            "drop aggregate summed(int), total(float8)",
+            "drop aggregate counted(*)",
+            "drop aggregate if exists old_style(int)",
+            "drop schema aggregates cascade",
+        ),
         as_superuser=True,
     ),
     Case(
@@ -91,7 +97,8 @@ CASES = (
             "create type at as (x int)",
             "create function at_equal(at, at) returns boolean language sql immutable as 'select ($1).x = ($2).x'",
             "create function at_flip(at) returns at language sql immutable as 'select $1'",
-            "create operator === (leftarg = at, rightarg = at, function = at_equal, commutator = ===, restrict = eqsel, hashes)",
+            "create operator === (leftarg = at, rightarg = at, function = at_equal, commutator = ===, "
+            "restrict = eqsel, hashes)",
             "create operator @#@ (rightarg = at, procedure = at_flip)",
         ),
         alter=(
@@ -101,7 +108,12 @@ CASES = (
             "create schema operators",
             "alter operator @#@ (none, at) set schema operators",
         ),
-        drop=("drop operator === (at, at)", "drop operator operators.@#@ (none, at)", "drop schema operators", "drop type at cascade"),
+        drop=(
+            "drop operator === (at, at)",
+            "drop operator operators.@#@ (none, at)",
+            "drop schema operators",
+            "drop type at cascade",
+        ),
     ),
     Case(
         "CREATE OPERATOR CLASS, CREATE OPERATOR FAMILY, ALTER, DROP",
@@ -114,7 +126,8 @@ CASES = (
             "insert into classed values (1, 1)",
         ),
         alter=(
-            "alter operator family numbers using btree add operator 1 < (int, bigint), function 1 btint48cmp(int, bigint)",
+            "alter operator family numbers using btree add operator 1 < (int, bigint), function 1 "
+            "btint48cmp(int, bigint)",
             "alter operator family numbers using btree drop operator 1 (int, bigint), function 1 (int, bigint)",
             "alter operator family numbers using btree rename to integers",
             "alter operator class small using btree rename to smaller",
@@ -126,14 +139,20 @@ CASES = (
             "alter operator class smaller using btree set schema classes",
             "alter operator family integers using btree set schema classes",
         ),
-        drop=("drop table classed", "drop operator class classes.smaller using btree", "drop operator family classes.integers using btree",
-              "drop operator family alone using hash cascade", "drop schema classes"),
+        drop=(
+            "drop table classed",
+            "drop operator class classes.smaller using btree",
+            "drop operator family classes.integers using btree",
+            "drop operator family alone using hash cascade",
+            "drop schema classes",
+        ),
         as_superuser=True,
     ),
     Case(
         "CREATE LANGUAGE, ALTER LANGUAGE, DROP LANGUAGE",
         create=(
-            "create function own_handler() returns language_handler language c as '$libdir/plpgsql', 'plpgsql_call_handler'",
+            "create function own_handler() returns language_handler language c as '$libdir/plpgsql', "
+            "'plpgsql_call_handler'",
             "create trusted language own handler own_handler",
         ),
         alter=(
@@ -158,4 +177,4 @@ CASES = (
         drop=("drop table on_own", "drop access method own_heap"),
         as_superuser=True,
     ),
-)  # fmt: skip
+)

@@ -44,8 +44,15 @@ CASES = (
     ),
     Case(
         "CREATE SEQUENCE, ALTER SEQUENCE in a schema of its own",
-        create=("create schema counted", "create sequence counted.n as smallint start 5 increment by -2 maxvalue 9 cycle"),
-        alter=("alter sequence counted.n rename to m", "alter sequence counted.m set schema public", "alter sequence m no cycle"),
+        create=(
+            "create schema counted",
+            "create sequence counted.n as smallint start 5 increment by -2 maxvalue 9 cycle",
+        ),
+        alter=(
+            "alter sequence counted.n rename to m",
+            "alter sequence counted.m set schema public",
+            "alter sequence m no cycle",
+        ),
         drop=("drop sequence m", "drop schema counted restrict"),
     ),
-)  # fmt: skip
+)

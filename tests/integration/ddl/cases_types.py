@@ -9,7 +9,7 @@ CASES = (
         "CREATE TYPE … AS ENUM, ALTER TYPE … ADD VALUE, RENAME VALUE, DROP TYPE",
         create=(
             "create type mood as enum ('sad', 'it''s ok', 'happy')",
-            "create type \"Empty Enum\" as enum ()",
+            'create type "Empty Enum" as enum ()',
             "create table felt (id int primary key, m mood, ms mood[])",
             "insert into felt values (1, 'sad', '{sad,happy}')",
         ),
@@ -28,12 +28,12 @@ CASES = (
             "create schema typed",
             "alter type feeling set schema typed",
         ),
-        drop=("drop table felt", "drop type typed.feeling, \"Empty Enum\"", "drop schema typed"),
+        drop=("drop table felt", 'drop type typed.feeling, "Empty Enum"', "drop schema typed"),
     ),
     Case(
         "CREATE TYPE … AS (composite), ALTER TYPE … ATTRIBUTE, DROP TYPE",
         create=(
-            "create type pair as (a int, b varchar(10) collate \"C\")",
+            'create type pair as (a int, b varchar(10) collate "C")',
             "create table paired (id int primary key, p pair)",
             "insert into paired values (1, (1, 'x'))",
             "create type nothing_in_it as ()",
@@ -48,13 +48,17 @@ CASES = (
             "alter type pair rename to couple",
             "comment on column couple.first is 'an attribute'",
         ),
-        drop=("drop type couple cascade", "drop table paired", "drop type if exists nothing_in_it, not_there"),
+        drop=(
+            "drop type couple cascade",
+            "drop table paired",
+            "drop type if exists nothing_in_it, not_there",
+        ),
     ),
     Case(
         "CREATE TYPE … AS RANGE, DROP TYPE",
         create=(
             "create type spans as range (subtype = float8, subtype_diff = float8mi)",
-            "create type words_from as range (subtype = text, collation = \"C\", multirange_type_name = many_words)",
+            'create type words_from as range (subtype = text, collation = "C", multirange_type_name = many_words)',
             "create table spanned (id int primary key, s spans, w many_words)",
             "insert into spanned values (1, '[1,2)', '{[a,c)}')",
         ),
@@ -72,7 +76,8 @@ CASES = (
             "create type whole",
             "create function whole_in(cstring) returns whole language internal immutable strict as 'int4in'",
             "create function whole_out(whole) returns cstring language internal immutable strict as 'int4out'",
-            "create type whole (input = whole_in, output = whole_out, internallength = 4, passedbyvalue, alignment = int4)",
+            "create type whole (input = whole_in, output = whole_out, internallength = 4, passedbyvalue, "
+            "alignment = int4)",
             "create table wholes (id int primary key, w whole)",
             "insert into wholes values (1, '7')",
         ),
@@ -87,7 +92,7 @@ CASES = (
         "CREATE DOMAIN, ALTER DOMAIN, DROP DOMAIN",
         create=(
             "create domain price as numeric(9, 2) default 0 not null constraint not_negative check (value >= 0)",
-            "create domain word as text collate \"C\" check (length(value) < 20)",
+            'create domain word as text collate "C" check (length(value) < 20)',
             "create domain word_of as word check (value <> '')",
             "create table priced (id int primary key, p price, w word_of, ws word[])",
             "insert into priced values (1, 2.5, 'a', '{b}')",
@@ -111,21 +116,31 @@ CASES = (
             "create schema domains",
             "alter domain word set schema domains",
         ),
-        drop=("drop table priced", "drop domain cost, word_of", "drop domain domains.word", "drop schema domains"),
+        drop=(
+            "drop table priced",
+            "drop domain cost, word_of",
+            "drop domain domains.word",
+            "drop schema domains",
+        ),
     ),
     Case(
         "CREATE CAST, COMMENT ON CAST, DROP CAST",
         create=(
             "create type celsius as (t float8)",
             "create type kelvin as (t float8)",
-            "create function to_kelvin(celsius) returns kelvin language sql immutable as 'select row(($1).t + 273)::kelvin'",
+            "create function to_kelvin(celsius) returns kelvin language sql immutable as 'select row(($1).t "
+            "+ 273)::kelvin'",
             "create cast (celsius as kelvin) with function to_kelvin(celsius) as assignment",
             "create cast (kelvin as celsius) with inout as implicit",
             "comment on cast (celsius as kelvin) is 'warmer'",
         ),
         alter=(),
-        drop=("drop cast (celsius as kelvin)", "drop cast if exists (kelvin as celsius)",
-              "drop function to_kelvin", "drop type celsius, kelvin"),
+        drop=(
+            "drop cast (celsius as kelvin)",
+            "drop cast if exists (kelvin as celsius)",
+            "drop function to_kelvin",
+            "drop type celsius, kelvin",
+        ),
     ),
     Case(
         "CREATE CAST … WITHOUT FUNCTION",
@@ -138,7 +153,7 @@ CASES = (
         create=(
             "create collation plain (locale = 'C')",
             "create collation if not exists plain (locale = 'C')",
-            "create collation copied from \"POSIX\"",
+            'create collation copied from "POSIX"',
             "create table sorted (id int primary key, v text collate plain)",
             "insert into sorted values (1, 'a')",
         ),
@@ -173,8 +188,10 @@ CASES = (
             "create transform for heard language plpgsql (from sql with function heard_from(internal))",
             "comment on transform for heard language plpgsql is 'between languages'",
         ),
-        alter=("create or replace transform for heard language plpgsql (from sql with function heard_from(internal))",),
+        alter=(
+            "create or replace transform for heard language plpgsql (from sql with function heard_from(internal))",
+        ),
         drop=("drop transform for heard language plpgsql", "drop function heard_from", "drop type heard"),
         as_superuser=True,
     ),
-)  # fmt: skip
+)

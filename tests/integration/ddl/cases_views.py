@@ -11,7 +11,8 @@ CASES = (
             "create table seen (id int primary key, v text, n numeric)",
             "create view sight as select id, v from seen where n > 0",
             "create or replace view sight as select id, v, n from seen where n > 1",
-            "create view checked (a, b) with (security_barrier) as select id, v from seen where id > 0 with local check option",
+            "create view checked (a, b) with (security_barrier) as select id, v from seen where id > 0 with "
+            "local check option",
             "create recursive view up_to (n) as values (1) union all select n + 1 from up_to where n < 5",
             "create view over_all as select s.*, c.b from sight s join checked c on c.a = s.id",
             "insert into checked values (1, 'through the view')",
@@ -32,8 +33,13 @@ CASES = (
             "create schema views",
             "alter view viewed set schema views",
         ),
-        drop=("drop view over_all, up_to", "drop view views.viewed cascade", "drop view if exists checked", "drop table seen",
-              "drop schema views"),
+        drop=(
+            "drop view over_all, up_to",
+            "drop view views.viewed cascade",
+            "drop view if exists checked",
+            "drop table seen",
+            "drop schema views",
+        ),
     ),
     Case(
         "CREATE MATERIALIZED VIEW, ALTER MATERIALIZED VIEW, REFRESH, DROP",
@@ -63,8 +69,12 @@ CASES = (
             "create schema matviews",
             "alter materialized view held set schema matviews",
         ),
-        drop=("drop materialized view matviews.held", "drop materialized view if exists later", "drop table source",
-              "drop schema matviews"),
+        drop=(
+            "drop materialized view matviews.held",
+            "drop materialized view if exists later",
+            "drop table source",
+            "drop schema matviews",
+        ),
     ),
     Case(
         "CREATE STATISTICS, ALTER STATISTICS, DROP STATISTICS",
@@ -87,8 +97,10 @@ CASES = (
     ),
     Case(
         "CREATE STATISTICS without a name",
-        create=("create table counted_on (id int primary key, a int, b text)",
-                "create statistics on a, (b || 'x') from counted_on"),
+        create=(
+            "create table counted_on (id int primary key, a int, b text)",
+            "create statistics on a, (b || 'x') from counted_on",
+        ),
         drop=("drop statistics counted_on_a_expr_stat", "drop table counted_on"),
         since=16,
     ),
@@ -112,10 +124,18 @@ CASES = (
             "comment on policy noted_p on noted is 'a policy'",
             "comment on schema public is 'matrix'",
         ),
-        alter=("comment on table noted is 'another'", "comment on column public.noted.v is ''", "comment on table public.noted is null",
-               "comment on trigger noted_t on noted is null"),
-        drop=("drop table noted", "drop function noted_f", "drop sequence noted_numbers",
-              "comment on schema public is 'standard public schema'"),
+        alter=(
+            "comment on table noted is 'another'",
+            "comment on column public.noted.v is ''",
+            "comment on table public.noted is null",
+            "comment on trigger noted_t on noted is null",
+        ),
+        drop=(
+            "drop table noted",
+            "drop function noted_f",
+            "drop sequence noted_numbers",
+            "comment on schema public is 'standard public schema'",
+        ),
         as_superuser=True,
     ),
-)  # fmt: skip
+)

@@ -26,11 +26,13 @@ from tests.servers import Shared
 
 OWNER: Final = "matrix owner"  # an ordinary role on both servers, with a name that needs its quotes
 OTHER: Final = "matrix_other"  # another, to grant to, and to give things to
+LEAVER: Final = "matrix_leaver"  # a third, for DROP OWNED
 _ROLES: Final = f"""
 do $$ begin
   if not exists (select from pg_roles where rolname = '{OTHER}') then
     create role "{OWNER}" login;
     create role {OTHER} login;
+    create role {LEAVER};
     grant {OTHER} to "{OWNER}";
   end if;
 end $$
@@ -43,6 +45,7 @@ do $$ begin execute format('grant create on database %I to "{OWNER}", {OTHER}', 
 _OWNED: Final = f"""
 create table of_owner (id int primary key); alter table of_owner owner to "{OWNER}";
 create table of_other (id int primary key); alter table of_other owner to {OTHER};
+create table of_leaver (id int primary key); alter table of_leaver owner to {LEAVER};
 create table of_superuser (id int primary key);
 """
 _ROW_OF: Final = {

@@ -37,7 +37,8 @@ begin
 end
 $function$;
 
--- Whether it is nobody's business: temporary, logship's own, publications (which each side has for itself).
+-- Whether it is nobody's business: temporary, logship's own, publications (which each side has for itself), large
+-- objects (which logical decoding doesn't carry).
 create function logship.ddl_ignored(class oid, object oid, schema text) returns boolean
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
@@ -46,7 +47,8 @@ begin
   if schema in ('pg_temp', 'logship', 'logship_writers', 'pg_toast')
      or class in ('pg_catalog.pg_publication'::regclass, 'pg_catalog.pg_publication_rel'::regclass,
                   'pg_catalog.pg_publication_namespace'::regclass, 'pg_catalog.pg_subscription'::regclass,
-                  'pg_catalog.pg_event_trigger'::regclass) then
+                  'pg_catalog.pg_event_trigger'::regclass, 'pg_catalog.pg_largeobject'::regclass,
+                  'pg_catalog.pg_largeobject_metadata'::regclass) then
     return true;
   end if;
   if class = 'pg_catalog.pg_namespace'::regclass then
@@ -94,16 +96,20 @@ begin
   end if;
   return query execute format(
     'select %1$L::regclass::oid, x.object, x.acl, n.nspname::text, n.oid = pg_my_temp_schema()
-       from (select c.oid as object, c.%2$s as acl, %3$s as namespace, c.xmin as made, c.cmin::text::bigint as command
-               from pg_catalog.%1$I c where c.%2$s is not null %4$s) x
+       from (select distinct on (y.object) y.*
+               from (select c.oid as object, c.%2$s as acl, %3$s as namespace, c.xmin as made, c.cmin::text::bigint as command
+                       from pg_catalog.%1$I c where c.%2$s is not null %4$s) y
+              where age(y.made) <= age($1::text::xid)
+                and pg_xact_status((($2::text::numeric + age($1::text::xid) - age(y.made))::text)::xid8) = ''in progress''
+              order by y.object, y.command desc) x
        left join pg_catalog.pg_namespace n on n.oid = x.namespace
-      where age(x.made) <= age($1::text::xid)
-        and pg_xact_status((($2::text::numeric + age($1::text::xid) - age(x.made))::text)::xid8) = ''in progress''
       order by x.command desc limit 20',
     catalog[1], catalog[2], catalog[3],
     case when catalog[1] = 'pg_class' then
+      -- Of a column that nobody has any right of its own to any more, nothing is left but that the row has changed.
       'union all select c.oid, c.relacl, c.relnamespace, a.xmin, a.cmin::text::bigint from pg_catalog.pg_attribute a '
-      'join pg_catalog.pg_class c on c.oid = a.attrelid where a.attacl is not null' else '' end)
+      'join pg_catalog.pg_class c on c.oid = a.attrelid '
+      'where a.attnum > 0 and c.relkind in (''r'', ''p'', ''v'', ''m'', ''f'')' else '' end)
     using top::xid::text, top::text;
 end
 $function$;
@@ -121,9 +127,9 @@ begin
   end if;
   facts := jsonb_build_object('acl', logship.ddl_sorted(acl::text[]));
   if class = 'pg_catalog.pg_class'::regclass then
-    facts := facts || jsonb_build_object('columns', (
+    facts := facts || jsonb_build_object('columns', coalesce((
       select jsonb_agg(jsonb_build_object('name', a.attname, 'acl', logship.ddl_sorted(a.attacl::text[])) order by a.attnum)
-        from pg_catalog.pg_attribute a where a.attrelid = object and a.attacl is not null and not a.attisdropped));
+        from pg_catalog.pg_attribute a where a.attrelid = object and a.attacl is not null and not a.attisdropped), '[]'));
   end if;
   return (
     select jsonb_build_object('class', class::regclass::text, 'type', i.type, 'names', to_jsonb(x.object_names),
@@ -151,6 +157,7 @@ begin
   for command in select * from pg_event_trigger_ddl_commands() loop
     -- REINDEX, reported from 18 on, changes no definition.
     continue when command.in_extension or command.command_tag = 'REINDEX';
+    continue when command.object_type = 'LARGE OBJECT';
     if command.objid is null then
       temporary_only := null;
       for granted in select * from logship.ddl_granted(command.object_type) loop
@@ -283,6 +290,7 @@ begin
   perform pg_logical_emit_message(true, 'logship.ddl', content);
   if event = 'end' then
     perform logship.ddl_keyless(objects);
+    perform logship.ddl_sequences_of(tag, objects);
   end if;
 end
 $function$;

@@ -43,7 +43,7 @@ begin
                  'compression', nullif(a.attcompression, ''),
                  'statistics', nullif(a.attstattarget, -1),
                  'acl', logship.ddl_acl(a.attacl, 'c', 0), 'options', logship.ddl_sorted(a.attoptions),
-                 'foreign_options', logship.ddl_sorted(a.attfdwoptions),
+                 'foreign_options', logship.ddl_foreign(a.attfdwoptions),
                  'missing', case when a.atthasmissing then (a.attmissingval::text::text[])[1] end,
                  'comment', (select x.description from pg_catalog.pg_description x
                               where x.objoid = a.attrelid and x.classoid = 'pg_catalog.pg_class'::regclass
@@ -77,7 +77,7 @@ begin
                     where k.conrelid = c.oid and k.contype not in ('n', 't')),
                  'server', (select s.srvname from pg_catalog.pg_foreign_table f
                               join pg_catalog.pg_foreign_server s on s.oid = f.ftserver where f.ftrelid = c.oid),
-                 'foreign_options', (select logship.ddl_sorted(f.ftoptions)
+                 'foreign_options', (select logship.ddl_foreign(f.ftoptions)
                                        from pg_catalog.pg_foreign_table f where f.ftrelid = c.oid))
           from pg_catalog.pg_class c where c.oid = object);
     when facts ->> 'kind' in ('v', 'm') then
@@ -273,12 +273,13 @@ begin
     select jsonb_build_object('owner', pg_get_userbyid(f.fdwowner), 'acl', logship.ddl_acl(f.fdwacl, 'F', f.fdwowner),
                               'handler', nullif(f.fdwhandler, 0)::regprocedure::text,
                               'validator', nullif(f.fdwvalidator, 0)::regprocedure::text,
-                              'options', logship.ddl_sorted(f.fdwoptions))
+                              'foreign_options', logship.ddl_foreign(f.fdwoptions))
       into facts from pg_catalog.pg_foreign_data_wrapper f where f.oid = object;
 
   when 'pg_catalog.pg_foreign_server'::regclass then
     select jsonb_build_object('owner', pg_get_userbyid(s.srvowner), 'acl', logship.ddl_acl(s.srvacl, 'S', s.srvowner),
-                              'type', s.srvtype, 'version', s.srvversion, 'options', logship.ddl_sorted(s.srvoptions),
+                              'type', s.srvtype, 'version', s.srvversion,
+                              'foreign_options', logship.ddl_foreign(s.srvoptions),
                               'wrapper', (select f.fdwname from pg_catalog.pg_foreign_data_wrapper f
                                            where f.oid = s.srvfdw))
       into facts from pg_catalog.pg_foreign_server s where s.oid = object;
@@ -309,10 +310,17 @@ begin
 end
 $function$;
 
--- These three are called by functions that pin the path, and by nobody else: they run once per column.
+-- These four are called by functions that pin the path, and by nobody else: they run once per column.
 create function logship.ddl_sorted(list text[]) returns jsonb
   language sql immutable parallel safe
 return (select jsonb_agg(x order by x collate "C") from unnest(list) x);
+
+-- Options of foreign data may be secrets: their names, and of the values enough to tell two apart.
+create function logship.ddl_foreign(options text[]) returns jsonb
+  language sql immutable parallel safe
+return (select jsonb_agg(o.name || '=' || left(encode(sha256(convert_to(o.name || '=' || o.value, 'UTF8')), 'hex'), 16)
+                         order by o.name collate "C")
+          from (select split_part(x, '=', 1) as name, substr(x, strpos(x, '=') + 1) as value from unnest(options) x) o);
 
 -- No privileges written down means the default ones; that is the same, and so they look the same.
 create function logship.ddl_acl(acl aclitem[], kind "char", owner oid) returns jsonb
@@ -367,8 +375,8 @@ begin
       when class in ('pg_catalog.pg_am'::regclass, 'pg_catalog.pg_ts_parser'::regclass, 'pg_catalog.pg_ts_template'::regclass)
         then pg_get_userbyid(10)
       when class = 'pg_catalog.pg_user_mapping'::regclass then (
-        select pg_get_userbyid(s.srvowner) from pg_catalog.pg_user_mapping m
-          join pg_catalog.pg_foreign_server s on s.oid = m.umserver where m.oid = object) end),
+        select pg_get_userbyid(s.srvowner) from pg_catalog.pg_user_mappings m
+          join pg_catalog.pg_foreign_server s on s.oid = m.srvid where m.umid = object) end),
     'facts', facts);
 end
 $function$;
@@ -400,5 +408,6 @@ begin
 end
 $function$;
 
-revoke all on function logship.ddl_facts(oid, oid), logship.ddl_sorted(text[]), logship.ddl_acl(aclitem[], "char", oid),
+revoke all on function logship.ddl_facts(oid, oid), logship.ddl_sorted(text[]), logship.ddl_foreign(text[]),
+  logship.ddl_acl(aclitem[], "char", oid),
   logship.ddl_family(oid), logship.ddl_object(oid, oid, int), logship.ddl_object_at(text, text[], text[]) from public;

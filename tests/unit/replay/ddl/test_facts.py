@@ -6,7 +6,9 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from logship.replay.ddl.facts import Difference, compare
+import pytest
+
+from logship.replay.ddl.facts import Difference, compare, grantors
 
 TABLE: dict[str, Any] = {
     "kind": "r", "owner": "alice", "acl": ["alice=arwdDxtm/alice", '"b=/x"=r/alice'],
@@ -49,7 +51,52 @@ def test_another_version_knows_other_privileges_and_writes_views_another_way() -
     there = changed(acl=["alice=arwdDxt/alice", '"b=/x"=r/alice'])
     assert compare(TABLE, there, same_version=False) == ()
     assert [each.path for each in compare(TABLE, there)] == ["acl"]
-    assert compare({"definition": "select a.b"}, {"definition": "select b"}, same_version=False) == ()
+    view = {"kind": "v", "definition": "select a.b"}
+    assert compare(view, view | {"definition": "select b"}, same_version=False) == ()
+    assert compare(view, view | {"definition": "select b"}) != ()
+
+
+@pytest.mark.parametrize(
+    "definition",
+    ["CREATE RULE r AS ON DELETE TO t DO SELECT t.a",
+     "CREATE FUNCTION f()\n RETURNS int\nBEGIN ATOMIC\n SELECT t.a;\nEND",
+     "CREATE FUNCTION f()\nRETURN (SELECT t.a FROM t)"],
+)  # fmt: skip
+def test_a_definition_with_a_query_in_it_is_not_held_against_another_version(definition: str) -> None:
+    one, two = {"definition": definition}, {"definition": definition.replace("t.a", "a")}
+    assert compare(one, two, same_version=False) == ()
+    assert compare(one, two) != ()
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "CHECK ((a > 1))",
+        "CREATE INDEX i ON public.t USING btree (a)",
+        "CREATE FUNCTION f()\nAS $$ select 1 $$",
+    ],
+)
+def test_other_definitions_are_held_against_another_version(definition: str) -> None:
+    one, two = {"definition": definition}, {"definition": definition + " other"}
+    assert [each.path for each in compare(one, two, same_version=False)] == ["definition"]
+    constraint = {"constraints": [{"name": "c"} | one]}
+    found = compare(constraint, {"constraints": [{"name": "c"} | two]}, same_version=False)
+    assert [each.path for each in found] == ["constraints.c.definition"]
+
+
+def test_what_an_option_of_foreign_data_is_set_to_is_never_said() -> None:
+    one, two = (
+        {"foreign_options": ["host=aa", "password=bb"]},
+        {"foreign_options": ["host=aa", "password=cc", "user=dd"]},
+    )
+    (found,) = compare(one, two)
+    assert str(found) == "foreign_options: ['password'] on the primary, ['password', 'user'] on the secondary"
+    assert compare(one, dict(one)) == ()
+
+
+def test_who_gave_privileges() -> None:
+    column = {"name": "a", "acl": ["bob=r/carol"]}
+    assert grantors([TABLE, {"acl": ["=r/eve"]}, {"columns": [column]}]) == {"alice", "eve", "carol"}
 
 
 def test_a_message_about_privileges_says_nothing_else() -> None:
