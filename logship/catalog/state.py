@@ -67,7 +67,8 @@ def note_epoch(secondary: psycopg.Connection, name: str, epoch: int) -> None:
 
 
 def begin(secondary: psycopg.Connection, replica: Replica) -> None:
-    """An init of this replica begins, or begins again; `initialised_at` is null until `finish`."""
+    """An init of this replica begins, or begins again; `initialised_at` is null until `finish`.
+    Epochs may begin anew with the primary's schema, so none is known."""
     secondary.execute(
         """
         insert into logship.replica as r
@@ -78,7 +79,7 @@ def begin(secondary: psycopg.Connection, replica: Replica) -> None:
                system_identifier = excluded.system_identifier, timeline = excluded.timeline,
                database = excluded.database, slot = excluded.slot, publication = excluded.publication,
                origin = excluded.origin, keyless = excluded.keyless,
-               tables = excluded.tables, excluded = excluded.excluded,
+               tables = excluded.tables, excluded = excluded.excluded, shipper_epoch = null,
                snapshot_lsn = coalesce(excluded.snapshot_lsn, r.snapshot_lsn)
         """,
         [

@@ -144,6 +144,7 @@ shipper: Final = Table(
     _time("started_at", nullable=False),
     Column("host", Text),
     Column("pid", Integer),
+    Column("journal", Text),  # identity of the one it is read into; null: none since the slot was made
     comment="who reads each slot: the last that started, and with it a higher epoch, is the only one",
 )
 

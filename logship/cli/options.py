@@ -168,6 +168,28 @@ def application_name(command: F) -> F:
     )(command)
 
 
+def heartbeat(command: F) -> F:
+    """`--heartbeat`, as ``heartbeat: float`` seconds."""
+    usual = Intervals().heartbeat_s
+    return setting(
+        "--heartbeat",
+        type=Duration(at_least=0, at_most=86400),
+        default=usual,
+        show_default=written_s(usual),
+        help="Write something into an idle primary's log this often, so that lag is measured; 0: never.",
+    )(command)
+
+
+def new_journal(command: F) -> F:
+    """`--new-journal`, as ``new_journal: bool``. A flag only: a setting that stays would allow it for ever."""
+    return click.option(
+        "--new-journal",
+        is_flag=True,
+        help="The journal that the slot was read into is gone for good: go on with this one. Replicas that lack "
+        "what only that one held have to be copied anew.",
+    )(command)
+
+
 def as_json(command: F) -> F:
     """`--json`, as ``as_json: bool``. Errors are JSON then, too."""
     return click.option(

@@ -5,6 +5,9 @@ SIGTERM and Ctrl-C are its normal end: it exits 0 once what was received is on d
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
+
 import click
 from click.core import ParameterSource
 
@@ -12,6 +15,15 @@ from logship.cli import options
 from logship.cli.following import Follow, Program, follow_options, to_its_end
 from logship.errors import UsageError
 from logship.service.positions import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Shipping:
+    """What counts with --primary only: then this is the slot's shipper."""
+
+    application_name: str
+    new_journal: bool
+    heartbeat_s: float
 
 
 @click.command("replay")
@@ -34,9 +46,17 @@ from logship.service.positions import Stage
     help="What remote_apply waits for: committed on the secondary, or seen by readers of memory and in the "
     "journal.",
 )
+@options.heartbeat
 @options.application_name
+@options.new_journal
 def replay(
-    shipper: str | None, primary: str | None, follow: Follow, applied: str, application_name: str
+    shipper: str | None,
+    primary: str | None,
+    follow: Follow,
+    applied: str,
+    heartbeat: float,
+    application_name: str,
+    new_journal: bool,
 ) -> int:
     """Replay on the secondary what a shipper sends, until stopped; wait for one that doesn't listen yet."""
     stage = Stage(applied)
@@ -46,7 +66,8 @@ def replay(
             hint="give --memory lazy, or --applied persistence",
         )
     shipper, primary = _one(click.get_current_context(), shipper, primary)
-    return to_its_end(_program(shipper, primary, follow, stage, application_name), as_json=follow.as_json)
+    shipping = Shipping(application_name, new_journal, heartbeat)
+    return to_its_end(_program(shipper, primary, follow, stage, shipping), as_json=follow.as_json)
 
 
 def _one(ctx: click.Context, shipper: str | None, primary: str | None) -> tuple[str | None, str | None]:
@@ -64,7 +85,7 @@ def _one(ctx: click.Context, shipper: str | None, primary: str | None) -> tuple[
 
 
 def _program(
-    shipper: str | None, primary: str | None, follow: Follow, applied: Stage, application_name: str
+    shipper: str | None, primary: str | None, follow: Follow, applied: Stage, shipping: Shipping
 ) -> Program:
     if shipper is not None:
         from logship.service.replay import ReceiveSettings, Replay
@@ -98,12 +119,13 @@ def _program(
             journal=follow.journal,
             name=follow.name,
             stop_at=follow.stop_at,
-            application_name=application_name,
+            application_name=shipping.application_name,
+            new_journal=shipping.new_journal,
             applied=applied,
             memory=follow.memory,
             journal_bounds=follow.journal_bounds,
             replay_bounds=follow.replay_bounds,
-            intervals=follow.intervals,
+            intervals=dataclasses.replace(follow.intervals, heartbeat_s=shipping.heartbeat_s),
             metrics=follow.metrics,
         )
     )

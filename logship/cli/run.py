@@ -5,6 +5,8 @@ SIGTERM and Ctrl-C are its normal end: it exits 0 once what was received is on d
 
 from __future__ import annotations
 
+import dataclasses
+
 import click
 
 from logship.cli import options
@@ -16,8 +18,10 @@ __all__ = ["memory_of", "run"]
 @click.command("run")
 @options.primary
 @follow_options
+@options.heartbeat
 @options.application_name
-def run(primary: str, follow: Follow, application_name: str) -> int:
+@options.new_journal
+def run(primary: str, follow: Follow, heartbeat: float, application_name: str, new_journal: bool) -> int:
     """Ship the primary's log and replay it on the secondary, until stopped."""
     from logship.service.run import Run, RunSettings
 
@@ -29,10 +33,11 @@ def run(primary: str, follow: Follow, application_name: str) -> int:
             name=follow.name,
             stop_at=follow.stop_at,
             application_name=application_name,
+            new_journal=new_journal,
             memory=follow.memory,
             journal_bounds=follow.journal_bounds,
             replay_bounds=follow.replay_bounds,
-            intervals=follow.intervals,
+            intervals=dataclasses.replace(follow.intervals, heartbeat_s=heartbeat),
             metrics=follow.metrics,
         )
     )

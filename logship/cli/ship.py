@@ -125,20 +125,9 @@ _BOUNDS = JournalBounds()
     show_default=written_s(Intervals().report_s),
     help="Report to the views, and look at the primary's position, this often.",
 )
-@options.setting(
-    "--heartbeat",
-    type=Duration(at_least=0, at_most=86400),
-    default=Intervals().heartbeat_s,
-    show_default=written_s(Intervals().heartbeat_s),
-    help="Write something into an idle primary's log this often, so that lag is measured; 0: never.",
-)
-@options.setting(
-    "--application-name",
-    default="logship",
-    show_default=True,
-    metavar="NAME",
-    help="The walsender connection's name, as synchronous_standby_names lists it.",
-)
+@options.heartbeat
+@options.application_name
+@options.new_journal
 @options.setting(
     "--metrics",
     type=Listen(),
@@ -169,6 +158,7 @@ def ship(
     report_interval: float,
     heartbeat: float,
     application_name: str,
+    new_journal: bool,
     metrics: tuple[str, int] | None,
 ) -> int:
     """Ship the primary's log into a journal and serve it to replicas, until stopped.
@@ -189,6 +179,7 @@ def ship(
             slot=slot,
             publication=publication,
             application_name=application_name,
+            new_journal=new_journal,
             synchronous=synchronous,
             when_unmet=DegradeAfter(degrade_after) if when_unmet == "degrade" else Block(),
             auth=auth,

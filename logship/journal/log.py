@@ -15,15 +15,17 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Self
 
 from logship.errors import InternalError, JournalError, UsageError
 from logship.failpoints import hit
+from logship.journal import identity
 from logship.journal.active import ActiveSegment, current_time_us
 from logship.journal.chain import Chain
 from logship.journal.contents import Contents
+from logship.journal.directory import check_source
 from logship.journal.files import Files, failure, lock, make_directory
 from logship.journal.flush import Completion, Flusher
 from logship.journal.opening import Opened, open_segments
@@ -63,6 +65,8 @@ class Journal:
         self._chain = Chain(directory, sealed, active)
         self._flusher = Flusher(files, self._chain.written_lsn, self._chain.notify)
         self._open = True
+        # One that lost the file is another journal to whoever remembers it.
+        self.identity: Final = identity.read(directory) or identity.make(files, directory)
 
     @classmethod
     def open(
@@ -71,10 +75,11 @@ class Journal:
         source: Source,
         *,
         segment_bytes: int = SEGMENT_BYTES,
-        start: Lsn = INVALID,
+        start: Lsn | Callable[[], Lsn] = INVALID,
         files: Files | None = None,
     ) -> Self:
-        """The journal in ``directory``, which is made when missing; an empty one begins at ``start``.
+        """The journal in ``directory``, which is made when missing; an empty one begins at ``start``, which is
+        asked for, if it is to be asked, when the directory is locked and holds nothing.
 
         Cuts a torn tail and makes void a transaction that was left open. Raises `JournalLocked`,
         `JournalForeign`, `JournalDamaged`, `JournalFull`, `JournalReadOnly`.
@@ -88,7 +93,8 @@ class Journal:
         make_directory(files, directory)
         lock_fd = lock(files, directory)
         try:
-            opened = open_segments(files, directory, source, segment_bytes=segment_bytes, start=start)
+            begin = start if callable(start) else lambda: start
+            opened = open_segments(files, directory, source, segment_bytes=segment_bytes, start=begin)
             journal = cls(
                 directory, source, files, lock_fd=lock_fd, opened=opened, segment_bytes=segment_bytes
             )
@@ -196,6 +202,10 @@ class Journal:
         self._flusher.fail(failed)
         self._flusher.tell()
         return failed
+
+    def require_source(self, source: Source) -> None:
+        """`JournalForeign` when ``source`` isn't what this is the journal of."""
+        check_source(self._directory, self._source, source)
 
     # -- positions ---------------------------------------------------------------------------------
 

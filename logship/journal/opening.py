@@ -19,10 +19,12 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from logship.failpoints import hit
+from logship.journal import identity
 from logship.journal.active import ActiveSegment
 from logship.journal.contents import Contents, Schema
 from logship.journal.cursor import SegmentFile
@@ -44,13 +46,17 @@ _logger: Final = logging.getLogger(__name__)
 Opened = tuple[list[Segment], ActiveSegment, bool]
 
 
-def open_segments(files: Files, directory: Path, source: Source, *, segment_bytes: int, start: Lsn) -> Opened:
-    """The sealed segments, the active one, and whether its last record proves all before it."""
+def open_segments(
+    files: Files, directory: Path, source: Source, *, segment_bytes: int, start: Callable[[], Lsn]
+) -> Opened:
+    """The sealed segments, the active one, and whether its last record proves all before it. ``start`` says where
+    a journal begins that holds nothing yet."""
     for path in leftovers(directory):
         files.unlink(path)
     paths = segment_paths(directory)
     if not paths:
-        contents = Contents(start, None, Schema())
+        contents = Contents(start(), None, Schema())
+        identity.make(files, directory)
         return [], _next(files, directory, source, contents, part=0, segment_bytes=segment_bytes), True
     sealed: list[Segment] = []
     for path in paths:

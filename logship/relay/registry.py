@@ -7,6 +7,7 @@ ask for it again. Positions never move back. Pure: no I/O, no clock, no lock.
 The file, UTF-8 JSON, one object (docs/journal.md tells operators of it):
 
   {"format": 1, "crc32c": …, "replicas": [{"name": …, "flush_lsn": "0/16B3748", "created_us": …,
+                                           "noted": whether the primary has named it,
                                            "lost": null or the oldest LSN there was when it lost something}]}
 
 ``crc32c`` is that of the list of replicas with sorted keys and no spaces.
@@ -38,12 +39,14 @@ class MalformedRegistry(Exception):
 @dataclass(frozen=True, slots=True)
 class Registered:
     """``lost_lsn``: retention has dropped what it needed, and this was the oldest that was left then; it
-    can't go on, and holds nothing up. ``created_us``: microseconds since 2000."""
+    can't go on, and holds nothing up. ``created_us``: microseconds since 2000. ``noted``: the primary's
+    `logship.replica` has had it; when it goes from there, it goes here."""
 
     name: str
     flush_lsn: Lsn
     created_us: int
     lost_lsn: Lsn | None = None
+    noted: bool = False
 
 
 class Registry:
@@ -69,6 +72,14 @@ class Registry:
     def drop(self, name: str) -> bool:
         """Whether there was one."""
         return self._replicas.pop(name, None) is not None
+
+    def note(self, name: str) -> bool:
+        """The primary knows it; whether that is news."""
+        known = self._replicas.get(name)
+        if known is None or known.noted:
+            return False
+        self._replicas[name] = replace(known, noted=True)
+        return True
 
     def flushed(self, name: str, lsn: Lsn) -> bool:
         """It has everything up to ``lsn`` in a journal of its own; whether that is news. Nobody of that name:
@@ -125,17 +136,18 @@ def _row(replica: Registered) -> dict[str, Any]:
         "name": replica.name,
         "flush_lsn": str(replica.flush_lsn),
         "created_us": replica.created_us,
+        "noted": replica.noted,
         "lost": None if replica.lost_lsn is None else str(replica.lost_lsn),
     }
 
 
 def _read(row: dict[str, Any]) -> Registered:
     lost = row["lost"]
-    name, created_us = row["name"], row["created_us"]
-    if not isinstance(name, str) or not isinstance(created_us, int):
+    name, created_us, noted = row["name"], row["created_us"], row["noted"]
+    if not isinstance(name, str) or not isinstance(created_us, int) or not isinstance(noted, bool):
         raise TypeError
     return Registered(
-        name, Lsn.parse(row["flush_lsn"]), created_us, None if lost is None else Lsn.parse(lost)
+        name, Lsn.parse(row["flush_lsn"]), created_us, None if lost is None else Lsn.parse(lost), noted
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -52,6 +53,10 @@ class Foreground:
         """End cleanly. Harmless when it has ended."""
         with contextlib.suppress(BlockingIOError, BrokenPipeError):  # full, or ended already
             os.write(self._end, b"\0")
+
+    def stopped(self, timeout_s: float) -> bool:
+        """Wait so long, or until `stop`; whether it came."""
+        return bool(select.select([self._ended], [], [], timeout_s)[0])
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:

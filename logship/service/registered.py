@@ -76,6 +76,13 @@ class RegisteredReplicas:
                 raise
             return True
 
+    def note(self, name: str) -> None:
+        """The primary's `logship.replica` has it, durably: it ends here when it ends there, also while nobody
+        ships."""
+        with self._lock:
+            if self._registry.note(name):
+                self._write()
+
     def flushed(self, name: str, lsn: Lsn) -> None:
         """The replica has flushed up to ``lsn``. Quick: `save` writes it down."""
         with self._lock:

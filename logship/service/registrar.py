@@ -1,9 +1,9 @@
 """Registers the replicas that the primary knows: `logship init` notes each in `logship.replica` before it copies.
 
 In: a connection of its own to the primary, looked at once a second. Out: registrations, at the journal's oldest
-position, since a replica says itself where it goes on. A row that goes while this runs (`logship drop`) ends the
-registration. Writes down what moved (`RegisteredReplicas.save`). A primary that doesn't answer is nobody's trouble
-here: what is registered stays.
+position, since a replica says itself where it goes on. A row that goes (`logship drop`), also while nobody ships,
+ends the registration. Writes down what moved (`RegisteredReplicas.save`). A primary that doesn't answer is
+nobody's trouble here: what is registered stays.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ class Registrar:
         self._tick = tick
         self._stopping = threading.Event()
         self._connection: psycopg.Connection | None = None
-        self._noted: set[str] = set()  # those that the primary has had since the start
+        # Those that the primary has had, also before the last restart.
+        self._noted = {replica.name for replica in registered.all() if replica.noted}
 
     def run(self) -> None:
         try:
@@ -119,6 +120,7 @@ class Registrar:
                 if self._registered.get(name) is None:
                     found = self._registered.add(name, self._oldest())
                     log.info('replica "%s" is registered at %s', name, found.flush_lsn)
+                self._registered.note(name)
             for name in sorted(self._noted - names):
                 if self._replicas.client(name) is None and self._registered.drop(name):
                     self._replicas.forgotten(name)

@@ -17,6 +17,7 @@ from logship.config import Address, Intervals, JournalBounds, ReplayBounds
 from logship.journal.log import Journal
 from logship.lsn import Lsn
 from logship.service.acknowledge import OwnReplica
+from logship.service.epoch import Epoch
 from logship.service.following import Following, Outcome
 from logship.service.foreground import Foreground
 from logship.service.health import Health
@@ -27,7 +28,8 @@ from logship.service.replaying import Replaying, ReplaySettings
 from logship.service.replica import Found, find
 from logship.service.replication_report import OwnRow
 from logship.service.shipper import survey
-from logship.service.shipping import Shipping, open_journal, positions_of, require_whole
+from logship.service.shipping import Shipping, positions_of, require_from
+from logship.service.takeover import take_over
 
 if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
     from logship.replay.memory import Memory
@@ -45,6 +47,7 @@ class RunSettings:
     name: str | None = None
     stop_at: Lsn | str | None = None  # "current": where the primary's log ends when the run starts
     application_name: str = "logship"
+    new_journal: bool = False  # the slot was read into another journal, which is given up knowingly
     applied: Stage = Stage.PERSISTENCE  # or memory: what the primary is told is applied
     memory: Callable[[str, str], MakeMemory] | None = None  # from secondary and replica; None: off
     journal_bounds: JournalBounds = field(default_factory=JournalBounds)
@@ -85,16 +88,25 @@ class Run:
         found = find(given.secondary, given.name)
         if found.superuser:
             log.warning("the secondary's user is a superuser; replay needs far less: see docs/init.md")
-        system, slot = survey(given.primary, found.replica.slot, found.replica.system_identifier)
+        slot = found.replica.slot
+        system = survey(given.primary, slot, found.replica.system_identifier)
         stop_at = flushed_position(given.primary) if given.stop_at == "current" else given.stop_at
-        journal = open_journal(given.journal, system, slot.confirmed_flush_lsn, given.journal_bounds)
+        epoch = Epoch(slot, given.application_name, given.new_journal)
+        journal = take_over(
+            given.primary,
+            epoch,
+            system,
+            given.journal,
+            given.journal_bounds,
+            stopped=self._foreground.stopped,
+            require=lambda oldest: require_from(oldest, found.position),
+        )
         try:
-            require_whole(journal, found.position)
-            return self._replicate(found, journal, stop_at if isinstance(stop_at, Lsn) else None)
+            return self._replicate(found, journal, epoch, stop_at if isinstance(stop_at, Lsn) else None)
         finally:
             journal.close()
 
-    def _replicate(self, found: Found, journal: Journal, stop_at: Lsn | None) -> Outcome:
+    def _replicate(self, found: Found, journal: Journal, epoch: Epoch, stop_at: Lsn | None) -> Outcome:
         given, replica = self._settings, found.replica
         positions = positions_of(journal)
         health = Health(lambda: positions.lsn(Stage.PERSISTENCE) is not None)
@@ -106,7 +118,7 @@ class Run:
             journal=journal,
             positions=positions,
             health=health,
-            application_name=given.application_name,
+            epoch=epoch,
             acknowledge=OwnReplica(positions, given.applied),
             rows=OwnRow(replica.name, positions),
             intervals=given.intervals,

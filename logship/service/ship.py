@@ -7,7 +7,6 @@ told to come again, and what was received is on disk.
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,6 @@ from logship.capture.slot import System
 from logship.config import Address, Intervals, JournalBounds
 from logship.errors import UsageError
 from logship.journal.log import Journal
-from logship.journal.retention import Retention
 from logship.relay import policy
 from logship.relay.authentication import Authenticator, Certificate, Scram, Trust
 from logship.relay.server import RelayLimits, RelayServer
@@ -26,19 +24,18 @@ from logship.relay.synchrony import Block, WhenUnmet
 from logship.relay.syncrep import SyncRep
 from logship.relay.tls import Tls, load_tls
 from logship.service.backend import RelayBackend
-from logship.service.crew import Crew
+from logship.service.epoch import Epoch
 from logship.service.foreground import Foreground
 from logship.service.health import Health
 from logship.service.registered import RegisteredReplicas
 from logship.service.registrar import Names, Registrar, find_names
+from logship.service.relaying import Relaying
 from logship.service.replicas import Replicas
-from logship.service.retain import Keeper
 from logship.service.shipper import survey
-from logship.service.shipping import Shipping, open_journal, positions_of
+from logship.service.shipping import Shipping, positions_of
+from logship.service.takeover import take_over
 from logship.service.users import PrimaryUsers, Users, mock_secret, users_of
 from logship.service.vitals import ShipperVitals
-
-log = logging.getLogger(__name__)
 
 _ROLES_S: Final = 10.0  # the primary's roles are read anew this often
 
@@ -53,6 +50,7 @@ class ShipSettings:
     slot: str | None = None
     publication: str | None = None
     application_name: str = "logship"
+    new_journal: bool = False  # the slot was read into another journal, which is given up knowingly
     synchronous: str | None = None
     when_unmet: WhenUnmet = field(default_factory=Block)
     auth: str = "scram"
@@ -73,6 +71,15 @@ class Doors:
 
     users: Users | None
     tls: Tls | None
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What is read, and as whom. The epoch is claimed."""
+
+    names: Names
+    system: System
+    epoch: Epoch
 
 
 class Ship:
@@ -113,27 +120,26 @@ class Ship:
         with self._foreground.running():
             given = self._settings
             synchrony = SyncRep(policy.parse(given.synchronous), given.when_unmet)
-            tls = _tls(given)
-            users = _users(given)
+            doors = Doors(tls=_tls(given), users=_users(given))
             names = find_names(given.primary, given.slot, given.publication)
-            system, slot = survey(given.primary, names.slot)
-            journal = open_journal(given.journal, system, slot.confirmed_flush_lsn, given.journal_bounds)
+            system = survey(given.primary, names.slot)
+            epoch = Epoch(names.slot, given.application_name, given.new_journal)
+            journal = take_over(
+                given.primary,
+                epoch,
+                system,
+                given.journal,
+                given.journal_bounds,
+                stopped=self._foreground.stopped,
+            )
             try:
-                self._ship(names, system, journal, synchrony, Doors(users, tls))
+                self._ship(Upstream(names, system, epoch), journal, synchrony, doors)
             finally:
                 journal.close()
 
-    def _ship(
-        self,
-        names: Names,
-        system: System,
-        journal: Journal,
-        synchrony: SyncRep,
-        doors: Doors,
-    ) -> None:
-        given, users, tls = self._settings, doors.users, doors.tls
-        health = Health()
-        positions = positions_of(journal)
+    def _ship(self, upstream: Upstream, journal: Journal, synchrony: SyncRep, doors: Doors) -> None:
+        names, system, epoch = upstream.names, upstream.system, upstream.epoch
+        given, positions, health = self._settings, positions_of(journal), Health()
         registered = RegisteredReplicas(given.journal)
         registered.begins_at(journal.oldest_lsn)  # what went before a crash could be noted is noticed now
         # The shipper asks the replicas what to say, and they wake it when it is more.
@@ -146,7 +152,7 @@ class Ship:
             journal=journal,
             positions=positions,
             health=health,
-            application_name=given.application_name,
+            epoch=epoch,
             acknowledge=replicas,
             rows=replicas.rows,
             intervals=given.intervals,
@@ -160,18 +166,9 @@ class Ship:
             replicas=replicas,
             registered=registered,
             answer=lambda: shipping.answer,
-            epoch=lambda: shipping.shipper.epoch.number,
+            epoch=lambda: epoch.number,
         )
-        relay = self._relay = RelayServer(
-            given.listen,
-            backend=backend,
-            auth=_authenticator(users, tls, given),
-            trusting=users is None,
-            tls_mode=given.tls,
-            tls=tls,
-            database=system.database,
-            limits=given.limits,
-        )
+        relay = self._relay = self._server(backend, doors, system.database)
         registrar = Registrar(
             given.primary,
             names.slot,
@@ -179,14 +176,27 @@ class Ship:
             replicas,
             lambda: journal.oldest_lsn,
             interval_s=given.intervals.report_s,
-            tick=lambda: self._look_at(users),
+            tick=lambda: self._look_at(doors.users),
         )
-        relaying = Relaying(relay, registrar, journal, registered, given)
+        bounds = given.journal_bounds
+        relaying = Relaying(relay, registrar, journal, registered, bounds=bounds, intervals=given.intervals)
         if self._foreground.endpoint is not None:
-            bounds = given.journal_bounds
             vitals = ShipperVitals(names.slot, positions, health, journal, bounds, shipping, relay, replicas)
             self._foreground.endpoint.show(vitals)
         self._foreground.stand([shipping, relaying], given.intervals.stop_grace_s, lambda _: None)
+
+    def _server(self, backend: RelayBackend, doors: Doors, database: str) -> RelayServer:
+        given = self._settings
+        return RelayServer(
+            given.listen,
+            backend=backend,
+            auth=_authenticator(doors.users, doors.tls, given),
+            trusting=doors.users is None,
+            tls_mode=given.tls,
+            tls=doors.tls,
+            database=database,
+            limits=given.limits,
+        )
 
     def _look_at(self, users: Users | None) -> None:
         """Who may log in, when somebody asked to look, or when it is time."""
@@ -194,50 +204,6 @@ class Ship:
         if users is not None and (self._reread or due):
             self._reread, self._read_s = False, time.monotonic()
             users.reload()
-
-
-class Relaying:
-    """A `Side`: the threads relay, registrar and retention."""
-
-    def __init__(
-        self,
-        relay: RelayServer,
-        registrar: Registrar,
-        journal: Journal,
-        registered: RegisteredReplicas,
-        given: ShipSettings,
-    ) -> None:
-        self._relay = relay
-        self._registrar = registrar
-        self._registered = registered
-        self._keeper = Keeper(
-            journal,
-            registered.needed,
-            given.journal_bounds,
-            interval_s=given.intervals.retention_s,
-            done=self._dropped,
-        )
-
-    def start(self, crew: Crew) -> None:
-        crew.start("relay", self._relay.run)
-        crew.start("registrar", self._registrar.run)
-        crew.start("retention", self._keeper.run)
-
-    def stop(self) -> None:
-        self._relay.stop()
-        self._registrar.stop()
-        self._keeper.stop()
-
-    def end(self, crew: Crew) -> None:
-        self._relay.close()
-
-    def _dropped(self, retention: Retention) -> None:
-        for name in self._registered.begins_at(retention.oldest_lsn):
-            log.warning(
-                'replica "%s" lost log that it needed: the journal reached its limit and begins at %s now',
-                name,
-                retention.oldest_lsn,
-            )
 
 
 def _users(given: ShipSettings) -> Users | None:

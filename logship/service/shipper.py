@@ -27,10 +27,10 @@ from logship.capture.slot_state import SlotState, gap, judge, read_slot
 from logship.connection import Side, connect
 from logship.errors import JournalBehind, PrimaryError, RefusedAsUnsafe, SlotActive, SlotMissing, waited_out
 from logship.journal.log import Journal
-from logship.journal.segment import Record, RecordKind
+from logship.journal.segment import Record, RecordKind, Source
 from logship.lsn import INVALID, Lsn
 from logship.service.acknowledge import Acknowledge, OwnReplica
-from logship.service.epoch import Epoch
+from logship.service.epoch import Epoch, session
 from logship.service.positions import Positions, Stage
 
 log = logging.getLogger(__name__)
@@ -44,9 +44,8 @@ _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 10.0
 
 
-def survey(primary: str, slot: str, system_identifier: int | None = None) -> tuple[System, SlotState]:
-    """Which server this is (the one that is given, else `RefusedAsUnsafe`), and the slot, whether or not somebody
-    reads it now.
+def survey(primary: str, slot: str, system_identifier: int | None = None) -> System:
+    """Which server this is: the one that is given, else `RefusedAsUnsafe`. Whether or not somebody reads the slot now.
 
     Raises what makes the slot useless: `SlotMissing`, `SlotLost`, `PrimaryError`.
     """
@@ -59,7 +58,7 @@ def survey(primary: str, slot: str, system_identifier: int | None = None) -> tup
     if state is None:
         raise SlotMissing(slot)
     judge(dataclasses.replace(state, active_pid=None), system.database)
-    return system, state
+    return system
 
 
 class Shipper:
@@ -79,7 +78,9 @@ class Shipper:
         feedback_s: float,
         trouble: Callable[[Exception | None], None],
         acknowledge: Acknowledge | None = None,
+        epoch: Epoch | None = None,
     ) -> None:
+        """``epoch``: one that is claimed (`logship.service.takeover`); None: the first session takes it."""
         self._primary = primary
         self._slot = slot
         self._publications = tuple(publications)
@@ -95,7 +96,7 @@ class Shipper:
         self._streamed = False  # the link has stood at least once
         self._assembler = Assembler(journal.written_lsn)
         self.received_bytes = 0  # of the stream, since the start
-        self.epoch = Epoch(slot, application_name)
+        self.epoch = epoch or Epoch(slot, application_name)
 
     def run(self) -> None:
         """Ship until `stop`. Raises what can't be mended by waiting."""
@@ -139,14 +140,17 @@ class Shipper:
     def _session(self) -> None:
         """One connection: from its start to its end, or to `stop`."""
         with SlotStream(self._primary, application_name=self._application_name) as stream:
-            require_same_server(stream.identify(), self._system_identifier)
+            system = stream.identify()
+            require_same_server(system, self._system_identifier)
+            self._journal.require_source(Source(system.system_identifier, system.timeline, system.database))
+            require_log_reaches(system, self._journal.written_lsn, "the journal")
             abandoned = self._assembler.restart()
             if abandoned is not None:
                 self._append([abandoned])
             ends_at = self._journal.written_lsn
             self._claim(ends_at)
             state = stream.start(self._slot, self._publications, ends_at)
-            self._require_no_gap(state, ends_at)
+            self._follows(state, ends_at)
             self._acknowledge.began(state.confirmed_flush_lsn)
             self._stream, self._streamed = stream, True
             self._trouble(None)
@@ -159,21 +163,22 @@ class Shipper:
 
     def _claim(self, ends_at: Lsn) -> None:
         """Be the slot's one shipper, or end with `Fenced`. A journal that can't follow the slot fences nobody."""
-        settings = {"default_transaction_read_only": "off"}
-        with connect(
-            self._primary, Side.PRIMARY, application_name="logship epoch", settings=settings
-        ) as connection:
+        with session(self._primary) as connection:
             state = read_slot(connection, self._slot) if self.epoch.number is None else None
             if state is not None:
-                self._require_no_gap(state, ends_at)
+                require_no_gap(state, ends_at)
             # One that was succeeded lacks what its successor acknowledged: it is told that it was.
             self.epoch.claim(connection)
             self.epoch.end_predecessor(connection)
 
-    def _require_no_gap(self, state: SlotState, ends_at: Lsn) -> None:
-        missing = gap(state, ends_at)
-        if missing is not None:
-            raise JournalBehind(missing.journal_end, self._slot, missing.confirmed_flush_lsn)
+    def _follows(self, state: SlotState, ends_at: Lsn) -> None:
+        """See that the slot, which nobody else can read now, hasn't moved on since the epoch was looked at."""
+        try:
+            require_no_gap(state, ends_at)
+        except JournalBehind:
+            with session(self._primary) as connection:
+                self.epoch.claim(connection)  # `Fenced`: it was a successor's doing
+            raise
 
     def _pump(self, stream: SlotStream) -> None:
         sent = Sent()
@@ -220,6 +225,13 @@ class Shipper:
         return self._acknowledge.reached(self._journal.written_lsn, flushed, time.monotonic())
 
 
+def require_no_gap(state: SlotState, ends_at: Lsn) -> None:
+    """`JournalBehind` when the primary was told that more is safe than a journal that ends there holds."""
+    missing = gap(state, ends_at)
+    if missing is not None:
+        raise JournalBehind(missing.journal_end, state.name, missing.confirmed_flush_lsn)
+
+
 def require_same_server(system: System, system_identifier: int) -> None:
     """`RefusedAsUnsafe` when the conninfo leads to another server than the replica was made from."""
     if system.system_identifier != system_identifier:
@@ -227,6 +239,17 @@ def require_same_server(system: System, system_identifier: int) -> None:
             f"the primary is another server: its system identifier is {system.system_identifier}, "
             f"and the replica was made from {system_identifier}",
             hint="check --primary; a replica of another server begins with `logship init --name`",
+        )
+
+
+def require_log_reaches(system: System, position: Lsn, who: str) -> None:
+    """`RefusedAsUnsafe` when the primary's log ends before what ``who`` already has of it. It sends nothing but what
+    is flushed, so it has lost that; what it commits in its place would be taken for known and never be sent."""
+    if system.xlogpos < position:
+        raise RefusedAsUnsafe(
+            f"the primary has lost the end of its log: it ends at {system.xlogpos}, and {who} has it up to {position}",
+            hint="was an old copy of its data directory restored? The replica holds what the primary doesn't know any "
+            "more: give an empty journal directory and an empty database, and run `logship init` again",
         )
 
 

@@ -18,6 +18,7 @@ from logship.journal.segment import Source
 from logship.lsn import Lsn
 from logship.service.acknowledge import Acknowledge
 from logship.service.crew import Crew
+from logship.service.epoch import Epoch
 from logship.service.health import Health
 from logship.service.heartbeat import Heartbeat
 from logship.service.positions import Positions, Stage
@@ -27,7 +28,9 @@ from logship.service.replication_report import ReplicationReport
 from logship.service.shipper import Shipper
 
 
-def open_journal(directory: Path, system: System, start: Lsn, bounds: JournalBounds) -> Journal:
+def open_journal(
+    directory: Path, system: System, start: Lsn | Callable[[], Lsn], bounds: JournalBounds
+) -> Journal:
     """The journal of that server's database; an empty directory's begins at ``start``. See `Journal.open`."""
     source = Source(system.system_identifier, system.timeline, system.database)
     return Journal.open(directory, source, start=start, segment_bytes=bounds.segment_bytes)
@@ -36,8 +39,13 @@ def open_journal(directory: Path, system: System, start: Lsn, bounds: JournalBou
 def require_whole(journal: Journal, position: Lsn) -> None:
     """`JournalTooOld` when ``journal`` lacks what follows ``position``. To be asked before the first byte is
     received: what a wrong journal acknowledges, the right one never gets."""
-    if journal.oldest_lsn > position:
-        raise JournalTooOld(position, journal.oldest_lsn)
+    require_from(journal.oldest_lsn, position)
+
+
+def require_from(oldest: Lsn, position: Lsn) -> None:
+    """`JournalTooOld` when a journal that begins at ``oldest`` lacks what follows ``position``."""
+    if oldest > position:
+        raise JournalTooOld(position, oldest)
 
 
 def positions_of(journal: Journal) -> Positions:
@@ -61,12 +69,12 @@ class Shipping:
         journal: Journal,
         positions: Positions,
         health: Health,
-        application_name: str,
+        epoch: Epoch,
         acknowledge: Acknowledge,
         rows: Callable[[], Sequence[ReplicaRow]],
         intervals: Intervals,
     ) -> None:
-        """``rows``: what the primary's view is told of the replicas."""
+        """``epoch``: see `Shipper`. ``rows``: what the primary's view is told of the replicas."""
         self._health = health
         self.shipper = Shipper(
             primary=primary,
@@ -75,10 +83,11 @@ class Shipping:
             system_identifier=system_identifier,
             journal=journal,
             positions=positions,
-            application_name=application_name,
+            application_name=epoch.application_name,
             feedback_s=intervals.feedback_s,
             trouble=self._trouble,
             acknowledge=acknowledge,
+            epoch=epoch,
         )
         heartbeat = Heartbeat(lambda: self.shipper.transactions, intervals.heartbeat_s)
         report = ReplicationReport(slot, rows)

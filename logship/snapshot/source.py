@@ -188,6 +188,8 @@ def ensure_slot(conninfo: str, primary: psycopg.Connection, slot: str, say: Call
     """Make the slot if there is none; whether it was made. Says what it waits for."""
     if slot_state(primary, slot) is not None:
         return False
+    # No journal holds what precedes a new slot, also not the one that a slot of this name was read into before.
+    primary.execute("update logship.shipper set journal = null where slot = %s", [slot])
     with connect(conninfo, Side.PRIMARY, application_name="logship init") as waiting:
         _watched(
             waiting,

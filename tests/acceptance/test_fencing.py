@@ -24,16 +24,20 @@ def test_a_stopped_shipper_is_succeeded_and_ends_when_it_goes_on(
     made = logship.run("init", "--primary", pair.primary.conninfo, "--secondary", pair.secondary.conninfo)
     assert made.exit_code == 0, made.stderr
 
-    def ship(journal: str) -> Running:
+    def ship(journal: str, *more: str) -> Running:
         return logship.start(
             "ship", "--primary", pair.primary.conninfo, "--journal", tmp_path / journal,
-            "--listen", "127.0.0.1:0", "--auth", "trust",
+            "--listen", "127.0.0.1:0", "--auth", "trust", *more,
         )  # fmt: skip
 
     first = ship("a")
     streaming(first)
     first.send_signal(signal.SIGSTOP)
-    second = ship("b")
+    refused = ship("b").wait()
+    assert refused.exit_code == 6, refused.stderr
+    assert "read into another journal" in refused.stderr
+    assert "--new-journal" in refused.stderr
+    second = ship("b", "--new-journal")
     streaming(second)  # the slot was busy: the session of the first was ended
     first.send_signal(signal.SIGCONT)
     ended = first.wait()

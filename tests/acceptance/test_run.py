@@ -292,7 +292,9 @@ def test_journal_that_is_not_the_one(replica: Pair, logship: Logship, tmp_path: 
     confirmed = "select confirmed_flush_lsn::text from pg_replication_slots"
     before = replica.primary.value(confirmed)
     replica.primary.execute("insert into t values (1000000, 'comes while the wrong journal is given')")
-    assert_refused(logship.run("run", *both(replica), "--journal", tmp_path / "empty"), 5, "begins at")
+    wrong = ("run", *both(replica), "--journal", tmp_path / "empty")
+    assert_refused(logship.run(*wrong), 6, "read into another journal", "--new-journal")
+    assert_refused(logship.run(*wrong, "--new-journal"), 5, "begins at")
     assert replica.primary.value(confirmed) == before  # or the right journal would lack what came meanwhile
     last = logship.run("run", *both(replica), "--journal", tmp_path / "j", "--stop-at", "current")
     assert last.exit_code == 0, last.stderr

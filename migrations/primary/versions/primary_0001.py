@@ -70,6 +70,7 @@ def _shipper() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("host", sa.Text),
         sa.Column("pid", sa.Integer),
+        sa.Column("journal", sa.Text),
         schema="logship",
         comment="who reads each slot: the last that started, and with it a higher epoch, is the only one",
     )

@@ -11,6 +11,7 @@ from logship.config import MIB, Intervals, JournalBounds
 from logship.lsn import Lsn
 from logship.service.acknowledge import OwnReplica
 from logship.service.crew import Crew
+from logship.service.epoch import Epoch
 from logship.service.health import Health
 from logship.service.replicas import Replicas
 from logship.service.replication_report import OwnRow
@@ -51,7 +52,7 @@ class Ship:
             journal=self.journal,
             positions=self.positions,
             health=self.health,
-            application_name=application_name,
+            epoch=Epoch(slot, application_name),
             acknowledge=replicas or OwnReplica(self.positions),
             rows=replicas.rows if replicas else OwnRow("own", self.positions),
             intervals=Intervals(report_s=0.05, feedback_s=0.2, heartbeat_s=heartbeat_s),

@@ -19,6 +19,7 @@ _replicas = st.builds(
     _lsns,
     st.integers(-(2**60), 2**60),
     st.none() | _lsns,
+    st.booleans(),
 )
 
 
@@ -35,6 +36,16 @@ def test_positions_move_forward_only_and_are_what_is_kept() -> None:
     assert registry.drop("b")
     assert not registry.drop("b")
     assert registry.needed() == {"a": Lsn(30)}
+
+
+def test_what_the_primary_has_named_is_noted_once() -> None:
+    registry = Registry()
+    registry.add("a", Lsn(10), 0)
+    assert registry.note("a")
+    assert not registry.note("a")
+    assert not registry.note("nobody")
+    registry.flushed("a", Lsn(20))
+    assert Registry.decode(registry.encode()).get("a") == Registered("a", Lsn(20), 0, None, noted=True)
 
 
 def test_one_that_lost_something_is_marked_once_and_holds_nothing_up() -> None:
