@@ -26,14 +26,16 @@ class Command:
     instead: str = ""
 
 
-_CLUSTER_WIDE: Final = "it belongs to the whole server, not to the database"
-_OWN: Final = "each side has its own"
-_NO_CHANGE: Final = "it changes no definition"
-_ON_EACH: Final = "run it on each server"
+_SERVER: Final = "it belongs to the whole server, and event triggers don't see it"
+_EACH: Final = "run it on each server"
+_ROLES: Final = (
+    "create roles on the secondary before what they own or are granted is made on the primary: see ddl.md"
+)
+_OWN: Final = "each server has its own: it says who replicates what to whom"
 
 
-def _not(name: str, why: str, instead: str) -> Command:
-    return Command(name, How.NOT, why, instead)
+def _not(why: str, instead: str, *names: str) -> list[Command]:
+    return [Command(name, How.NOT, why, instead) for name in names]
 
 
 def _objects(*kinds: str) -> list[Command]:
@@ -41,14 +43,41 @@ def _objects(*kinds: str) -> list[Command]:
 
 
 COMMANDS: Final = (
-    # Tables and what is on them.
-    *_objects("TABLE", "INDEX", "SEQUENCE", "TRIGGER", "RULE", "POLICY"),
+    *_objects("TABLE"),
     Command("CREATE TABLE AS", How.FACTS, "its rows come in the log"),
     Command("SELECT INTO", How.FACTS, "its rows come in the log"),
-    _not("TRUNCATE", "it is no schema change: it is replicated as rows are", "nothing"),
-    _not("REINDEX", _NO_CHANGE, _ON_EACH),
-    _not("CLUSTER", "the order of rows in a table is each server's own", _ON_EACH),
-    _not("VACUUM", _NO_CHANGE, "autovacuum does it"),
-    _not("ANALYZE", _NO_CHANGE, "autovacuum does it"),
-    # Everything else in a database: see cases_schemas.py and its like.
-)
+    *_objects("INDEX", "SEQUENCE", "TRIGGER", "RULE", "POLICY", "VIEW", "MATERIALIZED VIEW"),
+    Command("REFRESH MATERIALIZED VIEW", why="the secondary runs its query"),
+    *_objects("SCHEMA", "TYPE", "DOMAIN", "FUNCTION", "PROCEDURE"),
+    Command("ALTER ROUTINE"),
+    Command("DROP ROUTINE"),
+    *_objects("AGGREGATE", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY", "COLLATION", "CONVERSION"),
+    Command("CREATE CAST"),
+    Command("DROP CAST"),
+    Command("CREATE TRANSFORM"),
+    Command("DROP TRANSFORM"),
+    Command("CREATE ACCESS METHOD"),
+    Command("DROP ACCESS METHOD"),
+    *_objects("STATISTICS", "LANGUAGE"),
+    *_objects("TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE"),
+    *(Command(f"{verb} EXTENSION", why="its files must be on the secondary") for verb in ("CREATE", "ALTER", "DROP")),
+    *_objects("FOREIGN DATA WRAPPER", "SERVER", "USER MAPPING", "FOREIGN TABLE"),
+    Command("COMMENT", why="not on what belongs to the whole server: databases, roles, tablespaces"),
+    Command("GRANT", why="of privileges; not of membership in a role"),
+    Command("REVOKE", why="of privileges; not of membership in a role"),
+    Command("ALTER DEFAULT PRIVILEGES"),
+    Command("DROP OWNED"),
+    *_not(_SERVER, _ROLES, "CREATE ROLE", "ALTER ROLE", "DROP ROLE", "CREATE USER", "ALTER USER", "DROP USER",
+          "CREATE GROUP", "ALTER GROUP", "DROP GROUP"),
+    *_not(_SERVER, _EACH, "CREATE DATABASE", "ALTER DATABASE", "DROP DATABASE", "CREATE TABLESPACE", "ALTER TABLESPACE",
+          "DROP TABLESPACE", "ALTER SYSTEM"),
+    *_not("event triggers don't fire for each other", _EACH, "CREATE EVENT TRIGGER", "ALTER EVENT TRIGGER",
+          "DROP EVENT TRIGGER"),
+    *_not(_OWN, _EACH, "CREATE PUBLICATION", "ALTER PUBLICATION", "DROP PUBLICATION", "CREATE SUBSCRIPTION",
+          "ALTER SUBSCRIPTION", "DROP SUBSCRIPTION"),
+    *_not("large objects aren't replicated: see check.md", "keep what they hold in columns of type bytea",
+          "ALTER LARGE OBJECT"),
+    *_not("it changes no definition", _EACH, "REINDEX", "CLUSTER", "VACUUM", "ANALYZE", "LOCK", "CHECKPOINT", "LOAD"),
+    *_not("it is no schema change: it is replicated as rows are", "nothing", "TRUNCATE"),
+    *_not("it is no schema change itself: what runs in it is carried", "nothing", "DO", "CALL"),
+)  # fmt: skip
