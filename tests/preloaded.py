@@ -118,7 +118,7 @@ def _import_all() -> None:
     # what needs Arrow imports it there.
     sys.modules["pyarrow"] = None  # type: ignore[assignment]
     for module in pkgutil.walk_packages(logship.__path__, "logship.", onerror=lambda _: None):
-        if not module.name.startswith(("logship.migrations", "logship.__main__")):
+        if not module.name.startswith(("logship.migrations", "logship.testing", "logship.__main__")):
             with contextlib.suppress(ImportError):  # the command that needs it will say so
                 importlib.import_module(module.name)
     del sys.modules["pyarrow"]
