@@ -87,14 +87,19 @@ class RelayStream(Stream[T]):
         return size
 
     def _explain(self, sqlstate: str | None, message: str) -> PrimaryError:
-        match sqlstate:
-            case "55006":
-                return ReplicaServed(self._replica)
-            case "42704":
-                return ReplicaUnknown(self._replica, message)
-            case "58P01":
-                return LogGone(self._replica, message)
-        return ShipperBroken(message, sqlstate=sqlstate, transient=is_transient(sqlstate))
+        return relay_error(sqlstate, message, self._replica)
+
+
+def relay_error(sqlstate: str | None, message: str, replica: str) -> PrimaryError:
+    """The error to raise for what a shipper said, or for a link that broke (``sqlstate`` None)."""
+    match sqlstate:
+        case "55006":
+            return ReplicaServed(replica)
+        case "42704":
+            return ReplicaUnknown(replica, message)
+        case "58P01":
+            return LogGone(replica, message)
+    return ShipperBroken(message, sqlstate=sqlstate, transient=is_transient(sqlstate))
 
 
 def connected(conninfo: str, application_name: str) -> psycopg.Connection:
