@@ -51,6 +51,8 @@ class Ahead:
     def look(self) -> Fate:
         """As far as the log is written now."""
         while True:
+            if self._file is None and self._void():
+                return Fate.ABANDONED
             if self._file is None and not self._enter():
                 return Fate.OPEN
             file = self._file
@@ -73,7 +75,7 @@ class Ahead:
     def more(self) -> bool:
         """Whether there is something that `look` hasn't seen."""
         if self._file is None:
-            return self._chain.has(self._name) or self._chain.oldest_lsn > self._start
+            return self._chain.has(self._name) or self._chain.gone(self._name)
         limit = self._chain.limit(self._name)
         return limit is None or self._offset < limit
 
@@ -103,10 +105,16 @@ class Ahead:
         self._offset = 0
         self.close()
 
+    def _void(self) -> bool:
+        """The next segment was taken away, and nothing that ends behind the start with it."""
+        if not self._chain.gone(self._name):
+            return False
+        if self._chain.oldest_lsn > self._start:
+            raise JournalTooOld(self._start, self._chain.oldest_lsn)
+        return True
+
     def _enter(self) -> bool:
         if not self._chain.has(self._name):
-            if self._chain.oldest_lsn > self._start:
-                raise JournalTooOld(self._start, self._chain.oldest_lsn)
             return False
         try:
             self._file = SegmentFile(self._chain.directory / self._name, self._files)

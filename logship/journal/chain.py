@@ -14,6 +14,7 @@ from pathlib import Path
 from logship.journal.active import ActiveSegment
 from logship.journal.directory import describe
 from logship.journal.retention import Segment, begin_for, oldest_lsn
+from logship.journal.segment import parse_name
 from logship.lsn import Lsn
 
 
@@ -79,6 +80,12 @@ class Chain:
     def has(self, name: str) -> bool:
         with self._condition:
             return name == self._active.header.name or any(segment.name == name for segment in self._sealed)
+
+    def gone(self, name: str) -> bool:
+        """Whether the segment was taken away: one that isn't there and isn't still to come."""
+        with self._condition:
+            oldest = self._sealed[0].name if self._sealed else self._active.header.name
+        return (parse_name(name) or (0, 0)) < (parse_name(oldest) or (0, 0))
 
     def wait(self, ready: Callable[[], bool], timeout_s: float | None) -> bool:
         """Wait until ``ready`` (it may ask this chain) or the journal is closed; False: time is up."""

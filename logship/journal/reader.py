@@ -51,6 +51,8 @@ class JournalReader:
         self._held: Record | None = None  # of a whole reader: a first record whose transaction may not end
         self._ahead: Ahead | None = None  # what looks for that end
         self._voiding = False  # of a whole reader: what comes up to ABANDON is void
+        self._latest: Record | None = None  # that was read, whether or not it was given
+        self._described = False  # the Relation and Type messages in force have been given
         self._begin(None)
 
     def read(self, max_bytes: int, timeout_s: float | None) -> list[Record]:
@@ -101,7 +103,7 @@ class JournalReader:
         if self._ahead is not None:
             return self._ahead.more
         if self._cursor is None:
-            return self._chain.has(self._name) or self._chain.oldest_lsn > self._start
+            return self._chain.has(self._name) or self._chain.gone(self._name)
         limit = self._chain.limit(self._name)
         return limit is None or self._cursor.offset < limit
 
@@ -141,6 +143,8 @@ class JournalReader:
                 records += released
                 size += sum(len(record.run) for record in released)
                 continue
+            if self._cursor is None and self._chain.gone(self._name):
+                records += self._admit(self._begin_anew())
             if self._cursor is None and not self._enter_next():
                 break
             record = self._step()
@@ -154,6 +158,8 @@ class JournalReader:
                 size += len(record.run)
             if record.kind is RecordKind.INDEX:
                 self._pass(record)
+            else:
+                self._latest = record
         return records
 
     def _admit(self, records: list[Record]) -> list[Record]:
@@ -214,6 +220,9 @@ class JournalReader:
         if verdict is not Verdict.BEGIN:
             return []
         self._beginning = None
+        if self._described:
+            return [record]
+        self._described = True
         return [schema_record(beginning.schema), record]
 
     def _pass(self, index: Record) -> None:
@@ -227,10 +236,20 @@ class JournalReader:
         self._leave()
         self._name = following_name(header.first_lsn, header.part, last_lsn)
 
+    def _begin_anew(self) -> list[Record]:
+        """The next segment was taken away. Where nothing that ends after the last position went with it, what did was
+        void: a transaction that spanned segments and was abandoned, which is what comes of it here too. Whatever
+        it described is described again: it was a link that broke."""
+        if self._chain.oldest_lsn > self._start:
+            raise self._too_old()
+        self._begin(None)
+        void = self._latest
+        if void is None or void.kind is not RecordKind.CHANGES or void.last:
+            return []
+        return [Record(RecordKind.ABANDON, False, False, void.xid, void.commit_lsn, Lsn(0), 0, b"")]
+
     def _enter_next(self) -> bool:
         if not self._chain.has(self._name):
-            if self._chain.oldest_lsn > self._start:
-                raise self._too_old()
             return False
         self._enter(self._name)
         return True

@@ -188,6 +188,28 @@ def test_a_whole_reader_is_told_when_retention_took_what_it_looks_for(tmp_path: 
             drain(reader)
 
 
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("read_of_it", [1, 3])
+def test_a_reader_inside_a_transaction_that_is_void_and_gone_goes_on_behind_it(
+    tmp_path: Path, whole: bool, read_of_it: int
+) -> None:
+    """Retention owes nothing to a transaction that was abandoned; who has begun to read it must not wait for it."""
+    void = [changes(200, first=i == 0, last=False, run=frame([insert(1, bytes(3000))])) for i in range(6)]
+    rest = [changes(300, run=frame([insert(1, bytes(3000))]))]
+    with (
+        Journal.open(tmp_path, SOURCE, segment_bytes=SMALL) as journal,
+        journal.reader(Lsn(100), whole=whole) as reader,
+    ):
+        write(journal, [[changes(100)], void[:read_of_it]])
+        first = shape(drain(reader))
+        assert first == ([] if whole else void[:read_of_it])
+        write(journal, [[*void[read_of_it:], abandon(void[0])], rest])
+        assert journal.apply_retention({"a": Lsn(100)}).drop
+        assert drain(reader) == (rest if whole else [abandon(void[0]), *rest])
+        write(journal, [[changes(400)]])
+        assert drain(reader) == [changes(400)]
+
+
 def test_a_reader_waits_and_is_woken(tmp_path: Path) -> None:
     with Journal.open(tmp_path, SOURCE) as journal, journal.reader(Lsn(0)) as reader:
         assert reader.read(1, 0) == []
