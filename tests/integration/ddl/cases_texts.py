@@ -107,8 +107,8 @@ CASES: Final = (
         create=(
             "create table if not exists twice (id int primary key); "
             "create table if not exists twice (id int primary key, v text)",
-            "do $$ begin create table if not exists thrice (id int); create table if not exists thrice (id int, v text); "
-            "end $$",
+            "do $$ begin create table if not exists thrice (id int); "
+            "create table if not exists thrice (id int, v text); end $$",
         ),
         alter=(
             "alter table twice add column if not exists v int; alter table twice add column if not exists v text",
@@ -134,5 +134,24 @@ CASES: Final = (
             "insert into sett_z values (1)",
         ),
         drop=("drop table sett, sett_d, sett_z",),
+    ),
+    Case(
+        "psql scripts",
+        create=(
+            "\\set name scripted",
+            "create table :name (id int primary key, v text); -- a comment",
+            "insert into :name values (1, 'a;b');",
+            "create function scripted_f() returns text language sql begin atomic select 'x'; "
+            "select v from scripted; end;",
+            "copy scripted from stdin;\n2\tcopied\n\\.",
+            "begin; create index on scripted (v); create view scripted_v as table scripted; commit;",
+        ),
+        alter=(
+            "select format('alter table scripted add column c%s int', i) from generate_series(1, 3) i \\gexec",
+            "alter table scripted add column d int \\; alter table scripted add column e int;",
+            'create table "a;b" (id int primary key); alter table "a;b" add "--" text default $$;$$;',
+        ),
+        drop=('drop view scripted_v; drop function scripted_f(); drop table scripted, "a;b";',),
+        psql=True,
     ),
 )

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ from logship.replay.ddl.facts import compare
 from logship.service.servers import Server
 from tests.conftest import create_database
 from tests.follow import Follower, assert_equal
-from tests.servers import Shared
+from tests.servers import Database, Shared
 
 OWNER: Final = "matrix owner"  # an ordinary role on both servers, with a name that needs its quotes
 OTHER: Final = "matrix_other"  # another, to grant to, and to give things to
@@ -70,7 +71,8 @@ class Case:
     """Each step is a tuple of strings, sent one by one as they stand; a string may hold several statements.
 
     ``name`` is for people, and stands on the page: what the commands of the case are about. ``as_superuser``:
-    else they run as `OWNER`. ``since``, ``until``: major versions of both servers that have it.
+    else they run as `OWNER`. ``psql``: each step is a script for it. ``alone``: it touches what belongs to other
+    cases. ``since``, ``until``: major versions of both servers that have it.
     """
 
     name: str
@@ -78,6 +80,8 @@ class Case:
     alter: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     as_superuser: bool = False
+    psql: bool = False
+    alone: bool = False
     since: int = 15
     until: int = 99
 
@@ -172,16 +176,40 @@ class Matrix:
         return min(versions) >= case.since and max(versions) <= case.until
 
     def run(self, case: Case) -> None:
+        """Each step, and what has become of it."""
         before = catalog(self._looks[0]).keys()
         with psycopg.connect(self.primary.conninfo, autocommit=True) as connection:
-            if not case.as_superuser:
-                connection.execute(f'set session authorization "{OWNER}"'.encode())
             for step in case.steps:
-                for statement in step:
-                    _execute(connection, statement)
+                self._do(case, step, connection)
                 self.compare()
         left = catalog(self._looks[0]).keys() - before
         assert not left, f"the case leaves {left} behind"
+
+    def run_together(self, cases: Sequence[Case]) -> None:
+        """First all that is made, then all that is altered, and then it is dropped, as far as each ``applies``."""
+        chosen = [case for case in cases if self.applies(case)]
+        with psycopg.connect(self.primary.conninfo, autocommit=True) as connection:
+            for steps in ([(case, case.create) for case in chosen], [(case, case.alter) for case in chosen],
+                          [(case, case.drop) for case in chosen]):  # fmt: skip
+                for case, step in steps:
+                    self._do(case, step, connection)
+                self.compare()
+                self.compare_dumps()
+
+    def _do(self, case: Case, step: tuple[str, ...], connection: psycopg.Connection) -> None:
+        connection.execute(b"reset session authorization")
+        if not case.as_superuser:
+            connection.execute(f'set session authorization "{OWNER}"'.encode())
+        if not case.psql:
+            for statement in step:
+                _execute(connection, statement)
+            connection.execute(b"reset all")
+            return
+        role = "" if case.as_superuser else f'set session authorization "{OWNER}";\n'
+        subprocess.run(
+            [self.primary.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-", self.primary.conninfo],
+            input=role + "\n".join(step), text=True, check=True, timeout=60,
+        )  # fmt: skip
 
     def compare(self) -> None:
         """Once the replica has caught up, both sides have the same catalog and the same rows."""
@@ -189,6 +217,23 @@ class Matrix:
         found = differences(*self._looks)
         assert not found, "the sides differ:\n" + "\n".join(found)
         assert_equal(self.primary, self.secondary)
+
+    def compare_dumps(self) -> None:
+        """pg_dump writes the same of both; not when they are of different versions, which spell things differently."""
+        one, two = (look.info.server_version // 10_000 for look in self._looks)
+        if one == two:
+            assert _dump(self.primary) == _dump(self.secondary)
+
+
+def _dump(database: Database) -> list[str]:
+    """Each object's part of pg_dump's script, in an order of their own; without logship's."""
+    arguments = ["-s", "--no-publications", "--no-subscriptions", "-N", "logship", "-N", "logship_writers"]
+    script = subprocess.run(
+        [database.program("pg_dump"), *arguments, database.conninfo],
+        capture_output=True, text=True, check=True, timeout=120,
+    ).stdout  # fmt: skip
+    _, *parts = script.partition("-- PostgreSQL database dump complete")[0].split("\n--\n-- Name: ")
+    return sorted(part.strip() for part in parts if "; Type: EVENT TRIGGER; " not in part.partition("\n")[0])
 
 
 def _execute(connection: psycopg.Connection, statement: str) -> None:

@@ -1,4 +1,8 @@
-"""Every case of the statement matrix: CREATE, ALTER and DROP arrive, and both sides are the same after each."""
+"""Every case of the statement matrix: CREATE, ALTER and DROP arrive, and both sides are the same after each.
+
+`make test` runs the cases together, with one look for all that is made, all that is altered, all that is dropped;
+`make test-matrix` each by itself, with a look after each step.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,7 @@ from logship.service.servers import Server
 from tests.integration.ddl.matrix import Case, Matrix, all_cases
 from tests.integration.ddl.matrix_page import PAGE, page
 
-_CASES = [
-    pytest.param(case, id=f"{group}: {case.name}") for group, cases in all_cases().items() for case in cases
-]
+_CASES = {f"{group}: {case.name}": case for group, cases in all_cases().items() for case in cases}
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +37,24 @@ def current(
         yield get
 
 
-@pytest.mark.parametrize("case", _CASES)
+def test_all_cases_together(current: Callable[[], Matrix]) -> None:
+    current().run_together([case for case in _CASES.values() if not case.alone])
+
+
+@pytest.mark.parametrize("case", [case for case in _CASES.values() if case.alone], ids=lambda case: case.name)
+def test_a_case_that_stands_alone(current: Callable[[], Matrix], case: Case) -> None:
+    _run(current(), case)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=name) for name, case in _CASES.items() if not case.alone]
+)
 def test_a_case(current: Callable[[], Matrix], case: Case) -> None:
-    matrix = current()
+    _run(current(), case)
+
+
+def _run(matrix: Matrix, case: Case) -> None:
     if matrix.applies(case):
         matrix.run(case)
 
