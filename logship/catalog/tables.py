@@ -26,7 +26,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import INET
+from sqlalchemy.dialects.postgresql import INET, OID
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
 
@@ -113,6 +113,7 @@ ddl_setting: Final = Table(
     PRIMARY,
     Column("on_failure", Text, primary_key=True),  # error: the statement fails; warn: the replica is marked
     Column("keyless", Text, nullable=False, server_default=text("'full'")),
+    Column("sequence_margin", Integer, nullable=False, server_default=text("10000")),
     comment="what becomes of a schema change that can't be written into the log, and of new tables without key",
 )
 
@@ -124,6 +125,16 @@ ddl_failure: Final = Table(
     Column("tag", Text, nullable=False),
     Column("error", Text, nullable=False),
     comment="schema changes that are in no log, because on_failure was warn",
+)
+
+ddl_sequence: Final = Table(
+    "ddl_sequence",
+    PRIMARY,
+    Column("relation", OID, primary_key=True, autoincrement=False),
+    Column("value", BigInteger),
+    Column("ahead", BigInteger),
+    _time("sent_at", nullable=False),
+    comment="what each sequence had reached when it was last written into the log, and what was written",
 )
 
 secondary_ddl_key: Final = Table(

@@ -15,7 +15,7 @@ from logship.lsn import Lsn
 from logship.replay.target import Target
 
 if TYPE_CHECKING:
-    from logship.replay.ddl.message import Statement
+    from logship.replay.ddl.message import SequenceState, Statement
     from logship.replay.ddl.text import Found
 
 Key: TypeAlias = tuple[Cell, ...]
@@ -113,6 +113,7 @@ class SchemaChange:
     commit_lsn: Lsn
     ahead: bool = False
     done: bool = False
+    in_memory: bool = False  # memory holds what it concerns, and changes with it
     # Tables that it makes and that are not replicated from here on: noted, and nothing is run.
     leaves_out: frozenset[tuple[str, str]] = frozenset()
 
@@ -145,6 +146,7 @@ class Batch:
     runs: tuple[bytes, ...]  # the log's messages, framed, for replay one by one
     targets: dict[int, Target]  # by the primary's relation oid, for the runs
     left_out: frozenset[int]  # relation oids in the runs that are not replicated
+    sequences: tuple[SequenceState, ...] = ()  # to be set behind the steps; the last of each holds
 
     def changed(self) -> Iterator[tuple[Target, int]]:
         """Each table that a step changes, and how many rows of it; a TRUNCATE counts as one."""

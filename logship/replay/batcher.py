@@ -278,6 +278,7 @@ class Batcher:
 
     def _abandon(self) -> Iterator[Item]:
         self._making = _Making()
+        self._classifier.take_sequences()
         self._in_transaction = False
         if self._pieces_out:
             self._pieces_out = False
@@ -301,6 +302,7 @@ class Batcher:
             runs=tuple(making.runs),
             targets=making.targets,
             left_out=frozenset(making.left_out),
+            sequences=self._classifier.take_sequences(),
         )
 
 

@@ -9,6 +9,7 @@ change comes. No I/O of its own: the look-up is given.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -19,7 +20,7 @@ from logship.errors import ReplayError
 from logship.kernel import split_run
 from logship.lsn import Lsn
 from logship.replay.batch import SchemaChange
-from logship.replay.ddl.message import PREFIX, Gatherer, Statement, Verifier
+from logship.replay.ddl.message import PREFIX, Gatherer, SequenceState, Statement, Verdict, Verifier
 from logship.replay.ddl.text import locate
 from logship.replay.ddl.whose import made_without_key, tables
 from logship.replay.target import Target
@@ -48,13 +49,15 @@ class Classifier:
     leave_out: Callable[[tuple[str, str]], None] | None = None
     foreign_messages: int = 0  # logical messages of other programs: passed over
     marks: int = 0  # heartbeats and the like
-    refused_messages: int = 0  # messages that claim to be ours and aren't proven to be
+    # Messages that claim to be ours and aren't proven to be, by what is wrong with them.
+    refused: Counter[str] = field(default_factory=Counter)
     _relations: dict[int, Relation] = field(default_factory=dict)
     _types: dict[int, TypeName] = field(default_factory=dict)
     _targets: dict[int, Target | None] = field(default_factory=dict)
     _xid: int = 0
     _proving: Verifier | None = None
     _gatherer: Gatherer = field(default_factory=Gatherer)
+    _sequences: list[SequenceState] = field(default_factory=list)
 
     def begin(self, xid: int) -> None:
         """A transaction begins."""
@@ -111,14 +114,20 @@ class Classifier:
             self.foreign_messages += 1
             return None
         if event.prefix != PREFIX or self._proving is None:
-            self.refused_messages += 1
+            self.refused[Verdict.NOT_OURS.value] += 1
             return None
-        captured = self._proving.judge(event).captured
-        if captured is None:
-            self.refused_messages += 1
+        judged = self._proving.judge(event)
+        if judged.captured is None:
+            self.refused[judged.verdict.value] += 1
             return None
-        statement = self._gatherer.add(captured)
+        self._sequences += judged.captured.sequences
+        statement = self._gatherer.add(judged.captured)
         return None if statement is None else statement.last.number
+
+    def take_sequences(self) -> tuple[SequenceState, ...]:
+        """How far sequences are to be set, by what was judged since the last call."""
+        taken, self._sequences = tuple(self._sequences), []
+        return taken
 
     def schema_changes(self, runs: Iterable[bytes], commit_lsn: Lsn) -> dict[int, SchemaChange]:
         """All of the transaction with these ``runs``, by number: their texts are found together."""

@@ -52,4 +52,5 @@ def _one(run: Sequence[Batch]) -> Batch:
         runs=tuple(messages for batch in run for messages in batch.runs),
         targets={oid: target for batch in run for oid, target in batch.targets.items()},
         left_out=frozenset().union(*(batch.left_out for batch in run)),
+        sequences=tuple(state for batch in run for state in batch.sequences),
     )

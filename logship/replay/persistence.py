@@ -231,6 +231,7 @@ class Persistence:
                 self._climb(transaction, batch)
             else:
                 transaction.write(climb(batch, Rung.NET))
+            transaction.set_sequences(batch.sequences)
             self._totals.add(batch)
         if group[-1].complete:
             self._commit(transaction, group[-1].end_lsn, counted=bool(group[-1].steps or len(group) > 1))
@@ -247,6 +248,7 @@ class Persistence:
         try:
             for batch in group:
                 self._climb(transaction, batch)
+                transaction.set_sequences(batch.sequences)
                 self._totals.add(batch)
             if group[-1].complete:
                 self._commit(transaction, group[-1].end_lsn, counted=True)

@@ -15,13 +15,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from logship.errors import InternalError
+from logship.errors import InternalError, ReplayError
 from logship.kernel import binary_text_array
 from logship.lsn import Lsn
 from logship.replay import truncation
 from logship.replay.batch import SchemaChange, Truncation
 from logship.replay.ddl.carry_out import carry_out
+from logship.replay.ddl.message import SequenceState
 from logship.replay.ddl.plan import describe
+from logship.replay.ddl.sequences import set_sequences
 from logship.replay.failures import RowMissing, WriterMissing
 from logship.replay.ladder import secondary
 from logship.replay.session import TEXT, TEXT_ARRAY, Command, ServerError, Session
@@ -74,6 +76,13 @@ class Transaction:
             else:
                 self._write(item)
 
+    def set_sequences(self, states: Sequence[SequenceState]) -> None:
+        """Not undone when the transaction is rolled back: what they say holds all the same."""
+        if states:
+            self.flush()
+            self._failed = None
+            set_sequences(self.session, states)
+
     def flush(self) -> None:
         """Send what is gathered, and check what it did."""
         commands, self._commands = self._commands, []
@@ -105,8 +114,13 @@ class Transaction:
 
     def _change_schema(self, change: SchemaChange) -> None:
         self.flush()
-        self._changing = describe(change.statement)
-        carry_out(change, self.session, self.replica)
+        which = f"--lsn {change.commit_lsn} --number {change.number}"
+        self._changing = f"{describe(change.statement)} ({which})"
+        try:
+            carry_out(change, self.session, self.replica)
+        except ReplayError as error:
+            error.hint = error.hint.replace("logship ddl skip", f"logship ddl skip {which}")
+            raise
         self._changing = ""
         self.writers.clear()  # owners may have changed, and with them whose function writes
 

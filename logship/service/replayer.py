@@ -15,7 +15,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from logship.config import Intervals, ReplayBounds
@@ -24,8 +24,9 @@ from logship.journal.log import Journal
 from logship.journal.reader import JournalReader
 from logship.journal.segment import Record, RecordKind
 from logship.lsn import Lsn
+from logship.metrics import APPLY_BOUNDS_S, Durations
 from logship.replay.assemble import Abandoned
-from logship.replay.batch import Batch
+from logship.replay.batch import Batch, SchemaChange
 from logship.replay.batcher import Batcher, Item
 from logship.replay.classify import Classifier, Resolve
 from logship.replay.ddl.message import Verifier
@@ -57,6 +58,9 @@ class Replayed:
     size_bytes: int = 0
     rows: Counter[tuple[str, str]] = field(default_factory=Counter)
     last_change: dict[tuple[str, str], Lsn] = field(default_factory=dict)
+    schema_changes: Counter[str] = field(default_factory=Counter)  # carried, by where
+    schema_change_durations: Durations = field(default_factory=lambda: Durations(APPLY_BOUNDS_S))
+    refused: Counter[str] = field(default_factory=Counter)  # messages that claim to be ours, by what is wrong
 
     def add(self, batch: Batch) -> None:
         self.transactions += batch.transactions
@@ -154,7 +158,7 @@ class Replayer:
         relations = Relations(self._resolve)
         classifier = Classifier(
             relations.resolve, self._left_out, self._persistence.copied, verifier=self._verifier,
-            leave_out=self._leave_out,
+            leave_out=self._leave_out, refused=self.replayed.refused,
         )  # fmt: skip
         return _Session(
             reader=self._journal.reader(position),
@@ -275,6 +279,10 @@ class _Session:
 
     def _hand_over(self, item: Item) -> None:
         size_bytes = item.size_bytes if isinstance(item, Batch) else 0
+        change = item.schema_change if isinstance(item, Batch) else None
+        if change is not None and self.memory is not None and self.memory.holds(change):
+            assert isinstance(item, Batch)
+            item = replace(item, steps=(replace(change, in_memory=True),))
         if self._to_memory is not None and not self._to_memory.put(item, size_bytes):
             raise Stopped
         if not self._to_persistence.put(item, size_bytes):
@@ -356,16 +364,24 @@ class _Session:
             self._in_pieces = False
             return
         end_lsn = group[-1].end_lsn
-        changing = [batch for batch in group if batch.steps or not batch.complete or self._in_pieces]
+        changing = [batch for batch in group if batch.steps or batch.sequences or not batch.complete or self._in_pieces]
         if changing:
+            began = time.monotonic()
             with self._work[Stage.PERSISTENCE].on(_told(changing[-1])):
                 self._persistence.apply(changing)
+            self._note_change(changing[-1].schema_change, time.monotonic() - began)
             for batch in changing:
                 self._replayed.add(batch)
         self._in_pieces = not group[-1].complete
         if group[-1].complete:
             idle.reached(end_lsn)
             self._positions.reach(Stage.PERSISTENCE, end_lsn, commit_time_us=_committed_us(group))
+
+
+    def _note_change(self, change: SchemaChange | None, seconds: float) -> None:
+        if change is not None and not change.done and not change.leaves_out:
+            self._replayed.schema_changes["both" if change.in_memory else "persistence"] += 1
+            self._replayed.schema_change_durations.observe(seconds)
 
 
 def _committed_us(group: list[Batch]) -> int:

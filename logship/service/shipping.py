@@ -25,6 +25,7 @@ from logship.service.positions import Positions, Stage
 from logship.service.probe import Answer, Probe
 from logship.service.replicas import ReplicaRow
 from logship.service.replication_report import ReplicationReport
+from logship.service.sequences import Sequences
 from logship.service.shipper import Shipper
 
 
@@ -96,7 +97,7 @@ class Shipping:
             slot,
             positions,
             interval_s=min(intervals.report_s, 1.0),  # a shipper that was succeeded has to notice soon
-            looks=(self.shipper.epoch.check, heartbeat.look, report.look),
+            looks=(self.shipper.epoch.check, heartbeat.look, report.look, Sequences().look),
         )
         positions.on_reach(Stage.PERSISTENCE, self.shipper.wake)
 

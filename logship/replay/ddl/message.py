@@ -28,7 +28,8 @@ Json = Mapping[str, Any]
 Keys = Callable[[], Mapping[int, bytes]]
 
 _HEAD: Final = re.compile(rb"1 ([1-9][0-9]{0,8}) ([0-9a-f]{64}) ", re.ASCII)
-_EVENTS: Final = frozenset({"end", "drop", "rewrite", "lost"})
+SEQUENCES: Final = "sequences"  # an event that belongs to no statement
+_EVENTS: Final = frozenset({"end", "drop", "rewrite", "lost", SEQUENCES})
 
 
 class Verdict(enum.Enum):
@@ -72,6 +73,16 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceState:
+    """How far a sequence is to be set; ``called`` False: ``value`` itself comes next."""
+
+    schema: str
+    name: str
+    value: int
+    called: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Captured:
     """One event. ``context``: settings by name, as texts, to be set as they are before the text is run."""
 
@@ -88,6 +99,7 @@ class Captured:
     objects: tuple[Object, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     error: str | None = None
+    sequences: tuple[SequenceState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +189,7 @@ def _captured(body: bytes) -> Captured | None:
             objects=() if dropped else tuple(_object(each) for each in said["objects"]),
             dropped=tuple(_dropped(each) for each in said["objects"]) if dropped else (),
             error=_of(str, said["error"], none=True),
+            sequences=tuple(_sequence(*each) for each in said.get("sequences", ())),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None
@@ -200,6 +213,10 @@ def _dropped(said: Any) -> Dropped:
         identity=_of(str, said["identity"]), schema=_of(str, said["schema"], none=True),
         original=_of(bool, said["original"]),
     )  # fmt: skip
+
+
+def _sequence(schema: Any, name: Any, value: Any, called: Any) -> SequenceState:
+    return SequenceState(_of(str, schema), _of(str, name), _of(int, value), _of(bool, called))
 
 
 def _texts(said: Any) -> tuple[str, ...]:
@@ -264,6 +281,8 @@ class Gatherer:
 
     def add(self, captured: Captured) -> Statement | None:
         """The statement that ``captured`` completes, if it does."""
+        if captured.event == SEQUENCES:
+            return None
         key = (captured.tag, captured.query, captured.stack.partition("\n")[2], captured.at_us)
         if captured.event == "drop":
             self._dropped.setdefault(key, []).extend(captured.dropped)

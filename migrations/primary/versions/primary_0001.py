@@ -57,6 +57,7 @@ def upgrade() -> None:
         "ddl_facts.sql",
         "ddl_key.sql",
         "ddl_keyless.sql",
+        "ddl_sequences.sql",
         "ddl_capture.sql",
     ):
         op.execute(sa.text((here / name).read_text(encoding="utf-8").replace(":", "\\:")))
@@ -109,6 +110,8 @@ def _ddl() -> None:
         "ddl_setting",
         sa.Column("on_failure", sa.Text, primary_key=True),
         sa.Column("keyless", sa.Text, nullable=False, server_default=sa.text("'full'")),
+        sa.Column("sequence_margin", sa.Integer, nullable=False, server_default=sa.text("10000")),
+        sa.CheckConstraint("sequence_margin >= 0", name="ddl_setting_sequence_margin"),
         sa.CheckConstraint("on_failure in ('error', 'warn')", name="ddl_setting_on_failure"),
         sa.CheckConstraint("keyless in ('full', 'refuse', 'leave-out')", name="ddl_setting_keyless"),
         schema="logship",
@@ -122,6 +125,15 @@ def _ddl() -> None:
         sa.Column("error", sa.Text, nullable=False),
         schema="logship",
         comment="schema changes that are in no log, because on_failure was warn",
+    )
+    op.create_table(
+        "ddl_sequence",
+        sa.Column("relation", postgresql.OID, primary_key=True, autoincrement=False),
+        sa.Column("value", sa.BigInteger),
+        sa.Column("ahead", sa.BigInteger),
+        sa.Column("sent_at", sa.DateTime(timezone=True), nullable=False),
+        schema="logship",
+        comment="what each sequence had reached when it was last written into the log, and what was written",
     )
 
 
@@ -141,6 +153,9 @@ def _drop_ddl() -> None:
         "drop function logship.ddl_capture(text, text, text, text), "
         "logship.ddl_body(text, text, text, text, jsonb, text), logship.ddl_rewritten(), logship.ddl_dropped(text), "
         "logship.ddl_commands(text), logship.ddl_granted_object(oid, oid, aclitem[]), logship.ddl_granted(text), "
+        "logship.ddl_sequences_of(text, jsonb), logship.ddl_sequences(boolean), "
+        "logship.ddl_sequence_state(oid, bigint), logship.ddl_sequence_ahead(oid, bigint, numeric), "
+        "logship.ddl_sequence_send(jsonb), "
         "logship.ddl_keyless(jsonb), logship.ddl_ignored(oid, oid, text), logship.ddl_sign(bytea), "
         "logship.ddl_capture_on(), "
         "logship.ddl_capture_off()"
@@ -154,5 +169,5 @@ def _drop_ddl() -> None:
         "logship.ddl_family(oid), logship.ddl_facts(oid, oid), "
         'logship.ddl_acl(aclitem[], "char", oid), logship.ddl_sorted(text[]), logship.ddl_foreign(text[])'
     )
-    for table in ("ddl_failure", "ddl_setting", "ddl_key"):
+    for table in ("ddl_sequence", "ddl_failure", "ddl_setting", "ddl_key"):
         op.drop_table(table, schema="logship")
