@@ -161,6 +161,18 @@ RELAY_REPLICAS = Metric(
     "Registered replicas by state: away, startup, catchup, streaming, fractured, lost.",
     ("state",),
 )
+RELAY_STATE = Metric(
+    "logship_relay_replica_state",
+    Kind.GAUGE,
+    "1 for the state that a replica is in, 0 for every other: the states of logship_relay_replicas.",
+    ("replica", "state"),
+)
+RELAY_POLICY = Metric(
+    "logship_relay_policy_state",
+    Kind.GAUGE,
+    "1 for the state of the policy of --synchronous: in sync (also without one), catch-up, blocked, fractured.",
+    ("state",),
+)
 RELAY_LSN = Metric(
     "logship_relay_replica_lsn_bytes",
     Kind.GAUGE,

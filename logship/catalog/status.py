@@ -63,6 +63,38 @@ class SlotStatus:
     safe_wal_size: int | None = None  # bytes until the slot may be lost; None: no limit is set
 
 
+@dataclass(frozen=True, slots=True)
+class StandbyStatus:
+    """A row of logship.stat_replication."""
+
+    slot: str
+    replica: str
+    state: str | None  # None: the shipper doesn't report
+    sent_lsn: Lsn | None
+    write_lsn: Lsn | None
+    flush_lsn: Lsn | None
+    replay_lsn: Lsn | None
+    write_lag: datetime.timedelta | None
+    flush_lag: datetime.timedelta | None
+    replay_lag: datetime.timedelta | None
+    sync_priority: int | None
+    sync_state: str | None
+    reply_age: datetime.timedelta | None  # since it was last heard of, by the primary's clock
+
+
+@dataclass(frozen=True, slots=True)
+class ShipperStatus:
+    """Who ships a slot: the last that started. ``active``: somebody reads the slot now."""
+
+    slot: str
+    epoch: int
+    host: str | None
+    pid: int | None
+    started_at: datetime.datetime
+    active: bool | None
+    replicas: list[StandbyStatus]
+
+
 def lag(secondary: psycopg.Connection) -> list[StageLag]:
     """Four rows for each replica, in the order in which a transaction passes the stages."""
     rows = secondary.execute(
@@ -116,6 +148,39 @@ def slots(primary: psycopg.Connection) -> dict[str, SlotStatus]:
         """
     ).fetchall()
     return {row[0]: SlotStatus(row[1], row[2], row[3], row[4], _lsn(row[5]), row[6], row[7]) for row in rows}
+
+
+def shippers(primary: psycopg.Connection) -> list[ShipperStatus]:
+    """Of every slot that was shipped, with its replicas by name, those that are away included."""
+    found: dict[str, list[StandbyStatus]] = {}
+    for row in primary.execute(
+        """
+        select coalesce(r.slot, t.slot), s.application_name, s.state, s.sent_lsn::pg_catalog.text,
+               s.write_lsn::pg_catalog.text, s.flush_lsn::pg_catalog.text, s.replay_lsn::pg_catalog.text,
+               s.write_lag, s.flush_lag, s.replay_lag, s.sync_priority, s.sync_state,
+               pg_catalog.clock_timestamp() - s.reply_time
+          from logship.stat_replication s
+          left join logship.replica r on r.name = s.application_name
+          left join logship.replication_report t on t.replica = s.application_name
+         order by 2
+        """
+    ).fetchall():
+        sent, write, flush, replay = map(_lsn, row[3:7])
+        standby = StandbyStatus(row[0], row[1], row[2], sent, write, flush, replay, *row[7:])
+        found.setdefault(standby.slot, []).append(standby)
+    rows = primary.execute(
+        """
+        select s.slot, s.epoch, s.host, s.pid, s.started_at, l.active
+          from logship.shipper s
+          left join pg_catalog.pg_replication_slots l
+                 on l.slot_name = s.slot and l.database = pg_catalog.current_database()
+         order by 1
+        """
+    ).fetchall()
+    return [
+        ShipperStatus(slot, epoch, host, pid, started_at, active, found.get(slot, []))
+        for slot, epoch, host, pid, started_at, active in rows
+    ]
 
 
 def _lsn(text: str | None) -> Lsn | None:

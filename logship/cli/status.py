@@ -3,43 +3,68 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from logship.cli import options, output
+from logship.errors import UsageError
 
 if TYPE_CHECKING:
     import psycopg
 
     from logship.catalog.selection import Selection
-    from logship.catalog.status import ReplicaStatus, SlotStatus, StageLag
+    from logship.catalog.status import ReplicaStatus, ShipperStatus, SlotStatus, StageLag, StandbyStatus
 
 
 @click.command("status")
-@options.setting("--primary", metavar="CONNINFO", help="The primary, to look at the slot too.")
-@options.secondary
+@options.setting(
+    "--primary",
+    metavar=options.CONNINFO,
+    help="The primary: its slots, who ships them, and the shipper's replicas. Alone, or with --secondary.",
+)
+@options.setting(
+    "--secondary",
+    metavar=options.CONNINFO,
+    help="The secondary: the stages of the replicas kept there. Not needed with --primary.",
+)
 @options.as_json
-def status(primary: str | None, secondary: str, as_json: bool) -> None:
-    """Show the state of every stage.
+def status(primary: str | None, secondary: str | None, as_json: bool) -> None:
+    """Show the state of every stage, and of every replica of a shipper.
 
-    All of it is what the replayer last reported: look at the report's age.
+    All of it is what replayer and shipper last reported: look at the report's age.
     """
+    if primary is None and secondary is None:
+        raise UsageError(
+            "it isn't said where to look", hint="give --secondary, --primary, or both (LOGSHIP_SECONDARY, …)"
+        )
+    slots, shippers = (None, None) if primary is None else _of_primary(primary)
+    described = [] if secondary is None else _of_secondary(secondary, slots)
+    if as_json:
+        found = {} if secondary is None else {"replicas": described}
+        if shippers is not None:
+            found["shippers"] = [dataclasses.asdict(shipper) for shipper in shippers]
+        output.record(found, as_json=True)
+        return
+    parts = [functools.partial(_show, fields) for fields in described]
+    parts += [functools.partial(_show_shipper, shipper) for shipper in shippers or []]
+    for number, part in enumerate(parts):
+        if number:
+            output.line("")
+        part()
+    if not parts:
+        output.line("nothing was shipped from this primary yet")
+
+
+def _of_secondary(secondary: str, slots: dict[str, SlotStatus] | None) -> list[dict[str, Any]]:
     from logship.catalog.status import lag, replicas, selections
     from logship.connection import Side, connect
 
     with connect(secondary, Side.SECONDARY, application_name="logship status") as link:
         found, lags, selected = _read(link, replicas), _read(link, lag), selections(link)
-    slots = None if primary is None else _slots(primary)
-    described = [_describe(replica, lags, slots, selected) for replica in found]
-    if as_json:
-        output.record({"replicas": described}, as_json=True)
-        return
-    for number, fields in enumerate(described):
-        if number:
-            output.line("")
-        _show(fields)
+    return [_describe(replica, lags, slots, selected) for replica in found]
 
 
 @click.command("lag")
@@ -80,16 +105,16 @@ def _read(link: psycopg.Connection, query: Any) -> Any:
     return found
 
 
-def _slots(primary: str) -> dict[str, SlotStatus]:
+def _of_primary(primary: str) -> tuple[dict[str, SlotStatus], list[ShipperStatus]]:
     import psycopg
 
-    from logship.catalog.status import slots
+    from logship.catalog.status import shippers, slots
     from logship.connection import Side, connect
     from logship.errors import PrimaryError
 
     with connect(primary, Side.PRIMARY, application_name="logship status") as link:
         try:
-            return slots(link)
+            return slots(link), shippers(link)
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
             raise PrimaryError(
                 "the primary has no schema logship", hint="run `logship init --primary … --secondary …` first"
@@ -149,6 +174,33 @@ def _slot(slot: dict[str, Any]) -> dict[str, Any]:
         "slot safe_wal_size": "no limit"
         if slot["safe_wal_size"] is None
         else output.size(slot["safe_wal_size"]),
+    }
+
+
+def _show_shipper(shipper: ShipperStatus) -> None:
+    output.record(
+        {
+            "slot": shipper.slot,
+            "shipped by": f"process {shipper.pid} on {shipper.host}, epoch {shipper.epoch}",
+            "since": shipper.started_at,
+            "slot active": shipper.active,
+        },
+        as_json=False,
+    )
+    output.line("")
+    output.rows([_standby(replica) for replica in shipper.replicas], as_json=False, empty="no replica yet")
+
+
+def _standby(replica: StandbyStatus) -> dict[str, Any]:
+    return {
+        "replica": replica.replica,
+        "state": replica.state or "unknown",
+        "sync": replica.sync_state,
+        "flush_lsn": replica.flush_lsn,
+        "replay_lsn": replica.replay_lsn,
+        "flush lag": replica.flush_lag,
+        "replay lag": replica.replay_lag,
+        "heard": None if replica.reply_age is None else f"{output.cell(replica.reply_age)} ago",
     }
 
 

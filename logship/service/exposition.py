@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from logship import metrics
 from logship.metrics import Distribution, Kind
+from logship.relay.synchrony import State as PolicyState
 from logship.service.health import State
 from logship.service.positions import Stage
 from logship.service.vitals import STARTED, ShipperVitals, Vitals, build, resident_memory
@@ -154,6 +155,12 @@ def _relay(vitals: ShipperVitals) -> Iterator[Metric]:
     for row in rows:
         states[row.state] += 1
     yield _family(metrics.RELAY_REPLICAS, [((state,), count) for state, count in states.items()])
+    yield _family(
+        metrics.RELAY_STATE,
+        [((row.name, state), int(state == row.state)) for row in rows for state in REPLICA_STATES],
+    )
+    policy = vitals.replicas.state
+    yield _family(metrics.RELAY_POLICY, [((state.value,), int(state is policy)) for state in PolicyState])
     lsns: list[Sample] = []
     lags: list[Sample] = []
     for row in rows:
