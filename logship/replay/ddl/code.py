@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import postgast
 
-# Statements that name roles, objects and options, and evaluate nothing. A schema's elements may.
+# Statements that name roles, objects and options, and evaluate nothing. A schema's elements may; so may the validator
+# of a foreign data wrapper, which is whoever's function its maker named: servers and user mappings aren't among these.
 _PLAIN: Final = frozenset({
     "alter_owner_stmt", "grant_stmt", "grant_role_stmt", "alter_default_privileges_stmt", "comment_stmt",
     "sec_label_stmt", "create_extension_stmt", "alter_extension_stmt", "alter_extension_contents_stmt",
-    "alter_object_schema_stmt", "rename_stmt", "create_fdw_stmt", "alter_fdw_stmt", "create_foreign_server_stmt",
-    "alter_foreign_server_stmt", "create_user_mapping_stmt", "alter_user_mapping_stmt", "drop_user_mapping_stmt",
+    "alter_object_schema_stmt", "rename_stmt", "drop_user_mapping_stmt",
     "create_plang_stmt", "create_am_stmt", "drop_stmt", "drop_owned_stmt",
 })  # fmt: skip
 _CONCURRENTLY: Final = "CONCURRENTLY"

@@ -131,4 +131,36 @@ CASES = (
         drop=(f"drop owned by {LEAVER} cascade", "drop table lent_table"),
         as_superuser=True,
     ),
+    Case(
+        "Not carried: roles, large objects, publications, event triggers, what changes no definition",
+        create=(
+            "create role matrix_elsewhere; alter role matrix_elsewhere with createdb; "
+            "comment on role matrix_elsewhere is 'x'",
+            f"grant matrix_elsewhere to {OTHER}; revoke matrix_elsewhere from {OTHER}",
+            "do $$ begin execute format('grant connect on database %I to matrix_elsewhere', current_database()); "
+            "execute format('comment on database %I is $c$x$c$', current_database()); "
+            "execute format('revoke connect on database %I from matrix_elsewhere', current_database()); end $$",
+            "grant set on parameter work_mem to matrix_elsewhere",
+            "select lo_create(4711); comment on large object 4711 is 'x'; "
+            "grant select on large object 4711 to public; alter large object 4711 owner to matrix_elsewhere",
+            "create publication matrix_own for table of_owner; comment on publication matrix_own is 'x'",
+            "alter publication matrix_own rename to matrix_owned",
+            "create subscription matrix_sub connection 'dbname=none' publication none "
+            "with (connect = false, slot_name = none)",
+            "create function on_ddl() returns event_trigger language plpgsql as 'begin end'",
+            "create event trigger matrix_event on ddl_command_start execute function on_ddl()",
+            "alter event trigger matrix_event disable; comment on event trigger matrix_event is 'x'",
+        ),
+        alter=(
+            "reindex table of_owner; analyze of_owner; begin; lock table of_owner; commit",
+            "create temp table passing (id int); alter table passing add v text; drop table passing",
+        ),
+        drop=(
+            "drop event trigger matrix_event; drop function on_ddl",
+            "drop subscription matrix_sub; drop publication matrix_owned",
+            "select lo_unlink(4711)",
+            "revoke set on parameter work_mem from matrix_elsewhere; drop role matrix_elsewhere",
+        ),
+        as_superuser=True,
+    ),
 )
