@@ -104,6 +104,13 @@ COALESCED = Metric("logship_coalesced_changes_total", Kind.COUNTER,
 REPLAYED_BYTES = Metric("logship_replayed_bytes_total", Kind.COUNTER, "Bytes of log in them.")
 BATCHES = Metric("logship_batches_total", Kind.COUNTER, "Batches that a store has replayed.", _STORE)
 APPLY = Metric("logship_batch_apply_seconds", Kind.HISTOGRAM, "Time a store took for a batch.", _STORE)
+SCHEMA_CHANGES = Metric("logship_schema_changes_total", Kind.COUNTER,
+                        "Schema changes carried, by target: persistence, or both (memory too).",
+                        ("replica", "target"))  # fmt: skip
+SCHEMA_CHANGE = Metric("logship_schema_change_seconds", Kind.HISTOGRAM, "Time a schema change took.")
+REFUSED = Metric("logship_refused_messages_total", Kind.COUNTER,
+                 "Messages that claim to be schema changes of logship's and aren't proven to be, by verdict.",
+                 ("replica", "verdict"))  # fmt: skip
 QUEUE = Metric("logship_queue_bytes", Kind.GAUGE, "Log that waits, decoded, before a store.", _STORE)
 QUEUE_LIMIT = Metric("logship_queue_limit_bytes", Kind.GAUGE, "The bound of each of these queues.")
 

@@ -161,6 +161,11 @@ class Memory:
         if concerns:
             self._lose(self._open, "its schema changed")
 
+    def holds(self, change: SchemaChange) -> bool:
+        """Whether it concerns anything that is resident, or on its way. Any thread may ask."""
+        known = [one for one in list(self._objects.values()) if one.residence is not Residence.COLD]
+        return bool(concerned(change.statement, known))
+
     def abandon(self) -> None:
         """Forget the open transaction: its pieces will come again, or never."""
         self._require_writer()

@@ -112,6 +112,11 @@ def _work(vitals: Vitals) -> Iterator[Metric]:
     yield _histogram(
         metrics.APPLY, [((replica, stage.value), work.durations.read()) for stage, work in stores]
     )
+    changes = sorted(replayed.schema_changes.items())
+    yield _family(metrics.SCHEMA_CHANGES, [((replica, target), count) for target, count in changes])
+    yield _histogram(metrics.SCHEMA_CHANGE, [((replica,), replayed.schema_change_durations.read())])
+    refused = sorted(replayed.refused.items())
+    yield _family(metrics.REFUSED, [((replica, verdict), count) for verdict, count in refused])
     queued = vitals.replayer.queued_bytes.items()
     yield _family(metrics.QUEUE, [((replica, stage.value), size) for stage, size in queued])
     yield _family(metrics.QUEUE_LIMIT, [((replica,), vitals.replay_bounds.queue_bytes)])

@@ -377,7 +377,6 @@ class _Session:
             idle.reached(end_lsn)
             self._positions.reach(Stage.PERSISTENCE, end_lsn, commit_time_us=_committed_us(group))
 
-
     def _note_change(self, change: SchemaChange | None, seconds: float) -> None:
         if change is not None and not change.done and not change.leaves_out:
             self._replayed.schema_changes["both" if change.in_memory else "persistence"] += 1

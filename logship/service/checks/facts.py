@@ -22,6 +22,7 @@ from logship.catalog.roles import identifier
 from logship.catalog.selection import Selection
 from logship.errors import UsageError
 from logship.service.checks.grants import Grant, lacking
+from logship.service.checks.schema_changes import CaptureFacts, capture_facts
 from logship.service.naming import Names, names
 from logship.snapshot import guard, relations, schema
 from logship.snapshot.relations import TableName
@@ -103,6 +104,7 @@ class Facts:
     clock: Clock
     secondary_free_bytes: int | None  # on its data directory's file system, where that can be known
     lacking: tuple[Grant, ...] = ()
+    capture: CaptureFacts = field(default_factory=CaptureFacts)
 
     @property
     def initialised(self) -> bool:
@@ -199,7 +201,8 @@ def gather(primary: psycopg.Connection, secondary: psycopg.Connection, asked: As
     owners = {
         (r.owner, facts.secondary_roles.get(r.owner, (False, False))[0]) for r in facts.replicated_relations()
     }
-    facts = replace(facts, owners=tuple(sorted(owners)))
+    capture = capture_facts(primary, secondary, initialised=facts.initialised)
+    facts = replace(facts, owners=tuple(sorted(owners)), capture=capture)
     return replace(facts, lacking=lacking(facts, primary, secondary))
 
 

@@ -72,14 +72,6 @@ def large_objects(facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def schema_changes(facts: Facts) -> Iterator[Finding]:
-    yield Finding(
-        _INFORMS, "primary", "schema changes are not carried to the secondary yet",
-        "a table whose columns changed on the primary only stops the replica, with both shapes in the error",
-        action="make the change on the secondary first when it adds, last when it removes",
-    )  # fmt: skip
-
-
 def event_triggers(facts: Facts) -> Iterator[Finding]:
     if facts.source.event_triggers:
         yield Finding(
@@ -105,6 +97,5 @@ CHECKS: Final = (
     Check("foreign-tables", (_INFORMS,), "foreign tables", _FOREIGN),
     Check("materialized-views", (_INFORMS,), "materialized views", _MATERIALIZED),
     Check("sequences", (_INFORMS,), "values of sequences", _SEQUENCES),
-    Check("schema-changes", (_INFORMS,), "schema changes", schema_changes),
     Check("subscriptions", (_INFORMS,), "a primary that is a subscriber itself", subscriptions),
 )  # fmt: skip

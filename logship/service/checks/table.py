@@ -10,6 +10,7 @@ from logship.service.checks import (
     journal,
     objects,
     rights,
+    schema_changes,
     settings,
     tables,
     target,
@@ -29,6 +30,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     *tables.CHECKS,
     *traffic.CHECKS,
     *objects.CHECKS,
+    *schema_changes.CHECKS,
     *journal.CHECKS,
 )
 

@@ -105,10 +105,21 @@ def test_every_blocking_check_is_tried_here() -> None:
     own = {
         "same-database", "recovery", "wal-level", "slots-free", "senders-free", "connections", "origins",
         "other-primary", "version", "pg-dump", "collations", "extensions", "rights", "superuser-needed", "journal",
-        "selected",
+        "selected", "schema-changes",
     }  # fmt: skip
     blocks = {check.id for check in CHECKS if Severity.BLOCKS in check.severities}
     assert blocks == own | {case.id for case in CASES.values()}
+
+
+def test_who_may_not_capture_schema_changes(pair: Pair) -> None:
+    """It blocks only who asked for it; whoever didn't is told what it means."""
+    pair.primary.execute("create role plain login")
+    primary = pair.primary.conninfo_as("plain")
+    [found] = [each for each in look(primary, pair.secondary).findings if each.id == "schema-changes"]
+    assert (found.severity, "logship ddl on" in found.action) == (Severity.WARNS, True)
+    [found] = blocking(look(primary, pair.secondary, ddl="on"), "schema-changes")
+    mend([found], *pair)
+    assert blocking(look(primary, pair.secondary, ddl="on")) == []
 
 
 def test_patterns_that_select_nothing(pair: Pair) -> None:

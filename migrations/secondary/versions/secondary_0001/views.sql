@@ -108,11 +108,11 @@ select d.lsn,
   from logship.ddl_replayed d;
 
 comment on view logship.stat_ddl is 'one row per replayed schema change';
-comment on column logship.stat_ddl.lsn is 'LSN of the statement''s message in the primary''s log';
+comment on column logship.stat_ddl.lsn is 'LSN of the commit that it is part of';
 comment on column logship.stat_ddl.replayed_at is 'when it ran here';
 comment on column logship.stat_ddl.owner is 'role with whose rights it ran';
 comment on column logship.stat_ddl.tag is 'command tag, such as ALTER TABLE';
 comment on column logship.stat_ddl.statement is 'the text that ran';
 comment on column logship.stat_ddl.target is 'memory, persistence or both';
-comment on column logship.stat_ddl.made_from is 'text: the primary''s own words; facts: made from its catalog';
+comment on column logship.stat_ddl.made_from is 'text: the primary''s own words; facts: made from its catalog; skipped: an operator passed it over';
 comment on column logship.stat_ddl.duration is 'how long it ran';

@@ -1,0 +1,111 @@
+"""`logship ddl on | off | rotate-key | skip`: what an operator does about schema changes.
+
+In: conninfos. Out: what was done. `on`, `off` and `rotate` need who may create event triggers on the primary.
+A running replayer finds new keys by itself, and what is to be skipped when it starts again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import psycopg
+
+from logship.catalog import ddl, ddl_history
+from logship.catalog.roles import ensure_replayer
+from logship.connection import Side, connect
+from logship.errors import PrimaryError, RefusedAsUnsafe
+from logship.lsn import Lsn
+from logship.service.init_ddl import give_rights, hand_over, make_functions
+from logship.service.init_types import InitResult
+from logship.service.replica import NotInitialised, find
+from logship.snapshot.failures import failure
+
+_NAME = "logship ddl"
+
+
+def turn_on(primary: str, secondaries: Sequence[str]) -> tuple[bool, list[str]]:
+    """Capture, keys, and the owners' functions on each secondary. Whether capture was off; warnings."""
+    warnings: list[str] = []
+    with connect(primary, Side.PRIMARY, application_name=_NAME) as source, ExitStack() as stack:
+        targets = [stack.enter_context(_secondary(secondary)) for secondary in secondaries]
+        with _explained(Side.PRIMARY):
+            fresh = ddl.start_capture(source)
+        for target in targets:
+            with _explained(Side.SECONDARY):
+                hand_over(source, target)
+                result = InitResult("", "", "", "")
+                result.replayer_role, result.warnings = ensure_replayer(target)
+                make_functions(target, result, lambda _: None)
+                give_rights(source, target, result)
+                warnings += result.warnings
+    return fresh, warnings
+
+
+def turn_off(primary: str) -> bool:
+    """Whether it was on."""
+    with connect(primary, Side.PRIMARY, application_name=_NAME) as link, _explained(Side.PRIMARY):
+        was = ddl.present(link)
+        ddl.stop_capture(link)
+    return was
+
+
+def rotate(primary: str, secondaries: Sequence[str]) -> int:
+    """The generation of the new key. `RefusedAsUnsafe` when a replica of this primary isn't among them."""
+    with connect(primary, Side.PRIMARY, application_name=_NAME) as source, ExitStack() as stack:
+        targets = [stack.enter_context(_secondary(secondary)) for secondary in secondaries]
+        with _explained(Side.PRIMARY):
+            known = {name for (name,) in source.execute("select r.name from logship.replica r").fetchall()}
+            _require_all(known, targets)
+            return ddl.rotate(source, targets)
+
+
+def _require_all(known: set[str], targets: Sequence[psycopg.Connection]) -> None:
+    given: set[str] = set()
+    for target in targets:
+        given |= {name for (name,) in target.execute("select r.name from logship.replica r").fetchall()}
+    missing = sorted(known - given)
+    if missing:
+        raise RefusedAsUnsafe(
+            f"replicas of this primary would not know the new key: {', '.join(missing)}",
+            hint="give every --secondary; of a replica that is no more: logship drop --primary … --name …",
+        )
+
+
+def skip(secondary: str, name: str | None, lsn: Lsn, number: int) -> str:
+    """The replica's name. `RefusedAsUnsafe` for what was replayed already."""
+    found = find(secondary, name)
+    if lsn <= found.position:
+        raise RefusedAsUnsafe(
+            f'replica "{found.replica.name}" has replayed {lsn} already: it stands at {found.position}',
+            hint="name the LSN that the error of the replica names: logship status",
+        )
+    with _secondary(secondary) as link, _explained(Side.SECONDARY):
+        ddl_history.skip(link, found.replica.name, lsn, number)
+    return found.replica.name
+
+
+def _secondary(conninfo: str) -> psycopg.Connection:
+    return connect(conninfo, Side.SECONDARY, application_name=_NAME)
+
+
+@contextmanager
+def _explained(side: Side) -> Iterator[None]:
+    try:
+        yield
+    except (
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.InvalidSchemaName,
+        psycopg.errors.UndefinedFunction,
+    ) as error:
+        raise NotInitialised(f"the {side.value} has no schema logship, or not this version's") from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        kind = PrimaryError if side is Side.PRIMARY else None
+        if kind is None:
+            raise failure(side, "set up schema changes", error) from error
+        raise PrimaryError(
+            f"can't change the capture of schema changes: {error.diag.message_primary}",
+            hint="come as the superuser of the primary who turned capture on",
+        ) from error
+    except psycopg.Error as error:
+        raise failure(side, "set up schema changes", error) from error

@@ -1,0 +1,77 @@
+"""`logship ddl …`: what was carried and how, what an operator passes over, capture off and on, a new key."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from logship.errors import ReplayError
+from tests.conftest import Pair
+from tests.follow import Follower
+from tests.servers import Logship
+
+
+@pytest.fixture
+def following(pair: Pair, tmp_path: Path) -> Iterator[Follower]:
+    pair.primary.execute("create table t (id int primary key, v text); insert into t values (1, 'one')")
+    with Follower(*pair, tmp_path) as follower:
+        yield follower
+
+
+def test_what_an_operator_sees_and_does(following: Follower, logship: Logship) -> None:
+    primary, secondary = following.primary, following.secondary
+    sides = ("--primary", primary.conninfo, "--secondary", secondary.conninfo)
+
+    def ask(*arguments: str, code: int = 0) -> Any:
+        done = logship.run("ddl", *arguments, "--json")
+        assert done.exit_code == code, done.stderr
+        return json.loads(done.stdout if code == 0 else done.stderr.splitlines()[0])
+
+    # Where it was carried: t is in memory, u is not.
+    primary.execute("update t set v = 'two'")
+    following.assert_equal()
+    primary.execute("alter table t add column w int; create table u (id int primary key)")
+    following.catch_up()
+    listed = ask("ls", *sides[2:])
+    assert [(one["tag"], one["target"], one["made_from"]) for one in listed] == [
+        ("ALTER TABLE", "both", "text"), ("CREATE TABLE", "persistence", "text")
+    ]  # fmt: skip
+    shown = ask("show", *sides[2:], "--lsn", listed[1]["lsn"])
+    assert [one["statement"] for one in shown][-1].startswith("create table u")
+    replayed = following.run._replaying.replayer.replayed
+    assert dict(replayed.schema_changes) == {"both": 1, "persistence": 1}
+
+    # What nobody signed does nothing, and is counted by what is wrong with it.
+    primary.execute("select pg_logical_emit_message(true, 'logship.ddl', 'drop table t')")
+    following.catch_up()
+    assert dict(replayed.refused) == {"malformed": 1}
+
+    # A statement that can't be run here stops the replica, and names what to pass over.
+    secondary.execute("create table clash (id int primary key)")
+    primary.execute("create table clash (id int primary key); insert into clash values (1)")
+    error = following.failed()
+    assert isinstance(error, ReplayError)
+    named = re.search(r"--lsn (\S+) --number (\d+)", error.message)
+    assert named is not None, error.message
+    assert ask("skip", *sides[2:], "--lsn", str(following.position), code=6)["kind"] == "RefusedAsUnsafe"
+    ask("skip", *sides[2:], "--lsn", named[1], "--number", named[2])
+    following.restart()
+    following.assert_equal()
+    assert ask("ls", *sides[2:], "--last", "1")[0]["made_from"] == "skipped"
+
+    # A key that is new to a running replayer.
+    assert ask("rotate-key", *sides)["generation"] == 2
+    primary.execute("create table signed (id int primary key); insert into signed values (1)")
+    following.assert_equal()
+
+    assert ask("off", *sides[:2])["changed"] is True
+    for side in following.primary, following.secondary:
+        side.execute("create table by_hand (id int primary key)")
+    assert ask("on", *sides) == {"capture": "on", "changed": True, "warnings": []}
+    primary.execute("alter table by_hand add column v int; insert into by_hand values (1, 2)")
+    following.assert_equal()
