@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from logship.config import Intervals, JournalBounds, ReplayBounds
 from logship.errors import rule_of
 from logship.journal.log import Journal
-from logship.lsn import Lsn
+from logship.lsn import INVALID, Lsn
 from logship.replay.ddl.message import Verifier
 from logship.replay.persistence import Persistence
 from logship.service.crew import Crew
@@ -107,7 +107,7 @@ class Replaying:
             positions, self.vitals, health, stall_s=given.intervals.stall_s, probe_s=given.intervals.report_s
         )
         self._keeper = Keeper(
-            journal, self._needed, given.journal_bounds, interval_s=given.intervals.retention_s
+            journal, self.needed, given.journal_bounds, interval_s=given.intervals.retention_s
         )
 
     @property
@@ -141,9 +141,11 @@ class Replaying:
         self._lookups.close()
         self._persistence.close()
 
-    def _needed(self) -> Mapping[str, Lsn] | None:
-        replayed = self._positions.lsn(Stage.PERSISTENCE)
-        return None if replayed is None else {self._replica: replayed}
+    def needed(self) -> Mapping[str, Lsn] | None:
+        """From where this replica needs the journal: from what the secondary has committed, where it begins again.
+        The stage may be further, when nothing was to be written and the position couldn't be stored yet."""
+        stored = self._persistence.position
+        return None if stored == INVALID else {self._replica: stored}
 
     def _retried(self, sqlstate: str | None, tries: int, why_not: str) -> None:
         """``why_not``: no connection could be made."""
