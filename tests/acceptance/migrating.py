@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import subprocess
 from pathlib import Path
@@ -18,9 +19,11 @@ from logship.testing import Database as Sided
 from tests.servers import Database
 
 HISTORY = Path(__file__).parent / "history"
-# Of each side's own, and not a schema: logship's event triggers, and the key of this very dump.
+# What is each side's own: logship's event triggers, the replayer's rights to positions, the key of this very dump.
 _OWN = re.compile(
-    r"^--\n-- Name: [^\n]*; Type: EVENT TRIGGER;.*?(?=^--\n-- )|^\\(un)?restrict [^\n]*\n", re.M | re.S
+    r"^--\n-- Name: [^\n]*; Type: (EVENT TRIGGER;|ACL; Schema: pg_catalog;).*?(?=^--\n-- )"
+    r"|^\\(un)?restrict [^\n]*\n",
+    re.M | re.S,
 )
 
 
@@ -51,12 +54,13 @@ class History:
 
 def assert_same(primary: Database, secondary: Database) -> None:
     """By the facts of every object, by pg_dump, and row by row."""
-    assert differences(primary.conninfo, secondary.conninfo) == []
-    assert dump(secondary).splitlines() == dump(primary).splitlines()
+    unlike = difflib.unified_diff(dump(primary).splitlines(), dump(secondary).splitlines(), lineterm="")
+    lines = [*differences(primary.conninfo, secondary.conninfo), *unlike]
+    assert not lines, "\n".join(lines)
     with primary.connect() as connection:
         names = tables(connection)
     unequal = [each for each in compare(primary.conninfo, secondary.conninfo, names) if not each.equal]
-    assert unequal == []
+    assert not unequal, unequal
 
 
 def dump(database: Database) -> str:

@@ -21,7 +21,7 @@ _POSITION = "select replay_lsn from logship.position"
 @pytest.mark.parametrize(
     ("upto", "rate", "kills"),
     [
-        pytest.param("h14", 100, 0, id="short"),
+        pytest.param("h11", 100, 0, id="short"),
         pytest.param(None, 300, 0.3, id="long", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
     ],
 )
@@ -48,6 +48,7 @@ def test_up_down_up(
                 assert running.alive, f"{direction} {revision}\n{running.stderr}"
                 running.kill()
                 running = logship.start(*arguments)
+    eventually(lambda: "streaming slot" in running.stderr, 30, what="the replica streams")
     eventually(lambda: primary.value(_LOAD_GONE), what="the load's sessions have ended")
     assert running.terminate(60).exit_code == 0, running.stderr
     last = logship.run(*arguments, "--stop-at", "current", deadline_s=300)
