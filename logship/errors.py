@@ -379,9 +379,20 @@ def rule_of(sqlstate: str | None) -> Rule:
     return _BY_CODE.get(sqlstate) or _BY_CODE.get(sqlstate[:2]) or OTHER
 
 
+_LANGUAGES: Final = frozenset(
+    {"pl_exec.c", "plpy_elog.c", "plpy_plpymodule.c", "plperl.c", "Util.c", "Util.xs", "pltcl.c"}
+)
+
+
 def is_transient(sqlstate: str | None) -> bool:
     """Whether an operation that failed with ``sqlstate`` is tried again (``None``: the link broke)."""
     return rule_of(sqlstate).again
+
+
+def is_users_text(source_file: str | None) -> bool:
+    """Whether a server's message was raised in a procedural language, under whatever SQLSTATE: it may hold any value.
+    ``source_file``: the server's own, as its errors name it."""
+    return source_file in _LANGUAGES
 
 
 def reason_of(error: BaseException) -> str:

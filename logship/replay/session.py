@@ -21,6 +21,7 @@ import psycopg
 from psycopg import pq
 
 from logship.connection import Side, connect
+from logship.errors import is_users_text
 
 TEXT: Final = 25
 TEXT_ARRAY: Final = 1009
@@ -191,7 +192,10 @@ def _failure(result: pq.abc.PGresult, index: int) -> ServerError:
     sqlstate = field(pq.DiagnosticField.SQLSTATE) or None
     if sqlstate is None:
         return ServerError(None, "the connection to the secondary is lost", index=index)
-    sayable = sqlstate.startswith(_SAYABLE)
+    ours = sqlstate.startswith("LS")
+    sayable = sqlstate.startswith(_SAYABLE) and (
+        ours or not is_users_text(field(pq.DiagnosticField.SOURCE_FILE))
+    )
     reason = field(pq.DiagnosticField.MESSAGE_PRIMARY) if sayable else _condition(sqlstate)
     schema, table = field(pq.DiagnosticField.SCHEMA_NAME), field(pq.DiagnosticField.TABLE_NAME)
     return ServerError(

@@ -12,7 +12,7 @@ from typing import Final
 import psycopg
 
 from logship.connection import Side
-from logship.errors import LogshipError, PrimaryError, SecondaryError
+from logship.errors import LogshipError, PrimaryError, SecondaryError, is_users_text
 
 _WITH_VALUES: Final = ("22", "23", "P0")  # data exceptions, constraint violations, RAISE of users' code
 
@@ -60,7 +60,7 @@ def without_values(error: psycopg.Error) -> str:
     state = error.sqlstate
     if state is None:
         return str(error).strip().splitlines()[0] if str(error).strip() else "the connection broke"
-    if state[:2] in _WITH_VALUES:
+    if state[:2] in _WITH_VALUES or is_users_text(error.diag.source_file):
         constraint = f' of constraint "{error.diag.constraint_name}"' if error.diag.constraint_name else ""
         column = f' in column "{error.diag.column_name}"' if error.diag.column_name else ""
         return f"{type(error).__name__}{constraint}{column} (SQLSTATE {state})"

@@ -289,3 +289,20 @@ def test_values_stay_out_of_errors(replica: Replica) -> None:
         persistence.apply([log.batch()])
     assert "secret" not in str(failure.value)
     assert failure.value.__cause__ is None
+
+
+@pytest.mark.parametrize("sqlstate", ["23514", "42501", "P0001"])
+def test_values_that_users_code_says_stay_out_of_errors(replica: Replica, sqlstate: str) -> None:
+    """Under an SQLSTATE whose messages are made of names only, where the server itself writes them."""
+    replica.create("create table t (id text)")
+    replica.create(
+        "create function shout() returns trigger language plpgsql as $$ begin "
+        f"raise exception 'no %, please', new.id using errcode = '{sqlstate}'; end $$; "
+        "create trigger shout before insert on t for each row execute function shout(); "
+        "alter table t enable always trigger shout"
+    )
+    target, log, persistence = replica.target("t", "n"), Log(), replica.opened()
+    log.insert(target, cells("secret"))
+    with pytest.raises(StatementFailed, match=sqlstate) as failure:
+        persistence.apply([log.batch()])
+    assert "secret" not in str(failure.value)
