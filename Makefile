@@ -67,6 +67,7 @@ fuzz: init ## Malformed bytes at length: what clients, walsenders and files may 
 
 docs: init ## docs/reference.md, from the code
 	$(BIN)/python docs/reference.py
+	$(BIN)/python -m tests.integration.ddl.matrix_page
 
 up: $(SECRETS) ## A primary, a secondary and logship in containers
 	docker compose up --build --detach --wait

@@ -7,8 +7,10 @@ two catalogs say, and every row, is the same on both sides. docs/ddl-matrix.md i
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -63,6 +65,8 @@ _CLASSES: Final = (
     "pg_ts_template", "pg_statistic_ext", "pg_extension", "pg_language", "pg_foreign_data_wrapper", "pg_foreign_server",
     "pg_user_mapping", "pg_default_acl", "pg_transform", "pg_am",
 )  # fmt: skip
+# Parts of a dump: event triggers, also as what a comment is on, and what init grants to the replica's roles.
+_EACH_SIDES: Final = re.compile("EVENT TRIGGER|; Type: ACL; Schema: pg_catalog;")
 _OURS: Final = ("logship", "logship_writers", "pg_toast", "pg_temp", "pg_toast_temp")
 
 
@@ -200,15 +204,16 @@ class Matrix:
         connection.execute(b"reset session authorization")
         if not case.as_superuser:
             connection.execute(f'set session authorization "{OWNER}"'.encode())
+        # A case may make the schema of its user's name, where others would make their tables.
+        path = "set search_path = public;"
         if not case.psql:
-            for statement in step:
+            for statement in (path, *step, "reset all"):
                 _execute(connection, statement)
-            connection.execute(b"reset all")
             return
         role = "" if case.as_superuser else f'set session authorization "{OWNER}";\n'
         subprocess.run(
             [self.primary.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-", self.primary.conninfo],
-            input=role + "\n".join(step), text=True, check=True, timeout=60,
+            input=role + "\n".join((path, *step)), text=True, check=True, timeout=60,
         )  # fmt: skip
 
     def compare(self) -> None:
@@ -222,7 +227,8 @@ class Matrix:
         """pg_dump writes the same of both; not when they are of different versions, which spell things differently."""
         one, two = (look.info.server_version // 10_000 for look in self._looks)
         if one == two:
-            assert _dump(self.primary) == _dump(self.secondary)
+            lines = list(difflib.unified_diff(_dump(self.primary), _dump(self.secondary), n=0))
+            assert not lines, "the dumps differ:\n" + "\n".join(lines)
 
 
 def _dump(database: Database) -> list[str]:
@@ -233,7 +239,7 @@ def _dump(database: Database) -> list[str]:
         capture_output=True, text=True, check=True, timeout=120,
     ).stdout  # fmt: skip
     _, *parts = script.partition("-- PostgreSQL database dump complete")[0].split("\n--\n-- Name: ")
-    return sorted(part.strip() for part in parts if "; Type: EVENT TRIGGER; " not in part.partition("\n")[0])
+    return sorted(part.strip("-\n ") for part in parts if not _EACH_SIDES.search(part.partition("\n")[0]))
 
 
 def _execute(connection: psycopg.Connection, statement: str) -> None:

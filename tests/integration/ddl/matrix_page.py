@@ -6,22 +6,33 @@ when a case runs it: what the cases run is read by PostgreSQL's grammar.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from logship.replay.ddl.grammar import split
-from tests.integration.ddl.matrix import all_cases
+from tests.integration.ddl.matrix import Case, all_cases
 from tests.integration.ddl.matrix_commands import COMMANDS, Command, How
 
 PAGE: Final = Path(__file__).resolve().parents[3] / "docs" / "ddl-matrix.md"
+_SHOWN: Final = 2  # of the cases that run a command
 _HEAD: Final = """# Which statements are carried
 
 <!-- Made by `make docs` from tests/integration/ddl/cases_*.py and matrix_commands.py: change those. -->
 
 Every command of PostgreSQL 18 that changes a schema, and what becomes of it. Each one that is carried is run by
 the tests named beside it, on a primary with a replica behind it: after each step everything that the two
-catalogs say is the same, and so is every row.
+catalogs say is the same, and so is every row, and pg_dump writes the same of both.
+
+A statement is carried by its own text, wherever it stands: in a string of several, in a `DO` block, in a function
+or procedure in PL/pgSQL, in a script of psql, beside a savepoint that is rolled back. Where no text is certain (it
+stands in a function in the language SQL; several in one string could be the one that changed something), CREATE,
+ALTER TABLE, ALTER SEQUENCE, COMMENT and DROP are made from what the catalog says; of the others, replay stops and
+says what it saw: [ddl.md](ddl.md).
+
+`CONCURRENTLY` is left out on the secondary, where everything runs in the transaction of its rows. An index that
+wasn't finished on the primary (`INVALID`) is no statement that succeeded, and doesn't arrive.
 
 """
 
@@ -44,26 +55,27 @@ def page() -> str:
     return text
 
 
-def _line(command: Command, cases: Iterable[str]) -> str:
+def _line(command: Command, cases: Sequence[str]) -> str:
     how = f"{command.how.value}; {command.why}" if command.why else command.how.value
-    return f"| {command.name} | {how} | {', '.join(cases)} |"
+    more = f", and {len(cases) - _SHOWN} more" if len(cases) > _SHOWN else ""
+    return f"| {command.name} | {how} | {'; '.join(cases[:_SHOWN])}{more} |"
 
 
 def _tested() -> dict[str, list[str]]:
-    """The names of the cases that run each command."""
-    tested: dict[str, list[str]] = {}
+    """The names of the cases that run each command; first those that run little else."""
+    shares: dict[str, dict[str, float]] = {}
     for cases in all_cases().values():
         for case in cases:
-            for statement in (text for step in case.steps for text in step):
-                pieces = split(statement)
-                if pieces is None:
-                    continue  # a later version's grammar
-                for piece in pieces:
-                    names = tested.setdefault(piece.tag, [])
-                    if case.name not in names:
-                        names.append(case.name)
-    tested.pop("", None)
-    return tested
+            # What PostgreSQL's grammar doesn't take is psql's.
+            pieces = (piece for text in _texts(case) for piece in split(text) or ())
+            tags = Counter(piece.tag for piece in pieces if piece.tag)
+            for tag, count in tags.items():
+                shares.setdefault(tag, {})[case.name] = -count / tags.total()
+    return {tag: sorted(names, key=lambda name: names[name]) for tag, names in shares.items()}
+
+
+def _texts(case: Case) -> list[str]:
+    return [text for step in case.steps for text in step]
 
 
 if __name__ == "__main__":
