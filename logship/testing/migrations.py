@@ -32,6 +32,7 @@ class Migrations:
         self.replica = replica
         self._config = config
         self._rows = dict(rows or {})
+        self._upgraded = 0  # so many of the history, from its beginning
         # "%" would be read as an interpolation
         config.set_main_option("sqlalchemy.url", replica.primary.url(driver).replace("%", "%%"))
         scripts = ScriptDirectory.from_config(config)
@@ -51,26 +52,26 @@ class Migrations:
         return not any(script.is_branch_point or script.is_merge_point for script in self._history)
 
     def upgrade(self, upto: str = "head", *, rows: bool = True) -> None:
-        """One by one as far as ``upto``, each followed by its ``rows`` and compared. Those behind it are passed by."""
-        for script in self._history:
+        """One by one as far as ``upto``, each compared; then its ``rows``, where it has some, and compared again."""
+        for script in self._history[self._upgraded : self._count(upto)]:
             command.upgrade(self._config, script.revision)
+            self._upgraded += 1
             self.replica.assert_equal(f"after the upgrade to {script.revision} ({script.doc})")
             if rows and script.revision in self._rows:
                 self._put(self._rows[script.revision])
                 self.replica.assert_equal(f"after the rows of {script.revision}")
-            if script.revision == upto:
-                return
 
     def downgrade(self, downto: str = "base") -> None:
         """One by one as far as ``downto``, each compared; in one go where the history has branches."""
+        count = self._count(downto)
         if not self.linear:
             command.downgrade(self._config, downto)
+            self._upgraded = count
             self.replica.assert_equal(f"after the downgrade to {downto}")
             return
-        for script in reversed(self._history):
-            if script.revision == downto:
-                return
+        for script in reversed(self._history[count : self._upgraded]):
             command.downgrade(self._config, str(script.down_revision or "base"))
+            self._upgraded -= 1
             self.replica.assert_equal(f"after the downgrade of {script.revision} ({script.doc})")
 
     def up_down_up(self) -> None:
@@ -78,6 +79,14 @@ class Migrations:
         self.upgrade()
         self.downgrade()
         self.upgrade(rows=False)
+
+    def _count(self, revision: str) -> int:
+        """How many are upgraded when the database is at ``revision``: a name, ``base``, ``head``."""
+        known = {"base": 0, "head": len(self._history), "heads": len(self._history)}
+        known |= {name: number for number, name in enumerate(self.revisions, 1)}
+        if revision not in known:
+            raise ValueError(f"the history hasn't the revision {revision}")
+        return known[revision]
 
     def _put(self, rows: str | Callable[[Database], None]) -> None:
         if callable(rows):

@@ -92,3 +92,16 @@ def test_rows_for_a_revision_that_is_not_there(replica: Replica, config: Config)
         replica.assert_equal()
     replica.process.start()
     replica.assert_equal("after its process was killed")
+
+
+def test_as_far_as_a_revision(replica: Replica, config: Config) -> None:
+    history = Migrations(config, replica, rows={"a": "insert into one values (1)"})
+    history.upgrade("a")
+    history.upgrade("a")
+    assert replica.secondary.execute("select id from one") == [(1,)], "its rows come once"
+    with pytest.raises(ValueError, match="hasn't the revision c"):
+        history.upgrade("c")
+    history.downgrade("a")
+    history.upgrade()
+    history.downgrade()
+    assert replica.secondary.execute("select to_regclass('one'), to_regclass('two')") == [(None, None)]
