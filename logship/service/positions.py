@@ -45,7 +45,7 @@ class _Samples:
     times_us: list[int] = field(default_factory=list)
 
     def add(self, lsn: Lsn, time_us: int) -> None:
-        if len(self.lsns) > 1 and time_us - self.times_us[-2] < _SAMPLE_EVERY_US:
+        if len(self.lsns) > 1 and abs(time_us - self.times_us[-2]) < _SAMPLE_EVERY_US:
             self.lsns.pop()
             self.times_us.pop()
         self.lsns.append(lsn)
@@ -90,7 +90,7 @@ class Positions:
             if commit_time_us:
                 self._dated[stage] = commit_time_us
             if self._primary is not None and lsn >= self._primary[0]:
-                self._complete_at[stage] = max(self._primary[1], self._complete_at.get(stage, 0))
+                self._complete_at[stage] = self._primary[1]
             self._changed.notify_all()
         for listener in self._listeners[stage]:
             listener()
@@ -122,7 +122,9 @@ class Positions:
         """The primary's log ended at ``primary_lsn`` just now, or ``age_us`` ago, as somebody else knows."""
         with self._changed:
             known, known_us = self._primary or (primary_lsn, 0)
-            true_us = max(known_us, self._clock() - age_us)
+            now_us = self._clock()
+            # An answer from the future was dated by a clock that was put back since.
+            true_us = max(min(known_us, now_us), now_us - age_us)
             self._primary = (max(known, primary_lsn), true_us)
             self._clock_offset_us = clock_offset_us
             self._complete_at |= {
@@ -161,13 +163,12 @@ class Positions:
             committed_us = self._samples.first_after(reached) if self._is_sampled(reached) else None
             if committed_us is not None:
                 return max(0, now_us + self._clock_offset_us - committed_us)
-            if self._primary is not None and reached >= self._primary[0]:
-                age_us = now_us - self._primary[1]
-                if age_us <= _FRESH_US:
-                    return 0
+            if self._primary and reached >= self._primary[0] and abs(now_us - self._primary[1]) <= _FRESH_US:
+                return 0
             known = [self._complete_at.get(stage), self._done_until(stage, reached)]
-            since_us = max((each for each in known if each is not None), default=None)
-            return None if since_us is None else max(0, now_us - since_us)
+            # What lies in the future was dated by a clock that was put back since: it says nothing.
+            said = [each for each in known if each is not None and each <= now_us + _FRESH_US]
+            return max(0, now_us - max(said)) if said else None
 
     def _is_sampled(self, reached: Lsn) -> bool:
         """Whether all that comes after ``reached``, as far as it has arrived, has samples."""

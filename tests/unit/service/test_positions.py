@@ -163,3 +163,30 @@ def test_wait_sees_progress_and_stop(positions: Positions) -> None:
     assert positions.wait(Stage.PERSISTENCE, Lsn(5), 0, lambda: False)
     assert not positions.wait(Stage.PERSISTENCE, Lsn(6), 0, lambda: False)
     assert not positions.wait(Stage.PERSISTENCE, Lsn(6), None, lambda: True)
+
+
+def test_a_clock_of_ours_that_is_put_back_makes_nothing_look_fresh(
+    positions: Positions, clock: Clock
+) -> None:
+    positions.reach(Stage.PERSISTENCE, Lsn(100))
+    positions.heard(Lsn(100), 0)
+    clock.us -= 600 * S
+    assert positions.lag_us(Stage.PERSISTENCE) is None, "when that was true, nobody knows any more"
+    positions.heard(Lsn(100), 600 * S)
+    assert positions.lag_us(Stage.PERSISTENCE) == 0
+    clock.us += 20 * S
+    assert positions.lag_us(Stage.PERSISTENCE) == 20 * S, "the primary is silent since"
+
+
+def test_a_clock_of_the_primary_that_is_put_back_hides_no_old_transaction(
+    positions: Positions, clock: Clock
+) -> None:
+    positions.reach(Stage.PERSISTENCE, Lsn(100))
+    positions.received(Lsn(101), clock.us)
+    positions.received(Lsn(102), clock.us + S)
+    for index in range(10):
+        positions.received(Lsn(110 + index), clock.us - 60 * S + index * S)
+    clock.us += 10 * S
+    positions.heard(Lsn(119), -60 * S)
+    positions.reach(Stage.PERSISTENCE, Lsn(110))
+    assert positions.lag_us(Stage.PERSISTENCE) == 9 * S
