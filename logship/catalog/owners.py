@@ -71,9 +71,19 @@ class Owner:
     owns: bool
 
 
-def owners(secondary: psycopg.Connection) -> list[Owner]:
-    """Superusers only for who is one: nobody else could give them a function."""
-    return [Owner(oid, name, owns) for oid, name, owns in secondary.execute(_OWNERS).fetchall()]
+def owners(secondary: psycopg.Connection, primary: psycopg.Connection | None = None) -> list[Owner]:
+    """Of the secondary; with the primary also its roles of those names that own something there, so that what comes
+    next can be run. Superusers only for who is one: nobody else could give them a function."""
+    found = [Owner(oid, name, owns) for oid, name, owns in secondary.execute(_OWNERS).fetchall()]
+    if primary is not None:
+        known = {owner.name for owner in found}
+        there = [name for _, name, owns in primary.execute(_OWNERS).fetchall() if owns and name not in known]
+        rows = secondary.execute(
+            "select r.oid::pg_catalog.int8, r.rolname from pg_catalog.pg_roles r where r.rolname = any (%s)",
+            [there],
+        ).fetchall()
+        found += [Owner(oid, name, True) for oid, name in rows]
+    return found
 
 
 def may_not_make(primary: psycopg.Connection, secondary: psycopg.Connection) -> list[str]:

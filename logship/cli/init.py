@@ -13,7 +13,15 @@ import click
 from logship.cli import copying, options, output, settings_file
 
 if TYPE_CHECKING:
-    from logship.service.init import Existing, InitResult, Keyless, Partitions, SchemaChanges, SchemaMode
+    from logship.service.init import (
+        Existing,
+        InitResult,
+        Keyless,
+        Partitions,
+        Roles,
+        SchemaChanges,
+        SchemaMode,
+    )
 
 
 @click.command("init")
@@ -39,6 +47,7 @@ def init(
     slot: str | None,
     partitions: Partitions,
     ddl: SchemaChanges | None,
+    roles: Roles,
     as_json: bool,
 ) -> None:
     """Prepare both databases and copy schema and rows.
@@ -52,7 +61,7 @@ def init(
         result = initialise(
             primary, secondary, name, slot=slot, publication=publication, keyless=keyless, schema=schema,
             pg_dump=pg_dump, jobs=jobs, partitions=partitions, tables=tables, exclude=exclude,
-            existing=existing, ddl=ddl, progress=progress,
+            existing=existing, ddl=ddl, roles=roles, progress=progress,
         )  # fmt: skip
     settings_file.write(click.get_current_context())
     if as_json:
@@ -66,6 +75,10 @@ def _summary(result: InitResult) -> None:
         output.line(
             f'replica "{result.replica}" is initialised already (at {result.snapshot_lsn}); nothing to do'
         )
+        if result.roles_made:
+            output.line(f"roles made, without login: {', '.join(result.roles_made)}")
+        for warning in result.warnings:
+            output.line(f"warning: {warning}")
         return
     output.line(
         f'replica "{result.replica}" initialised at {result.snapshot_lsn}: {result.tables} tables, '
@@ -74,6 +87,7 @@ def _summary(result: InitResult) -> None:
     output.line(f'publication "{result.publication}", slot "{result.slot}", role "{result.replayer_role}"')
     for title, names in (
         ("REPLICA IDENTITY FULL set on the primary", result.identity_full),
+        ("roles made, without login", result.roles_made),
         ("left out", result.left_out),
         ("not selected", result.not_selected),
         ("kept from an init that was interrupted", result.resumed),

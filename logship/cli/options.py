@@ -82,7 +82,7 @@ def intervals(command: F) -> F:
 
 def initial_copy(command: F) -> F:
     """What init is told and check asks about: `--keyless`, `--schema`, `--pg-dump`, `--jobs`, `--tables`,
-    `--exclude`, `--existing`, `--publication`, `--slot`, `--partitions`, `--ddl`."""
+    `--exclude`, `--existing`, `--publication`, `--slot`, `--partitions`, `--roles`, `--ddl`."""
     for option in reversed(
         (
             setting(
@@ -114,6 +114,10 @@ def initial_copy(command: F) -> F:
             setting(
                 "--partitions", type=click.Choice(["leaf", "root"]), default="leaf", show_default=True,
                 help="Follow each partition as a table, or the partitioned table as one (other partitions there).",
+            ),
+            setting(
+                "--roles", type=click.Choice(["refuse", "create-nologin"]), default="refuse", show_default=True,
+                help="Roles of the primary's objects that the secondary hasn't got: refuse, or create them, without login.",
             ),
             setting(
                 "--ddl", type=click.Choice(["on", "off"]),

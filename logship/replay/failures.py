@@ -85,8 +85,8 @@ class OwnerMissing(ReplayError):
         quoted = owner.replace('"', '""')
         super().__init__(
             f'{what} belongs to "{owner}", and the secondary has no function that runs schema changes as that role',
-            hint=f'create role "{quoted}" on the secondary if it is not there, then run `logship init` again as a '
-            f'superuser of the secondary or a member of "{quoted}"',
+            hint="run `logship init` again as a superuser of the secondary or a member of "
+            f'"{quoted}"; if the role is not there: create role "{quoted}" first, or pass --roles create-nologin',
         )
         self.owner = owner
 
@@ -101,6 +101,20 @@ class NotCarried(ReplayError):
             "logship ddl skip",
         )
         self.what = what
+
+
+class RowsNotCarried(ReplayError):
+    """``table`` was rewritten: what its rows hold was computed on the primary, and isn't in the log."""
+
+    def __init__(self, what: str, table: str, reason: str) -> None:
+        super().__init__(
+            f"the schema change {what} rewrote {table} on the primary with values that may come out otherwise "
+            f"here, and its rows are not in the log: {reason}",
+            hint="pass it over, do it here by hand, and copy the table anew: logship ddl skip; then "
+            f"logship resync --tables {table}. Next time add the column without default, or fill it by UPDATE; or let "
+            "rows follow: update logship.ddl_setting set rewrite_echo_bytes = … on the primary",
+        )
+        self.table = table
 
 
 class CaptureLost(ReplayError):

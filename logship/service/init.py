@@ -34,13 +34,14 @@ from logship.service.init_types import (
     Options,
     Partitions,
     Progress,
+    Roles,
     SchemaChanges,
     SchemaMode,
 )
 from logship.service.initial_copy import InitialCopy
 from logship.service.naming import names
 from logship.service.only_one import only_one, wait_for_turn
-from logship.service.secondary_roles import make_writers
+from logship.service.secondary_roles import make_roles, make_writers
 from logship.snapshot import guard, relations, schema, source
 from logship.snapshot.failures import failure
 from logship.snapshot.relations import TableName
@@ -52,6 +53,7 @@ __all__ = [
     "Options",
     "Partitions",
     "Progress",
+    "Roles",
     "SchemaChanges",
     "SchemaMode",
     "initialise",
@@ -74,6 +76,7 @@ def initialise(
     exclude: Sequence[str] = (),
     existing: Existing = "refuse",
     ddl: SchemaChanges | None = None,
+    roles: Roles = "refuse",
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> InitResult:
     """Do all of it; nothing is left to do when it has been done before (``already``).
@@ -84,7 +87,7 @@ def initialise(
     options = Options(
         primary, secondary, name, slot, publication, keyless, schema, pg_dump,
         jobs or min(4, max(2, os.cpu_count() or 2)), partitions,
-        Selection(split(tables), split(exclude)), existing, ddl,
+        Selection(split(tables), split(exclude)), existing, ddl, roles,
     )  # fmt: skip
     began = time.monotonic()
     with (
@@ -134,6 +137,9 @@ class _Init:
         known = source.slot_state(self.primary, self.result.slot)
         with wait_for_turn(self.primary, self.say):
             self._schema_logship()
+            if self.options.roles == "create-nologin":
+                self.side = Side.SECONDARY
+                make_roles(self.primary, self.secondary, self.result, self.say)
             if self._already(known):
                 return self.result
             pg_dump = None
@@ -181,6 +187,7 @@ class _Init:
             name=self.result.replica, slot=given.slot, publication=given.publication, keyless=given.keyless,
             schema=given.schema, pg_dump=given.pg_dump, jobs=given.jobs, partitions=given.partitions,
             selection=given.selection, existing=given.existing, ddl=given.ddl,
+            roles=given.roles,
         )  # fmt: skip
 
     def _schema_logship(self) -> None:
@@ -236,7 +243,7 @@ class _Init:
         """So that what they own can be changed, and what they may make can be made, with their rights."""
         if self.result.schema_changes:
             self.side = Side.SECONDARY
-            init_ddl.make_functions(self.secondary, self.result, self.say)
+            init_ddl.make_functions(self.primary, self.secondary, self.result, self.say)
             init_ddl.give_rights(self.primary, self.secondary, self.result)
 
     def _refuse_other_tables(self, replica: state.Replica) -> None:

@@ -95,11 +95,13 @@ def hand_over(primary: psycopg.Connection, secondary: psycopg.Connection) -> int
     return ddl.give(secondary, keys)
 
 
-def make_functions(secondary: psycopg.Connection, result: InitResult, say: Callable[[str], None]) -> None:
+def make_functions(
+    primary: psycopg.Connection, secondary: psycopg.Connection, result: InitResult, say: Callable[[str], None]
+) -> None:
     """For every owner that this user can act for; of the others, those that own something are named."""
     made: list[str] = []
     lacking: list[Owner] = []
-    for owner in owners(secondary):
+    for owner in owners(secondary, primary):
         try:
             made += ensure_wrappers(secondary, [owner.oid], replayer=result.replayer_role)
         except OwnerNotReachable:

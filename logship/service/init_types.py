@@ -14,6 +14,7 @@ SchemaMode = Literal["dump", "existing"]
 Partitions = Literal["leaf", "root"]
 Existing = Literal["refuse", "replace", "keep"]
 SchemaChanges = Literal["on", "off"]
+Roles = Literal["refuse", "create-nologin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class InitResult:
     identity_full: list[str] = field(default_factory=list)  # REPLICA IDENTITY FULL was set
     left_out: list[str] = field(default_factory=list)  # --keyless leave-out
     not_selected: list[str] = field(default_factory=list)  # --tables, --exclude
+    roles_made: list[str] = field(default_factory=list)  # --roles create-nologin
     resumed: list[str] = field(default_factory=list)  # finished by an init that was interrupted
     replaced: list[str] = field(default_factory=list)  # --existing replace: rows that stood there are gone
     kept: list[str] = field(default_factory=list)  # --existing keep: taken for right as they are
@@ -74,3 +76,4 @@ class Options:
     selection: Selection
     existing: Existing
     ddl: SchemaChanges | None = None
+    roles: Roles = "refuse"

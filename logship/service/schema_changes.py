@@ -36,7 +36,7 @@ def turn_on(primary: str, secondaries: Sequence[str]) -> tuple[bool, list[str]]:
                 hand_over(source, target)
                 result = InitResult("", "", "", "")
                 result.replayer_role, result.warnings = ensure_replayer(target)
-                make_functions(target, result, lambda _: None)
+                make_functions(source, target, result, lambda _: None)
                 give_rights(source, target, result)
                 warnings += result.warnings
     return fresh, warnings

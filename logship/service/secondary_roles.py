@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import psycopg
+from psycopg import sql
 
 from logship.catalog.roles import ensure_replayer
 from logship.catalog.writers import ensure_wrappers
+from logship.errors import SecondaryError
 from logship.service.init_types import InitResult
+from logship.snapshot import schema
 
 
 def make_writers(
@@ -24,6 +27,28 @@ def make_writers(
     made = ensure_wrappers(secondary, owners, replayer=role)
     if made:
         say(f"functions to write with the rights of {', '.join(made)}")
+
+
+def make_roles(
+    primary: psycopg.Connection, secondary: psycopg.Connection, result: InitResult, say: Callable[[str], None]
+) -> None:
+    """`--roles create-nologin`: what owns or may use the primary's objects, as roles that nobody can log in as."""
+    missing = schema.missing_roles(primary, secondary)
+    statements = [
+        sql.SQL("create role {} nologin").format(sql.Identifier(role)).as_string(None) for role in missing
+    ]
+    try:
+        with secondary.transaction():
+            for statement in statements:
+                secondary.execute(statement.encode())
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise SecondaryError(
+            f'user "{secondary.info.user}" of the secondary may not create roles',
+            hint=f"on the secondary, as a superuser: {'; '.join(statements)};",
+        ) from error
+    result.roles_made = missing
+    if missing:
+        say(f"roles without login: {', '.join(missing)}")
 
 
 def warn_about_owner(secondary: psycopg.Connection, owners: set[str], result: InitResult) -> None:

@@ -46,6 +46,7 @@ class Asked:
     selection: Selection = field(default_factory=Selection)
     existing: Literal["refuse", "replace", "keep"] = "refuse"
     ddl: Literal["on", "off"] | None = None
+    roles: Literal["refuse", "create-nologin"] = "refuse"
 
 
 @dataclass(frozen=True, slots=True)

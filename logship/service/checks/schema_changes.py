@@ -46,7 +46,7 @@ def capture_facts(
         have = {name for (name,) in secondary.execute(_FUNCTIONS).fetchall()}
         without = [
             owner.name
-            for owner in owners(secondary)
+            for owner in owners(secondary, primary)
             if owner.owns and f"{Function.DDL.value}_{owner.oid}" not in have
         ]
         lacking = may_not_make(primary, secondary)

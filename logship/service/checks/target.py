@@ -22,12 +22,15 @@ _DROP: Final = {
 
 def roles(facts: Facts) -> Iterator[Finding]:
     missing = facts.missing_roles
+    makes = facts.asked.roles == "create-nologin" and (facts.secondary.superuser or facts.secondary.createrole)
     if missing:
         yield Finding(
-            _BLOCKS, "secondary",
+            _INFORMS if makes else _BLOCKS, "secondary",
             "roles that own or may use the primary's objects don't exist on the secondary: " + ", ".join(missing),
             "its objects can't be given to them",
-            sql=tuple(f"create role {quoted(role)} nologin" for role in missing), objects=missing,
+            sql=tuple(f"create role {quoted(role)} nologin" for role in missing),
+            action="init makes them, without login" if makes else "or let init do it: --roles create-nologin",
+            objects=missing,
         )  # fmt: skip
 
 
@@ -182,7 +185,7 @@ def disk(facts: Facts) -> Iterator[Finding]:
 
 
 CHECKS: Final = (
-    Check("roles", (_BLOCKS,), "roles that own or may use the primary's objects", roles, Stage.INIT),
+    Check("roles", (_BLOCKS, _INFORMS), "roles that own or may use the primary's objects", roles, Stage.INIT),
     Check("extensions", (_BLOCKS,), "extensions are available on the secondary", extensions, Stage.INIT),
     Check("rows", (_BLOCKS,), "tables of the secondary are empty", rows, Stage.INIT),
     Check("rows-named", (_WARNS,), "rows that `--existing` replaces or keeps", rows_named, Stage.INIT),

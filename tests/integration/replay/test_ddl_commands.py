@@ -43,7 +43,9 @@ def test_what_an_operator_sees_and_does(following: Follower, logship: Logship) -
     ]  # fmt: skip
     shown = ask("show", *sides[2:], "--lsn", listed[1]["lsn"])
     assert [one["statement"] for one in shown][-1].startswith("create table u")
-    replayed = following.run._replaying.replayer.replayed
+    replaying = following.run._replaying
+    assert replaying is not None
+    replayed = replaying.replayer.replayed
     assert dict(replayed.schema_changes) == {"both": 1, "persistence": 1}
 
     # What nobody signed does nothing, and is counted by what is wrong with it.

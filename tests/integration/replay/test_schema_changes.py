@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from logship.service.init import initialise
 from tests.conftest import Pair
 from tests.follow import Follower
 
@@ -75,6 +76,24 @@ def test_new_tables_without_key_can_be_updated_at_once(following: Follower) -> N
     following.assert_equal()
     names = "select relname from logship.identity_set order by 1"
     assert primary.execute(names) == [("bare",), ("low",), ("part",), ("t",)]
+
+
+def test_an_owner_that_is_new(following: Follower) -> None:
+    """It stops the replica, which says what to do; init makes the role, and what runs with its rights."""
+    primary = following.primary
+    primary.execute(
+        "create role newcomer; create schema theirs authorization newcomer; set role newcomer;"
+        "create table theirs.t (id int primary key); insert into theirs.t values (1)"
+    )
+    error = following.failed()
+    assert "newcomer" in str(error)
+    again = initialise(primary.conninfo, following.secondary.conninfo, roles="create-nologin")
+    assert (again.already, again.roles_made) == (True, ["newcomer"])
+    following.restart()
+    following.assert_equal()
+    owner = "select tableowner from pg_tables where schemaname = 'theirs'"
+    assert following.secondary.value(owner) == "newcomer"
+    assert following.secondary.value("select rolcanlogin from pg_roles where rolname = 'newcomer'") is False
 
 
 def test_tables_that_are_left_out_stay_out(pair: Pair, tmp_path: Path) -> None:
