@@ -114,6 +114,7 @@ ddl_setting: Final = Table(
     Column("on_failure", Text, primary_key=True),  # error: the statement fails; warn: the replica is marked
     Column("keyless", Text, nullable=False, server_default=text("'full'")),
     Column("sequence_margin", Integer, nullable=False, server_default=text("10000")),
+    Column("rewrite_echo_bytes", BigInteger, nullable=False, server_default=text("67108864")),
     comment="what becomes of a schema change that can't be written into the log, and of new tables without key",
 )
 
@@ -125,6 +126,16 @@ ddl_failure: Final = Table(
     Column("tag", Text, nullable=False),
     Column("error", Text, nullable=False),
     comment="schema changes that are in no log, because on_failure was warn",
+)
+
+ddl_echo: Final = Table(
+    "ddl_echo",
+    PRIMARY,
+    Column("relation", OID, primary_key=True, autoincrement=False),
+    Column("xid", BigInteger, nullable=False),
+    Column("mode", Text, nullable=False),
+    prefixes=["UNLOGGED"],
+    comment="tables that a statement under way rewrites, and whose rows follow it into the log",
 )
 
 ddl_sequence: Final = Table(

@@ -14,11 +14,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from logship.kernel import binary_text_array
 from logship.replay.batch import SchemaChange
-from logship.replay.ddl import made
+from logship.replay.ddl import made, values
 from logship.replay.ddl.facts import compare
 from logship.replay.ddl.message import Dropped, Object
 from logship.replay.ddl.plan import Plan, describe, plan
@@ -74,7 +75,7 @@ def carry_out(change: SchemaChange, session: Session, replica: str) -> None:
         began = time.monotonic()
         planned = plan(change, lambda named: _look(session, named))
         if planned.text:
-            _run(session, planned, change.statement.context)
+            _run_with_values(session, planned, change)
         _note(session, replica, change, planned, time.monotonic() - began)
     if not change.ahead:
         _compare(session, change)
@@ -93,6 +94,38 @@ def _skipped(change: SchemaChange, session: Session, replica: str) -> bool:
 def _leave_out(change: SchemaChange, session: Session, replica: str) -> None:
     for schema, name in sorted(change.leaves_out):
         session.run([Command(_LEAVE_OUT, [replica.encode(), schema.encode(), name.encode()], [TEXT] * 3)])
+
+
+def _run_with_values(session: Session, planned: Plan, change: SchemaChange) -> None:
+    """What the rows of before hold afterwards is what they hold on the primary: see `values`."""
+    statement, context = change.statement, change.statement.context
+    if statement.tag not in ("ALTER TABLE", "ALTER TYPE"):
+        _run(session, planned, context)
+        return
+    text = planned.text if planned.made_from == "text" else ""
+    values.require_rows(statement, text, planned.what, lambda probe: _takes(session, planned, probe, context))
+    before = _look(session, statement.objects[0]) if statement.objects else None
+    adapted = values.adapt(statement, text) if text else values.Adapted(planned.text)
+    _run(session, replace(planned, text=adapted.text), context)
+    if adapted.defaults:
+        _run(session, replace(planned, text=adapted.defaults, made_from="facts"), context)
+    for update in values.left_over(statement, before, text, lambda named: _look(session, named)):
+        _run(session, replace(planned, text=update, made_from="facts"), context)
+
+
+def _takes(session: Session, planned: Plan, probe: str, context: Mapping[str, str]) -> bool:
+    """Whether PostgreSQL takes ``probe`` from the owner; nothing stays of it."""
+    session.run([Command(b"savepoint probe")])
+    try:
+        _run(session, replace(planned, text=probe, holds_no_code=False), context)
+    except ServerError:
+        if not session.usable:
+            raise
+        return False
+    finally:
+        if session.usable:
+            session.run([Command(b"rollback to savepoint probe"), Command(b"reset all")])
+    return True
 
 
 def _run(session: Session, planned: Plan, context: Mapping[str, str]) -> None:

@@ -60,6 +60,10 @@ class Object:
     owner: str | None = None
     facts: Json = field(default_factory=lambda: MappingProxyType({}))
     reason: int = 0  # of a rewrite: pg_event_trigger_table_rewrite_reason()
+    echo: str | None = None  # of a rewrite: how its rows follow in the log; None: they don't
+    why: str | None = None  # they can't; None: they needn't
+    # Missing values of columns in tables below it: schema, table, column, value.
+    below: tuple[tuple[str, str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +207,8 @@ def _object(said: Any) -> Object:
         identity=_of(str, said["identity"]), schema=_of(str, said["schema"], none=True),
         catalog=_of(str, said["class"]), oid=_of(int, said.get("oid", 0)), tag=_of(str, said["tag"], none=True) or "",
         owner=_of(str, said["owner"], none=True), facts=MappingProxyType(_of(dict, facts)),
-        reason=_of(int, said.get("reason", 0)),
+        reason=_of(int, said.get("reason", 0)), echo=_of(str, said.get("echo"), none=True),
+        why=_of(str, said.get("why"), none=True), below=tuple(_below(*each) for each in said.get("below", ())),
     )  # fmt: skip
 
 
@@ -213,6 +218,10 @@ def _dropped(said: Any) -> Dropped:
         identity=_of(str, said["identity"]), schema=_of(str, said["schema"], none=True),
         original=_of(bool, said["original"]),
     )  # fmt: skip
+
+
+def _below(schema: Any, table: Any, column: Any, value: Any) -> tuple[str, str, str, str]:
+    return _of(str, schema), _of(str, table), _of(str, column), _of(str, value)
 
 
 def _sequence(schema: Any, name: Any, value: Any, called: Any) -> SequenceState:

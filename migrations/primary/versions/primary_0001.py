@@ -58,6 +58,7 @@ def upgrade() -> None:
         "ddl_key.sql",
         "ddl_keyless.sql",
         "ddl_sequences.sql",
+        "ddl_echo.sql",
         "ddl_capture.sql",
     ):
         op.execute(sa.text((here / name).read_text(encoding="utf-8").replace(":", "\\:")))
@@ -111,6 +112,7 @@ def _ddl() -> None:
         sa.Column("on_failure", sa.Text, primary_key=True),
         sa.Column("keyless", sa.Text, nullable=False, server_default=sa.text("'full'")),
         sa.Column("sequence_margin", sa.Integer, nullable=False, server_default=sa.text("10000")),
+        sa.Column("rewrite_echo_bytes", sa.BigInteger, nullable=False, server_default=sa.text("67108864")),
         sa.CheckConstraint("sequence_margin >= 0", name="ddl_setting_sequence_margin"),
         sa.CheckConstraint("on_failure in ('error', 'warn')", name="ddl_setting_on_failure"),
         sa.CheckConstraint("keyless in ('full', 'refuse', 'leave-out')", name="ddl_setting_keyless"),
@@ -125,6 +127,15 @@ def _ddl() -> None:
         sa.Column("error", sa.Text, nullable=False),
         schema="logship",
         comment="schema changes that are in no log, because on_failure was warn",
+    )
+    op.create_table(
+        "ddl_echo",
+        sa.Column("relation", postgresql.OID, primary_key=True, autoincrement=False),
+        sa.Column("xid", sa.BigInteger, nullable=False),
+        sa.Column("mode", sa.Text, nullable=False),
+        schema="logship",
+        prefixes=["UNLOGGED"],
+        comment="tables that a statement under way rewrites, and whose rows follow it into the log",
     )
     op.create_table(
         "ddl_sequence",
@@ -155,7 +166,9 @@ def _drop_ddl() -> None:
         "logship.ddl_commands(text), logship.ddl_granted_object(oid, oid, aclitem[]), logship.ddl_granted(text), "
         "logship.ddl_sequences_of(text, jsonb), logship.ddl_sequences(boolean), "
         "logship.ddl_sequence_state(oid, bigint), logship.ddl_sequence_ahead(oid, bigint, numeric), "
-        "logship.ddl_sequence_send(jsonb), "
+        "logship.ddl_sequence_send(jsonb), logship.ddl_missing_below(oid), logship.ddl_echo_rows(), "
+        "logship.ddl_echo_of(oid, int), logship.ddl_new_columns(oid), logship.ddl_holds_code(oid), "
+        "logship.ddl_calls_users(text), "
         "logship.ddl_keyless(jsonb), logship.ddl_ignored(oid, oid, text), logship.ddl_sign(bytea), "
         "logship.ddl_capture_on(), "
         "logship.ddl_capture_off()"
@@ -169,5 +182,5 @@ def _drop_ddl() -> None:
         "logship.ddl_family(oid), logship.ddl_facts(oid, oid), "
         'logship.ddl_acl(aclitem[], "char", oid), logship.ddl_sorted(text[]), logship.ddl_foreign(text[])'
     )
-    for table in ("ddl_sequence", "ddl_failure", "ddl_setting", "ddl_key"):
+    for table in ("ddl_echo", "ddl_sequence", "ddl_failure", "ddl_setting", "ddl_key"):
         op.drop_table(table, schema="logship")

@@ -183,7 +183,8 @@ begin
         using errcode = 'LS004';
     end if;
     objects := coalesce(objects, '[]')
-      || (object || jsonb_build_object('tag', command.command_tag, 'oid', command.objid::bigint));
+      || (object || jsonb_build_object('tag', command.command_tag, 'oid', command.objid::bigint)
+          || case when command.command_tag = 'ALTER TABLE' then logship.ddl_missing_below(command.objid) else '{}' end);
   end loop;
   return objects;
 end
@@ -220,7 +221,8 @@ begin
     return null;
   end if;
   return jsonb_build_array(logship.ddl_object('pg_catalog.pg_class'::regclass, object, 0) || jsonb_build_object(
-    'tag', null, 'reason', pg_event_trigger_table_rewrite_reason()));
+    'tag', null, 'reason', pg_event_trigger_table_rewrite_reason())
+    || logship.ddl_echo_of(object, pg_event_trigger_table_rewrite_reason()));
 end
 $function$;
 
@@ -291,6 +293,7 @@ begin
   if event = 'end' then
     perform logship.ddl_keyless(objects);
     perform logship.ddl_sequences_of(tag, objects);
+    perform logship.ddl_echo_rows();
   end if;
 end
 $function$;
