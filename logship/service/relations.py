@@ -105,7 +105,7 @@ class ReadAhead:
 
     def __call__(self, position: Lsn, commit_lsn: Lsn) -> Iterator[bytes]:
         """The runs of the transaction that is committed at ``commit_lsn``, the first one behind
-        ``position``. `Stopped` when it was abandoned: it comes again, and what was begun is void."""
+        ``position``; of one that was abandoned and comes again, all that came. `Stopped` when the replay ends."""
         with self._journal.reader(position) as reader:
             while not self._stopping():
                 for record in reader.read(self._read_bytes, 0.5):

@@ -152,6 +152,11 @@ class Replayer:
         if self._session:
             self._session.stop()
 
+    def _is_ending(self) -> bool:
+        """Also when another thread of the replay under way has failed: nobody would hear of it while this one waits."""
+        session = self._session
+        return self._stopping or (session is not None and session.stopping)
+
     def _begin(self, position: Lsn) -> _Session:
         self._positions.restart(Stage.PERSISTENCE, position)
         self._positions.restart(Stage.MEMORY, position if self._make_memory else None)
@@ -166,7 +171,7 @@ class Replayer:
                 classifier,
                 position,
                 bound_bytes=self._bounds.batch_bytes,
-                read_ahead=ReadAhead(self._journal, lambda: self._stopping),
+                read_ahead=ReadAhead(self._journal, self._is_ending),
             ),
             relations=relations,
             persistence=self._persistence,
@@ -230,6 +235,10 @@ class _Session:
 
     def stop(self) -> None:
         self._crew.stop()
+
+    @property
+    def stopping(self) -> bool:
+        return self._crew.stopping
 
     @property
     def queued_bytes(self) -> dict[Stage, int]:
@@ -364,7 +373,11 @@ class _Session:
             self._in_pieces = False
             return
         end_lsn = group[-1].end_lsn
-        changing = [batch for batch in group if batch.steps or batch.sequences or not batch.complete or self._in_pieces]
+        changing = [
+            batch
+            for batch in group
+            if batch.steps or batch.sequences or not batch.complete or self._in_pieces
+        ]
         if changing:
             began = time.monotonic()
             with self._work[Stage.PERSISTENCE].on(_told(changing[-1])):
