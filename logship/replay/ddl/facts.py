@@ -16,7 +16,7 @@ from logship.replay.ddl.message import Json
 
 # Values, not definitions: they are carried for themselves.
 VALUES: Final = frozenset({"last_value", "missing"})
-# Kinds of relation whose definition is a query, which every version writes down its own way.
+# Kinds of relation whose definition is a query.
 _QUERIES: Final = frozenset({"v", "m"})
 _RULE: Final = "CREATE RULE"
 _SQL_BODY: Final = re.compile(r"^(?:BEGIN ATOMIC|RETURN )", re.MULTILINE)
@@ -83,7 +83,7 @@ class _Rules:
     def of(self, one: Any, two: Any, path: str) -> Iterator[Difference]:
         if isinstance(one, dict) and isinstance(two, dict):
             for key in dict.fromkeys([*one, *two]):
-                if key not in VALUES and (self.same_version or key != "definition" or _comparable(one, two)):
+                if key not in VALUES and (self.same_version or _comparable(key, one, two)):
                     yield from self._key(key, one.get(key), two.get(key), f"{path}.{key}" if path else key)
         elif one != two:
             yield Difference(path, one, two)
@@ -137,8 +137,13 @@ class _Rules:
         return f"{grantee}={kept}/{grantor}"
 
 
-def _comparable(one: Json, two: Json) -> bool:
-    """Whether two major versions write this definition alike: not, when there is a query in it."""
+def _comparable(key: str, one: Json, two: Json) -> bool:
+    """Whether two major versions must say the same of this."""
+    if key == "version":
+        return "schema" not in one  # an extension's is that of the server's own files
+    if key != "definition":
+        return True
+    # A query is written down by each version in its own way.
     if {one.get("kind"), two.get("kind")} & _QUERIES:
         return False
     texts = (str(one.get("definition", "")), str(two.get("definition", "")))

@@ -149,4 +149,20 @@ CASES = (
         ),
         as_superuser=True,
     ),
+    Case(
+        "IMPORT FOREIGN SCHEMA",
+        create=(
+            "create extension postgres_fdw",
+            "create table brought (id int primary key, v text)",
+            "create schema imported",
+            "do $$ begin execute format('create server itself foreign data wrapper postgres_fdw "
+            "options (host %L, port %L, dbname %L)', current_setting('unix_socket_directories'), "
+            "current_setting('port'), current_database()); end $$",
+            "create user mapping for current_user server itself options (user 'postgres')",
+        ),
+        alter=("import foreign schema public limit to (brought) from server itself into imported",),
+        drop=("drop extension postgres_fdw cascade", "drop schema imported", "drop table brought"),
+        as_superuser=True,
+        until=15,  # the wrapper of the newer versions' wheels lacks a library
+    ),
 )

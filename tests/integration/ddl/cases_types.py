@@ -65,7 +65,6 @@ CASES = (
         alter=(
             "alter type spans rename to spans_of_float",
             "alter type many_words rename to multi_words",
-            f"alter type words_from owner to {OTHER}",
             f"grant usage on type spans_of_float to {OTHER}",
         ),
         drop=("drop type spans_of_float, words_from cascade", "drop table spanned"),

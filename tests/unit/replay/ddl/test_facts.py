@@ -84,6 +84,17 @@ def test_other_definitions_are_held_against_another_version(definition: str) -> 
     assert [each.path for each in found] == ["constraints.c.definition"]
 
 
+def test_another_version_brings_its_own_version_of_an_extension() -> None:
+    one, two = (
+        {"owner": "a", "version": "1.6", "schema": "public"},
+        {"owner": "a", "version": "1.8", "schema": "public"},
+    )
+    assert compare(one, two, same_version=False) == ()
+    assert [each.path for each in compare(one, two)] == ["version"]
+    server = {"owner": "a", "version": "1.6", "type": "x"}
+    assert compare(server, server | {"version": "1.8"}, same_version=False) != ()
+
+
 def test_what_an_option_of_foreign_data_is_set_to_is_never_said() -> None:
     one, two = (
         {"foreign_options": ["host=aa", "password=bb"]},
