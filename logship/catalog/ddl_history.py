@@ -56,6 +56,16 @@ def carried(
     return [Carried(Lsn.parse(row[0]), *row[1:]) for row in reversed(rows)]
 
 
+def summary(secondary: psycopg.Connection) -> tuple[int, Lsn | None, datetime.datetime | None]:
+    """How many were carried into this database, and of the last one the commit's LSN and when."""
+    row = secondary.execute(
+        "select pg_catalog.count(*), pg_catalog.max(d.lsn)::pg_catalog.text, pg_catalog.max(d.replayed_at) "
+        "from logship.stat_ddl d"
+    ).fetchone()
+    assert row is not None  # an aggregate
+    return row[0], None if row[1] is None else Lsn.parse(row[1]), row[2]
+
+
 def skip(secondary: psycopg.Connection, replica: str, lsn: Lsn, number: int) -> bool:
     """Whether it is new."""
     return (

@@ -117,7 +117,7 @@ def initial_copy(command: F) -> F:
             ),
             setting(
                 "--roles", type=click.Choice(["refuse", "create-nologin"]), default="refuse", show_default=True,
-                help="Roles of the primary's objects that the secondary hasn't got: refuse, or create them, without login.",
+                help="Roles of the primary's objects that the secondary lacks: refuse, or create them, without login.",
             ),
             setting(
                 "--ddl", type=click.Choice(["on", "off"]),

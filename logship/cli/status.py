@@ -59,12 +59,15 @@ def status(primary: str | None, secondary: str | None, as_json: bool) -> None:
 
 
 def _of_secondary(secondary: str, slots: dict[str, SlotStatus] | None) -> list[dict[str, Any]]:
+    from logship.catalog.ddl_history import summary
     from logship.catalog.status import lag, replicas, selections
     from logship.connection import Side, connect
 
     with connect(secondary, Side.SECONDARY, application_name="logship status") as link:
         found, lags, selected = _read(link, replicas), _read(link, lag), selections(link)
-    return [_describe(replica, lags, slots, selected) for replica in found]
+        carried, last_lsn, last_at = summary(link)
+    changes = {"schema_changes": {"carried": carried, "last_lsn": last_lsn, "last_at": last_at}}
+    return [_describe(replica, lags, slots, selected) | changes for replica in found]
 
 
 @click.command("lag")
@@ -155,6 +158,9 @@ def _show(fields: dict[str, Any]) -> None:
     if fields["tables"] is not None:
         shown["tables"] = ", ".join(fields["tables"]) or "all"
         shown["exclude"] = ", ".join(fields["exclude"]) or "none"
+    changes = shown.pop("schema_changes")
+    last = "" if changes["last_lsn"] is None else f", the last at {changes['last_lsn']}"
+    shown["schema changes"] = f"{changes['carried']} carried{last}"
     if slot is not None:
         shown |= _slot(slot)
     output.record(shown, as_json=False)

@@ -10,9 +10,9 @@ def objects_of(replayer: Replayer) -> list[ObjectReport]:
     """What memory says of an object, and what persistence has replayed of it; by name."""
     replayed, memory = replayer.replayed, replayer.memory
     held = {(state.schemaname, state.relname): state for state in (memory.objects() if memory else [])}
-    persisted = dict(replayed.rows)
+    persisted, ddl, ddl_memory = dict(replayed.rows), dict(replayed.ddl), dict(replayed.ddl_memory)
     reports = []
-    for name in sorted(held.keys() | persisted.keys()):
+    for name in sorted(held.keys() | persisted.keys() | ddl.keys()):
         state = held.get(name)
         seen = [lsn for lsn in (replayed.last_change.get(name), state and state.last_change_lsn) if lsn]
         reports.append(
@@ -26,6 +26,8 @@ def objects_of(replayer: Replayer) -> list[ObjectReport]:
                 evictions=state.evictions if state else 0,
                 dml_memory=state.dml_memory if state else 0,
                 dml_persistence=persisted.get(name, 0),
+                ddl_memory=ddl_memory.get(name, 0),
+                ddl_persistence=ddl.get(name, 0),
                 last_change_lsn=max(seen, default=None),
             )
         )

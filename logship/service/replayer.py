@@ -30,6 +30,7 @@ from logship.replay.batch import Batch, SchemaChange
 from logship.replay.batcher import Batcher, Item
 from logship.replay.classify import Classifier, Resolve
 from logship.replay.ddl.message import Verifier
+from logship.replay.ddl.whose import mentioned
 from logship.replay.merge import merged
 from logship.replay.persistence import Persistence, TransactionLost
 from logship.service.crew import Crew, Stopped
@@ -59,6 +60,8 @@ class Replayed:
     rows: Counter[tuple[str, str]] = field(default_factory=Counter)
     last_change: dict[tuple[str, str], Lsn] = field(default_factory=dict)
     schema_changes: Counter[str] = field(default_factory=Counter)  # carried, by where
+    ddl: Counter[tuple[str, str]] = field(default_factory=Counter)  # those of each table
+    ddl_memory: Counter[tuple[str, str]] = field(default_factory=Counter)  # in memory, too
     schema_change_durations: Durations = field(default_factory=lambda: Durations(APPLY_BOUNDS_S))
     refused: Counter[str] = field(default_factory=Counter)  # messages that claim to be ours, by what is wrong
 
@@ -394,6 +397,10 @@ class _Session:
         if change is not None and not change.done and not change.leaves_out:
             self._replayed.schema_changes["both" if change.in_memory else "persistence"] += 1
             self._replayed.schema_change_durations.observe(seconds)
+            tables = mentioned(change.statement)
+            self._replayed.ddl.update(tables)
+            if change.in_memory:
+                self._replayed.ddl_memory.update(tables)
 
 
 def _committed_us(group: list[Batch]) -> int:

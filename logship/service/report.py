@@ -45,11 +45,12 @@ _OBJECT = """
 insert into logship.object_report
   (replica, schemaname, relname, residence, rows, bytes, loads, evictions,
    dml_memory, dml_persistence, ddl_memory, ddl_persistence, last_change_lsn)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, 0, %s)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 on conflict (replica, schemaname, relname) do update set
   residence = excluded.residence, rows = excluded.rows, bytes = excluded.bytes, loads = excluded.loads,
   evictions = excluded.evictions, dml_memory = excluded.dml_memory,
-  dml_persistence = excluded.dml_persistence, last_change_lsn = excluded.last_change_lsn
+  dml_persistence = excluded.dml_persistence, ddl_memory = excluded.ddl_memory,
+  ddl_persistence = excluded.ddl_persistence, last_change_lsn = excluded.last_change_lsn
 """
 
 
@@ -66,6 +67,8 @@ class ObjectReport:
     evictions: int
     dml_memory: int
     dml_persistence: int
+    ddl_memory: int
+    ddl_persistence: int
     last_change_lsn: Lsn | None
 
 
@@ -163,5 +166,5 @@ class Reporter:
         lsn = None if o.last_change_lsn is None else str(o.last_change_lsn)
         return [
             self._replica, o.schemaname, o.relname, o.residence, o.rows, o.bytes, o.loads, o.evictions,
-            o.dml_memory, o.dml_persistence, lsn,
+            o.dml_memory, o.dml_persistence, o.ddl_memory, o.ddl_persistence, lsn,
         ]  # fmt: skip

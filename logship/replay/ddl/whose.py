@@ -29,11 +29,14 @@ _PART: Final = re.compile(r'"((?:[^"]|"")*)"|([^".]+)')
 
 def tables(statement: Statement) -> frozenset[Name] | None:
     """All that it is about; None when it is about anything else too, or about nothing that is known."""
-    named: list[Object | Dropped] = list(statement.objects)
-    named = named or [dropped for dropped in statement.dropped if dropped.original]
-    found = [_table(one) for one in named]
+    found = [_table(one) for one in _named(statement)]
     known = [name for name in found if name is not None]
     return frozenset(known) if known and len(known) == len(found) else None
+
+
+def mentioned(statement: Statement) -> frozenset[Name]:
+    """The tables among what it is about."""
+    return frozenset(name for one in _named(statement) if (name := _table(one)) is not None)
 
 
 def made_without_key(statement: Statement) -> frozenset[Name]:
@@ -47,6 +50,10 @@ def made_without_key(statement: Statement) -> frozenset[Name]:
         and one.facts.get("kind") == "r" and one.facts.get("persistence") == "p"
         and not any(constraint.get("type") == "p" for constraint in one.facts.get("constraints") or ())
     )  # fmt: skip
+
+
+def _named(statement: Statement) -> list[Object | Dropped]:
+    return list(statement.objects) or [dropped for dropped in statement.dropped if dropped.original]
 
 
 def _table(named: Object | Dropped) -> Name | None:

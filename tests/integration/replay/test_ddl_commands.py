@@ -13,7 +13,7 @@ import pytest
 from logship.errors import ReplayError
 from tests.conftest import Pair
 from tests.follow import Follower
-from tests.servers import Logship
+from tests.servers import Logship, eventually
 
 
 @pytest.fixture
@@ -41,6 +41,11 @@ def test_what_an_operator_sees_and_does(following: Follower, logship: Logship) -
     assert [(one["tag"], one["target"], one["made_from"]) for one in listed] == [
         ("ALTER TABLE", "both", "text"), ("CREATE TABLE", "persistence", "text")
     ]  # fmt: skip
+    status = logship.run("status", *sides[2:], "--json")
+    found = json.loads(status.stdout)["replicas"][0]["schema_changes"]
+    assert (found["carried"], found["last_lsn"]) == (2, listed[1]["lsn"])
+    counted = "select relname, ddl_memory, ddl_persistence from logship.stat_object order by 1"
+    eventually(lambda: secondary.execute(counted) == [("t", 1, 1), ("u", 0, 1)], what="the view has them")
     shown = ask("show", *sides[2:], "--lsn", listed[1]["lsn"])
     assert [one["statement"] for one in shown][-1].startswith("create table u")
     replaying = following.run._replaying
