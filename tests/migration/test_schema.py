@@ -73,7 +73,7 @@ def test_the_upgraded_database_is_what_tables_declare(pair: Pair, side: Side) ->
             "where n.nspname = 'logship' and c.relkind = 'r' and c.relpersistence = 'u' order by 1"
         )
     expected = (
-        [("replication_report",)]
+        [("ddl_echo",), ("replication_report",)]
         if side is Side.PRIMARY
         else [("hold",), ("memory_question",), ("object_report",), ("replay_report",)]
     )
