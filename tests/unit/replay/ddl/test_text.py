@@ -113,3 +113,39 @@ def test_joined_statements_are_split_as_they_were(statements: list[str]) -> None
 def test_any_text_is_split_or_refused(text: str) -> None:
     pieces = split(text)
     assert pieces is None or all(piece.text in text for piece in pieces)
+
+
+def of(kind: str, tag: str, query: str, names: tuple[str, ...], args: tuple[str, ...] = ()) -> Statement:
+    touched = Object(kind, names, args, ".".join(names), None, "pg_class")
+    return Statement(
+        Captured(1, 1, "shop", 150018, 1, "end", tag, query, "ours", MappingProxyType({}), (touched,))
+    )
+
+
+def test_casts_are_told_apart_by_both_types() -> None:
+    query = "create cast (a as int) with function f(a); create cast (a as s.b) with inout; "
+    query += "create cast (c as a) with inout"
+    pieces = [piece.text for piece in split(query) or ()]
+    for piece, source, target in zip(pieces, "aac", ("integer", "s.b", "public.a"), strict=True):
+        assert texts(of("cast", "CREATE CAST", query, (f"public.{source}",), (target,))) == [piece]
+
+
+def test_columns_of_composite_types_and_of_tables() -> None:
+    query = "comment on column pair.first is 'a'; comment on column t.first is 'b'; comment on column t.second is 'c'"
+    pieces = [piece.text for piece in split(query) or ()]
+    assert texts(of("type", "COMMENT", query, ("public.pair",))) == [pieces[0]]
+    assert texts(of("table column", "COMMENT", query, ("public", "t", "second"))) == [pieces[2]]
+
+
+@pytest.mark.parametrize(
+    "text", ["alter function f stable", "alter function f(int) stable", "alter function s.f stable"]
+)
+def test_a_function_without_its_arguments(text: str) -> None:
+    assert texts(of("function", "ALTER FUNCTION", text, ("s", "f"), ("integer",))) == [text]
+    other = of("function", "ALTER FUNCTION", text, ("s", "f"), ("text",))
+    assert texts(other) == ([Why.NO_MATCH] if "(" in text else [text])
+
+
+def test_an_extension_is_not_in_its_schema() -> None:
+    text = "alter extension cube set schema elsewhere"
+    assert texts(of("extension", "ALTER EXTENSION", text, ("cube",))) == [text]
