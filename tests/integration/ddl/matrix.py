@@ -155,6 +155,7 @@ class Matrix:
             ddl.start_capture(one)
             ddl.hand_over(one, two)
         self._looks = (self.primary.connect(), self.secondary.connect())
+        self._first = catalog(self._looks[0]).keys()
 
     def __enter__(self) -> Self:
         return self
@@ -165,6 +166,7 @@ class Matrix:
         try:
             self.follower.stop()
         finally:
+            _forget_subscriptions(self.primary)
             self.primary.drop()
             self.secondary.drop()
             for before, server in zip(self._before, self._servers, strict=True):
@@ -172,8 +174,9 @@ class Matrix:
 
     @property
     def broken(self) -> bool:
-        """The replica has stopped, or the sides differ: of no use to other cases."""
-        return self.follower.error is not None or bool(differences(*self._looks))
+        """The replica has stopped, a case has left something behind, or the sides differ: of no use to others."""
+        left = catalog(self._looks[0]).keys() != self._first
+        return left or self.follower.error is not None or bool(differences(*self._looks))
 
     def applies(self, case: Case) -> bool:
         versions = [look.info.server_version // 10_000 for look in self._looks]
@@ -181,12 +184,11 @@ class Matrix:
 
     def run(self, case: Case) -> None:
         """Each step, and what has become of it."""
-        before = catalog(self._looks[0]).keys()
         with psycopg.connect(self.primary.conninfo, autocommit=True) as connection:
             for step in case.steps:
                 self._do(case, step, connection)
                 self.compare()
-        left = catalog(self._looks[0]).keys() - before
+        left = catalog(self._looks[0]).keys() - self._first
         assert not left, f"the case leaves {left} behind"
 
     def run_together(self, cases: Sequence[Case]) -> None:
@@ -229,6 +231,17 @@ class Matrix:
         if one == two:
             lines = list(difflib.unified_diff(_dump(self.primary), _dump(self.secondary), n=0))
             assert not lines, "the dumps differ:\n" + "\n".join(lines)
+
+
+def _forget_subscriptions(database: Database) -> None:
+    """A case that failed may have left one, and with it the database can't be dropped."""
+    of_database = (
+        "select subname from pg_subscription where subdbid = (select oid from pg_database where datname = %s)"
+    )
+    for (name,) in database.execute(of_database, [database.name]):
+        for action in ("alter subscription {} disable", "alter subscription {} set (slot_name = none)"):
+            database.execute(action.format(name))
+        database.execute(f"drop subscription {name}")
 
 
 def _dump(database: Database) -> list[str]:

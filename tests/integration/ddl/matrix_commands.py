@@ -67,7 +67,7 @@ COMMANDS: Final = (
     Command("REVOKE", why="of privileges; not of membership in a role"),
     Command("ALTER DEFAULT PRIVILEGES"),
     Command("DROP OWNED"),
-    Command("IMPORT FOREIGN SCHEMA", why="the secondary asks the foreign server itself"),
+    Command("IMPORT FOREIGN SCHEMA", why="the secondary asks the foreign server itself: the answers must be the same"),
     *_not("PostgreSQL tells nobody of it", "ALTER … OWNER TO for each object, or run it on each server",
           "REASSIGN OWNED"),
     *_not("untested, for want of a label provider: its text is run, the labels aren't compared",
