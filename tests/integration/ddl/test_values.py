@@ -92,6 +92,12 @@ def test_one_value_for_the_rows_of_before(tables: Follower) -> None:
     for statement in _MISSING:
         tables.primary.execute(statement)
     tables.assert_equal()
+    # Nothing was rewritten for it, but where the default is the type's.
+    missing = (
+        "select attrelid::regclass::text, attname, attmissingval::text from pg_attribute "
+        "where atthasmissing and attname <> 'h' order by 1, 2"
+    )
+    assert tables.secondary.execute(missing) == tables.primary.execute(missing)
 
 
 def test_rows_follow_what_rewrites_them(tables: Follower) -> None:
@@ -129,6 +135,16 @@ def test_where_rows_cant_follow_it_is_refused(tables: Follower) -> None:
     )
     with pytest.raises(psycopg.DatabaseError, match="triggers or rules that fire in replicas"):
         primary.execute("alter table t add column r float default random()")
+    primary.execute(
+        "create function f(int) returns bool language sql immutable return true;"
+        "create table by_function (id int primary key check (f(id))); insert into by_function values (1);"
+        "create table by_query (id int primary key check (query_to_xml('select public.f(1)', true, true, '') is not null));"
+        "insert into by_query values (1);"
+        "create table by_index (id int primary key); create index on by_index (f(id)); insert into by_index values (1)"
+    )
+    for table in ("by_function", "by_query", "by_index"):
+        with pytest.raises(psycopg.DatabaseError, match="may call functions of users"):
+            primary.execute(f"alter table {table} add column r float default random()")
     primary.execute("update logship.ddl_setting set rewrite_echo_bytes = 1")
     with pytest.raises(psycopg.DatabaseError, match="rewrite_echo_bytes = 1"):
         primary.execute("alter table bare add column r float default random()")

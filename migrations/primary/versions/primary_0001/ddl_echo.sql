@@ -3,15 +3,22 @@
 -- there is none, by TRUNCATE and INSERT. That is done with a superuser's rights and without triggers, so never to a table
 -- where anything that users wrote would run.
 
--- Whether an expression, as the catalog stores it, calls what isn't PostgreSQL's own.
+-- Whether an expression, as the catalog stores it, could run what users wrote. PostgreSQL's own functions do that too
+-- when they aren't immutable (query_to_xml runs a query, to_json calls casts), and so does the input of a type
+-- with domains in it.
 create function logship.ddl_calls_users(expression text) returns boolean
   language sql stable
   set search_path = pg_catalog, pg_temp
 return coalesce(
-  ddl_calls_users.expression like '%COERCETODOMAIN%'
-  or exists (select from regexp_matches(ddl_calls_users.expression,
-               ':(?:funcid|opfuncid|opno|aggfnoid|winfnoid|hashfuncid|negfuncid) ([0-9]+)', 'g') m (found)
-              where m.found[1]::bigint >= 16384), false);
+  ddl_calls_users.expression ~ 'COERCETODOMAIN|\{JSON|\{XMLEXPR'
+  or ddl_calls_users.expression like '%COERCEVIAIO%' and exists (
+    select from regexp_matches(ddl_calls_users.expression, ':resulttype ([0-9]+)', 'g') m (found)
+     where m.found[1]::bigint >= 16384)
+  or exists (select from regexp_matches(ddl_calls_users.expression, ':(opno|[a-z]*func?id|[a-z]+fnoid) ([0-9]+)', 'g') m (found)
+              where m.found[1] = 'opno' and m.found[2]::bigint >= 16384
+                 or m.found[1] <> 'opno' and m.found[2] <> '0' and not exists (
+                   select from pg_catalog.pg_proc p
+                    where p.oid = m.found[2]::oid and p.oid < 16384 and p.provolatile = 'i')), false);
 
 create function logship.ddl_holds_code(object oid) returns boolean
   language sql stable
@@ -21,7 +28,11 @@ return exists (select from pg_catalog.pg_trigger t where t.tgrelid = object and 
   or exists (select from pg_catalog.pg_index i
               where i.indrelid = object
                 and (logship.ddl_calls_users(i.indexprs::text) or logship.ddl_calls_users(i.indpred::text)
-                     or exists (select from unnest(i.indclass) k (class) where k.class >= 16384)))
+                     or exists (select from unnest(i.indclass) k (class) where k.class >= 16384)
+                     -- GiST asks a range type how far two values are apart: whoever made it has said how.
+                     or exists (select from pg_catalog.pg_class c
+                                 where c.oid = i.indexrelid and c.relam not in (403, 405)
+                                   and exists (select from pg_catalog.pg_range r where r.rngsubdiff::oid >= 16384))))
   or exists (select from pg_catalog.pg_constraint k
               where k.conrelid = object and (logship.ddl_calls_users(k.conbin::text)
                 or exists (select from unnest(k.conexclop) o (operator) where o.operator >= 16384)))
@@ -86,7 +97,7 @@ begin
     when pg_table_size(object) > setting then format(
       'it has %s bytes, and logship.ddl_setting allows rows to follow up to rewrite_echo_bytes = %s', pg_table_size(object), setting)
     when logship.ddl_holds_code(object) then
-      'it has triggers or rules that fire in replicas, or indexes, checks or generated columns that call functions of users'
+      'it has triggers or rules that fire in replicas, or indexes, checks or generated columns that may call functions of users'
     end;
   if why is null then
     insert into logship.ddl_echo (relation, xid, mode) values (object, pg_current_xact_id()::text::bigint, mode)
