@@ -30,7 +30,7 @@ $(VENV)/.stamp: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-demo: init ## Two embedded servers, a live workload, the lag of each stage, a verdict
+demo: init ## Two embedded servers, a live workload and migrations, the lag of each stage, a verdict
 	$(BIN)/logship demo
 
 check: lint types imports unit ## Lint, types, imports and unit tests
