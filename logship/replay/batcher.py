@@ -193,6 +193,7 @@ class Batcher:
         """What came before it in the transaction, then the change; no target is known behind it."""
         if self._classifier.passes_over(change):
             return
+        change = self._classifier.kept(change)
         if self._making.changes:
             yield self._cut()
         self._pieces_out = self._changing = True

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from logship import pgoutput
@@ -22,7 +22,7 @@ from logship.lsn import Lsn
 from logship.replay.batch import SchemaChange
 from logship.replay.ddl.message import PREFIX, Gatherer, SequenceState, Statement, Verdict, Verifier
 from logship.replay.ddl.text import locate
-from logship.replay.ddl.whose import made_without_key, tables
+from logship.replay.ddl.whose import made_without_key, tables, without
 from logship.replay.target import Target
 
 OWN_SCHEMA = "logship"
@@ -159,6 +159,12 @@ class Classifier:
             return False  # it is noted on the secondary
         named = tables(change.statement)
         return named is not None and all(name in self.left_out for name in named)
+
+    def kept(self, change: SchemaChange) -> SchemaChange:
+        """The part of it that is about what is replicated."""
+        if change.leaves_out:
+            return change
+        return replace(change, statement=without(change.statement, self.left_out))
 
     def _without_key(self, statement: Statement) -> frozenset[tuple[str, str]]:
         made = made_without_key(statement) if self.leave_out is not None else frozenset()

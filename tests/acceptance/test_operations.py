@@ -20,6 +20,13 @@ def replica(pair: Pair, logship: Logship) -> Pair:
     return pair
 
 
+@pytest.fixture
+def replica_without_ddl(pair: Pair, logship: Logship) -> Pair:
+    pair.primary.execute("create table t (id int primary key, v text); insert into t values (1, 'one')")
+    assert logship.run("init", *both(pair), "--ddl", "off").exit_code == 0
+    return pair
+
+
 def follow(pair: Pair, logship: Logship, journal: Path) -> Running:
     return streaming(logship.start("run", *both(pair), "--journal", journal))
 
@@ -29,7 +36,10 @@ def catch_up(pair: Pair) -> None:
     assert pair.secondary.value("select logship.wait_for(%s::pg_lsn, '30 s')", [lsn]) is True
 
 
-def test_add_and_change_a_table_while_it_runs(replica: Pair, logship: Logship, tmp_path: Path) -> None:
+def test_both_sides_by_hand_without_schema_changes(
+    replica_without_ddl: Pair, logship: Logship, tmp_path: Path
+) -> None:
+    replica = replica_without_ddl
     running = follow(replica, logship, tmp_path / "j")
     for side in (replica.secondary, replica.primary):
         side.execute("create table added (id int primary key, v text)")
@@ -48,7 +58,10 @@ def test_add_and_change_a_table_while_it_runs(replica: Pair, logship: Logship, t
     assert_equal(*replica)
 
 
-def test_a_table_that_was_made_on_the_primary_first(replica: Pair, logship: Logship, tmp_path: Path) -> None:
+def test_a_table_that_was_made_on_the_primary_first(
+    replica_without_ddl: Pair, logship: Logship, tmp_path: Path
+) -> None:
+    replica = replica_without_ddl
     running = follow(replica, logship, tmp_path / "j")
     replica.primary.execute("create table late (id int primary key); insert into late values (1), (2)")
     stopped = running.wait(60)

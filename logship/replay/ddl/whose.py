@@ -6,6 +6,8 @@ In: the statement as it was captured. Out: names of tables. No I/O.
 from __future__ import annotations
 
 import re
+from collections.abc import Container
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from logship.replay.ddl.message import Dropped, Object, Statement
@@ -37,6 +39,15 @@ def tables(statement: Statement) -> frozenset[Name] | None:
 def mentioned(statement: Statement) -> frozenset[Name]:
     """The tables among what it is about."""
     return frozenset(name for one in _named(statement) if (name := _table(one)) is not None)
+
+
+def without(statement: Statement, left_out: Container[Name]) -> Statement:
+    """The statement without objects of tables that aren't there to compare with: a GRANT in a transaction that
+    made some reports them, too."""
+    objects = tuple(one for one in statement.objects if _table(one) not in left_out)
+    if len(objects) == len(statement.objects):
+        return statement
+    return replace(statement, last=replace(statement.last, objects=objects))
 
 
 def made_without_key(statement: Statement) -> frozenset[Name]:

@@ -10,6 +10,7 @@ import pytest
 from logship.service.init import initialise
 from tests.conftest import Pair
 from tests.follow import Follower
+from tests.integration.check.test_grants import As
 
 
 @pytest.fixture
@@ -117,3 +118,22 @@ def test_tables_that_are_left_out_stay_out(pair: Pair, tmp_path: Path) -> None:
     assert secondary.execute(tables) == [("kept",), ("out_before",), ("t",)]
     left_out = secondary.execute("select relname from logship.left_out order by 1")
     assert left_out == [("bare",), ("made",)]
+
+
+def test_a_replayer_with_the_least_rights(pair: Pair, tmp_path: Path) -> None:
+    """What the replayer's role has is enough for everybody's schema changes, also to leave tables out."""
+    for side in pair:
+        side.execute("create role alice login; grant create on schema public to alice")
+    pair.secondary.execute("create role carrier login")
+    result = initialise(pair.primary.conninfo, pair.secondary.conninfo, keyless="leave-out")
+    pair.secondary.execute(f"grant {result.replayer_role} to carrier")
+    carrier = As(pair.secondary, "carrier")
+    with Follower(pair.primary, carrier, tmp_path, initialised=True) as following:  # type: ignore[arg-type]
+        pair.primary.execute(
+            "set role alice; create table a (id int primary key); insert into a values (1); create table bare (x int);"
+            "grant select on a to public; reset role; create schema s; create table s.t (id int primary key);"
+            "insert into s.t values (1); alter table a owner to postgres; insert into bare values (1)"
+        )
+        following.assert_equal(without={"bare"})
+    owners = "select tablename, tableowner from pg_tables where schemaname in ('public', 's') order by 1"
+    assert pair.secondary.execute(owners) == [("a", "postgres"), ("t", "postgres")]
