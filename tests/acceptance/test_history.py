@@ -50,6 +50,9 @@ def test_up_down_up(
                 running = logship.start(*arguments)
     eventually(lambda: "streaming slot" in running.stderr, 30, what="the replica streams")
     eventually(lambda: primary.value(_LOAD_GONE), what="the load's sessions have ended")
+    # What memory holds after all these changes of shape, too.
+    verified = logship.run("verify", *both, "--memory", deadline_s=300)
+    assert verified.exit_code == 0, verified.stdout + verified.stderr
     assert running.terminate(60).exit_code == 0, running.stderr
     last = logship.run(*arguments, "--stop-at", "current", deadline_s=300)
     assert last.exit_code == 0, last.stderr

@@ -84,17 +84,7 @@ def test_what_differs_is_named(replica: Replica, config: Config) -> None:
     ]
 
 
-def test_rows_for_a_revision_that_is_not_there(replica: Replica, config: Config) -> None:
-    with pytest.raises(ValueError, match="the history hasn't: c"):
-        Migrations(config, replica, rows={"c": "select"})
-    replica.process.kill()
-    with pytest.raises(ReplicationEnded, match="exit code -9"):
-        replica.assert_equal()
-    replica.process.start()
-    replica.assert_equal("after its process was killed")
-
-
-def test_as_far_as_a_revision(replica: Replica, config: Config) -> None:
+def test_as_far_as_a_revision_and_on_after_a_kill(replica: Replica, config: Config) -> None:
     history = Migrations(config, replica, rows={"a": "insert into one values (1)"})
     history.upgrade("a")
     history.upgrade("a")
@@ -105,3 +95,11 @@ def test_as_far_as_a_revision(replica: Replica, config: Config) -> None:
     history.upgrade()
     history.downgrade()
     assert replica.secondary.execute("select to_regclass('one'), to_regclass('two')") == [(None, None)]
+
+    with pytest.raises(ValueError, match="the history hasn't: c"):
+        Migrations(config, replica, rows={"c": "select"})
+    replica.process.kill()
+    with pytest.raises(ReplicationEnded, match="exit code -9"):
+        replica.assert_equal()
+    replica.process.start()
+    replica.assert_equal("after its process was killed")
