@@ -27,7 +27,7 @@ from logship.service.replayer import MakeMemory
 from logship.service.replaying import Replaying, ReplaySettings
 from logship.service.replica import Found, find
 from logship.service.replication_report import OwnRow
-from logship.service.shipper import survey
+from logship.service.shipper import require_log_reaches, survey
 from logship.service.shipping import Shipping, positions_of, require_from
 from logship.service.takeover import take_over
 
@@ -90,6 +90,7 @@ class Run:
             log.warning("the secondary's user is a superuser; replay needs far less: see docs/init.md")
         slot = found.replica.slot
         system = survey(given.primary, slot, found.replica.system_identifier)
+        require_log_reaches(system, found.position, "the secondary")
         stop_at = flushed_position(given.primary) if given.stop_at == "current" else given.stop_at
         epoch = Epoch(slot, given.application_name, given.new_journal)
         journal = take_over(

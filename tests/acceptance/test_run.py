@@ -333,3 +333,13 @@ def test_two_replicas_want_a_name(replica: Pair, logship: Logship, tmp_path: Pat
         "origin || '2', keyless, snapshot_lsn, created_at, initialised_at from logship.replica"
     )
     assert_refused(logship.run("run", *both(replica), "--journal", tmp_path / "j"), 2, "several", "--name")
+
+
+def test_a_primary_whose_log_ends_before_the_secondarys_position(
+    replica: Pair, logship: Logship, tmp_path: Path
+) -> None:
+    """As an old copy of its data directory does, also with a journal that is new: what it commits from now on would
+    be passed over, up to there."""
+    replica.secondary.execute("update logship.position set replay_lsn = 'FF/0'")
+    refused = logship.run("run", *both(replica), "--journal", tmp_path / "j", "--stop-at", "current")
+    assert_refused(refused, 6, "lost the end of its log", "the secondary has it up to FF/0")
