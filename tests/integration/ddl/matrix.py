@@ -16,12 +16,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import psycopg
 
 from logship.catalog import ddl
-from logship.replay.ddl.facts import compare
+from logship.service.catalogs import catalog, differences
 from logship.service.servers import Server
 from tests.conftest import create_database
 from tests.follow import Follower, assert_equal
@@ -51,23 +51,8 @@ create table of_other (id int primary key); alter table of_other owner to {OTHER
 create table of_leaver (id int primary key); alter table of_leaver owner to {LEAVER};
 create table of_superuser (id int primary key);
 """
-_ROW_OF: Final = {
-    "pg_class": "x.relkind not in ('t', 'c') and x.relpersistence <> 't'",
-    "pg_type": "x.typelem = 0 and x.typtype <> 'p' and (x.typrelid = 0 or exists "
-    "(select from pg_class c where c.oid = x.typrelid and c.relkind = 'c'))",
-    "pg_trigger": "not x.tgisinternal",
-    "pg_rewrite": "x.rulename <> '_RETURN'",
-}
-_CLASSES: Final = (
-    "pg_class", "pg_type", "pg_proc", "pg_trigger", "pg_rewrite", "pg_policy", "pg_namespace", "pg_operator",
-    "pg_opclass", "pg_opfamily", "pg_cast", "pg_collation", "pg_conversion", "pg_ts_config", "pg_ts_dict",
-    "pg_ts_parser",
-    "pg_ts_template", "pg_statistic_ext", "pg_extension", "pg_language", "pg_foreign_data_wrapper", "pg_foreign_server",
-    "pg_user_mapping", "pg_default_acl", "pg_transform", "pg_am",
-)  # fmt: skip
 # Parts of a dump: event triggers, also as what a comment is on, and what init grants to the replica's roles.
 _EACH_SIDES: Final = re.compile("EVENT TRIGGER|; Type: ACL; Schema: pg_catalog;")
-_OURS: Final = ("logship", "logship_writers", "pg_toast", "pg_temp", "pg_toast_temp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +60,8 @@ class Case:
     """Each step is a tuple of strings, sent one by one as they stand; a string may hold several statements.
 
     ``name`` is for people, and stands on the page: what the commands of the case are about. ``as_superuser``:
-    else they run as `OWNER`. ``psql``: each step is a script for it. ``alone``: it touches what belongs to other
-    cases. ``since``, ``until``: major versions of both servers that have it.
+    else they run as `OWNER`. ``psql``: each step is a script for it. ``since``, ``until``: major versions
+    of both servers that have it.
     """
 
     name: str
@@ -85,7 +70,6 @@ class Case:
     drop: tuple[str, ...] = ()
     as_superuser: bool = False
     psql: bool = False
-    alone: bool = False
     since: int = 15
     until: int = 99
 
@@ -100,43 +84,6 @@ def all_cases() -> dict[str, tuple[Case, ...]]:
     names = [found.name for found in pkgutil.iter_modules([str(here)]) if found.name.startswith("cases_")]
     modules = {name: importlib.import_module(f"tests.integration.ddl.{name}") for name in sorted(names)}
     return {name.removeprefix("cases_"): tuple(module.CASES) for name, module in modules.items()}
-
-
-def catalog(database: psycopg.Connection) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """What `logship.ddl_object` says of everything that users made, by its address."""
-    rows = " union all ".join(
-        f"select '{name}'::regclass::oid, x.oid from {name} x where (x.oid >= 16384 "
-        f"{'or true' if name == 'pg_namespace' else ''}) and {_ROW_OF.get(name, 'true')}"
-        for name in _CLASSES
-    )
-    query = (
-        f"select logship.ddl_object(o.class, o.oid, 0) from ({rows}) o (class, oid) where not exists "
-        "(select from pg_depend d where d.classid = o.class and d.objid = o.oid and d.deptype = 'e')"
-    )
-    found = database.execute(query.encode()).fetchall()
-    objects = [one for (one,) in found if one is not None and not _ours(one)]
-    return {(one["type"], *one["names"], *(one["args"] or ())): one["facts"] for one in objects}
-
-
-def differences(primary: psycopg.Connection, secondary: psycopg.Connection) -> list[str]:
-    """What differs between the two catalogs, a line for each."""
-    one, two = catalog(primary), catalog(secondary)
-    same = primary.info.server_version // 10_000 == secondary.info.server_version // 10_000
-    lines = [f"{key}: only on the primary" for key in one.keys() - two.keys()]
-    lines += [f"{key}: only on the secondary" for key in two.keys() - one.keys()]
-    for key in one.keys() & two.keys():
-        lines += [f"{key}: {line}" for line in compare(one[key], two[key], same_version=same)]
-    return sorted(lines)
-
-
-def _ours(one: dict[str, Any]) -> bool:
-    names = one["names"] or [""]
-    return (
-        one["schema"] in _OURS
-        or names[0] in _OURS
-        or (one["type"] == "schema" and names[0].startswith(("pg_", "information_schema")))
-        or one["schema"] == "information_schema"
-    )
 
 
 class Matrix:
@@ -176,7 +123,11 @@ class Matrix:
     def broken(self) -> bool:
         """The replica has stopped, a case has left something behind, or the sides differ: of no use to others."""
         left = catalog(self._looks[0]).keys() != self._first
-        return left or self.follower.error is not None or bool(differences(*self._looks))
+        return (
+            left
+            or self.follower.error is not None
+            or bool(differences(self.primary.conninfo, self.secondary.conninfo))
+        )
 
     def applies(self, case: Case) -> bool:
         versions = [look.info.server_version // 10_000 for look in self._looks]
@@ -221,7 +172,7 @@ class Matrix:
     def compare(self) -> None:
         """Once the replica has caught up, both sides have the same catalog and the same rows."""
         self.follower.catch_up()
-        found = differences(*self._looks)
+        found = differences(self.primary.conninfo, self.secondary.conninfo)
         assert not found, "the sides differ:\n" + "\n".join(found)
         assert_equal(self.primary, self.secondary)
 

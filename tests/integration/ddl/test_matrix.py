@@ -38,23 +38,13 @@ def current(
 
 
 def test_all_cases_together(current: Callable[[], Matrix]) -> None:
-    current().run_together([case for case in _CASES.values() if not case.alone])
-
-
-@pytest.mark.parametrize("case", [case for case in _CASES.values() if case.alone], ids=lambda case: case.name)
-def test_a_case_that_stands_alone(current: Callable[[], Matrix], case: Case) -> None:
-    _run(current(), case)
+    current().run_together(list(_CASES.values()))
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, id=name) for name, case in _CASES.items() if not case.alone]
-)
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in _CASES.items()])
 def test_a_case(current: Callable[[], Matrix], case: Case) -> None:
-    _run(current(), case)
-
-
-def _run(matrix: Matrix, case: Case) -> None:
+    matrix = current()
     if matrix.applies(case):
         matrix.run(case)
 
