@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from logship.replay.assemble import Abandoned
 from logship.replay.batch import Batch, NetChanges, Rows, Truncation
 from logship.replay.batcher import Batcher, Item
 from logship.replay.classify import Classifier
+from logship.replay.ddl.message import Verifier, encode
 from logship.replay.merge import merged
 from logship.replay.target import Target, TargetColumn
 
@@ -238,6 +240,29 @@ def test_messages_change_nothing_and_are_counted() -> None:
     feed(making, transaction(1, forged, foreign, foreign))
     assert (dict(classifier.refused), classifier.foreign_messages) == ({"not ours": 1}, 2)
     assert making.take().steps == ()
+
+
+def test_states_of_sequences_go_with_the_batch_that_their_transaction_is_in() -> None:
+    classifier = Classifier(resolve, verifier=lambda: Verifier(lambda: {1: b"k"}, "shop"))
+    making = Batcher(classifier, Lsn(0), bound_bytes=1 << 20)
+
+    def state(xid: int, value: int) -> Message:
+        said = {
+            "number": value, "xid": xid, "database": "shop", "server": 150018, "at": 5, "event": "sequences", "tag": "",
+            "query": "", "stack": "", "context": {}, "objects": [], "error": None,
+            "sequences": [["public", "s", value, True]],
+        }  # fmt: skip
+        return Message(True, Lsn(5), "logship.ddl", encode(b"k", 1, json.dumps(said).encode()))
+
+    feed(making, transaction(1, state(1, 10)))
+    first = making.take()
+    assert (first.steps, [one.value for one in first.sequences]) == ((), [10])
+    feed(making, transaction(2, RELATION, insert(1), state(2, 20)))
+    second = making.take()
+    assert [one.value for one in second.sequences] == [20]
+    assert [one.value for one in next(merged([first, second])).sequences] == [10, 20]
+    feed(making, transaction(3, state(2, 30)))  # of another transaction: a copy
+    assert making.take().sequences == ()
 
 
 @pytest.mark.parametrize("prefix", ["logship.heartbeat", "logship.mark"])

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from logship.change import Message
 from logship.lsn import Lsn
-from logship.replay.ddl.message import PREFIX, Captured, Gatherer, Judged, Verdict, Verifier, encode
+from logship.replay.ddl.message import (
+    PREFIX,
+    Captured,
+    Gatherer,
+    Judged,
+    SequenceState,
+    Verdict,
+    Verifier,
+    encode,
+)
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 
@@ -67,6 +76,21 @@ def test_what_the_key_signed_is_believed() -> None:
 )
 def test_what_is_not_believed(content: bytes, verdict: Verdict) -> None:
     assert judged(content) == Judged(verdict, None, judged(content).detail)
+
+
+def test_states_of_sequences_belong_to_no_statement() -> None:
+    said = [["public", "s", -5, True], ["public", "t", 7, False]]
+    found = judged(encode(KEY, 1, body(event="sequences", sequences=said))).captured
+    assert found is not None
+    assert found.sequences == (SequenceState("public", "s", -5, True), SequenceState("public", "t", 7, False))
+    assert Gatherer().add(found) is None
+
+
+@pytest.mark.parametrize(
+    "said", [[["s", 5, True]], [["public", "s", "5", True]], [["public", "s", 5, 1]], [[]], 3]
+)
+def test_states_of_another_shape_are_malformed(said: object) -> None:
+    assert judged(encode(KEY, 1, body(event="sequences", sequences=said))).verdict is Verdict.MALFORMED
 
 
 def test_the_prefix_and_the_kind_of_message_count() -> None:
