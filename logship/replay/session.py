@@ -44,6 +44,7 @@ SETTINGS: Final[dict[str, str]] = {
     "array_nulls": "on",
     "transform_null_equals": "off",
 }
+_LARGE_BYTES: Final = 16 << 20
 _STOP_GRACE_S: Final = 4.0  # how long a statement under way may go on after the stop
 # SQLSTATE classes whose primary message is made of identifiers, never of values.
 _SAYABLE: Final = ("08", "23", "25", "28", "2B", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "LS")
@@ -112,8 +113,7 @@ class Session:
         pgconn = self._pgconn
         pgconn.enter_pipeline_mode()
         for command in commands:
-            formats = [pq.Format.BINARY if oid == TEXT_ARRAY else pq.Format.TEXT for oid in command.types]
-            pgconn.send_query_params(command.sql, command.parameters, command.types, formats)
+            self._send(command)
             self._flush()
         pgconn.pipeline_sync()
         self._flush()
@@ -134,6 +134,21 @@ class Session:
         if failure is not None:
             raise failure
         return cells
+
+    def _send(self, command: Command) -> None:
+        """After each partial write libpq moves what is left to the front of its buffer, unless it may block: a
+        value of 200 MB would be moved a thousand times. It blocks without the interpreter's lock, and reads meanwhile.
+        """
+        formats = [pq.Format.BINARY if oid == TEXT_ARRAY else pq.Format.TEXT for oid in command.types]
+        large = sum(len(parameter or b"") for parameter in command.parameters) > _LARGE_BYTES
+        if large:
+            self._flush()
+            self._pgconn.nonblocking = 0
+        try:
+            self._pgconn.send_query_params(command.sql, command.parameters, command.types, formats)
+        finally:
+            if large and self._pgconn.status == pq.ConnStatus.OK:
+                self._pgconn.nonblocking = 1
 
     def _flush(self) -> None:
         # Read meanwhile: a server that can't get rid of what it has to say doesn't listen.

@@ -306,3 +306,17 @@ def test_values_that_users_code_says_stay_out_of_errors(replica: Replica, sqlsta
     with pytest.raises(StatementFailed, match=sqlstate) as failure:
         persistence.apply([log.batch()])
     assert "secret" not in str(failure.value)
+
+
+def test_a_large_value_is_sent_in_one_go(replica: Replica) -> None:
+    """Which takes another path through libpq than a small one, and leaves the link as it was."""
+    replica.create("create table t (id int primary key, a text)")
+    target, log, persistence = replica.target("t"), Log(), replica.opened()
+    log.insert(target, cells("1", "x" * 20_000_000))
+    log.insert(target, cells("2", "small"))
+    persistence.apply([log.batch()])
+    log.update(target, cells("2", "y" * 20_000_000))
+    log.delete(target, cells("1", None))
+    persistence.apply([log.batch()])
+    assert replica.execute("select id, length(a) from t") == [(2, 20_000_000)]
+    assert persistence._live._pgconn.nonblocking == 1
