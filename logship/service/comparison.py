@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import psycopg
 from psycopg import sql
 
 from logship.connection import Side, connect
@@ -31,19 +32,25 @@ class Compared:
 
 def compare(primary: str, secondary: str, tables: Sequence[str]) -> list[Compared]:
     """``tables`` are ``schema.name``; a schema with a dot in its name can't be said here."""
-    ours = _fingerprints(primary, Side.PRIMARY, tables)
-    theirs = _fingerprints(secondary, Side.SECONDARY, tables)
-    return [
-        Compared(table, ours[table][0], theirs[table][0], ours[table] == theirs[table]) for table in tables
-    ]
+    with (
+        connect(primary, Side.PRIMARY, application_name="logship compare") as ours,
+        connect(secondary, Side.SECONDARY, application_name="logship compare") as theirs,
+    ):
+        return between(ours, theirs, tables)
 
 
-def _fingerprints(conninfo: str, side: Side, tables: Sequence[str]) -> dict[str, tuple[int, str | None]]:
-    found: dict[str, tuple[int, str | None]] = {}
-    with connect(conninfo, side, application_name="logship compare") as connection:
-        for table in tables:
-            row = connection.execute(
-                sql.SQL(_FINGERPRINT).format(sql.Identifier(*table.split(".", 1)))
-            ).fetchone()
-            found[table] = (row[0], row[1]) if row else (0, None)
+def between(
+    primary: psycopg.Connection, secondary: psycopg.Connection, tables: Sequence[str]
+) -> list[Compared]:
+    """The same over connections that are there."""
+    found = []
+    for table in tables:
+        ours, theirs = _fingerprint(primary, table), _fingerprint(secondary, table)
+        found.append(Compared(table, ours[0], theirs[0], ours == theirs))
     return found
+
+
+def _fingerprint(connection: psycopg.Connection, table: str) -> tuple[int, str | None]:
+    query = sql.SQL(_FINGERPRINT).format(sql.Identifier(*table.split(".", 1)))
+    row = connection.execute(query).fetchone()
+    return (row[0], row[1]) if row else (0, None)

@@ -8,6 +8,7 @@ go with the ``with`` block; the databases are their maker's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -16,8 +17,7 @@ from typing import Final, Self
 import psycopg
 
 from logship.connection import Side, connect
-from logship.service.catalogs import differences, tables
-from logship.service.comparison import compare
+from logship.service import catalogs, comparison
 from logship.service.init import initialise
 from logship.service.init_types import InitResult
 from logship.service.running import RunningReplica
@@ -63,6 +63,10 @@ class Replica:
     pg_dump: Path | None = None
     process: RunningReplica = field(init=False)
     _made: InitResult | None = field(default=None, init=False, repr=False)
+    _stack: ExitStack = field(default_factory=ExitStack, init=False, repr=False)
+    _opened: tuple[psycopg.Connection, psycopg.Connection] | None = field(
+        default=None, init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         self.process = RunningReplica(
@@ -83,6 +87,7 @@ class Replica:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.process.kill()
+        self._stack.close()
         if self._made is not None:
             _forget(self.primary, _HOLDER, _SLOT, self._made.slot)
             _forget(self.secondary, _OF_THE_REPLICA, _ORIGIN, self._made.origin)
@@ -97,15 +102,13 @@ class Replica:
     def differences(self) -> list[str]:
         """Once caught up: what differs in the schema, and the tables whose rows do; empty when nothing does."""
         self.catch_up()
-        lines = differences(self.primary.conninfo, self.secondary.conninfo)
-        if lines:
+        ours, theirs = self._links()
+        if lines := catalogs.between(ours, theirs):
             return lines  # tables of another shape have no rows to compare
-        with connect(self.primary.conninfo, Side.PRIMARY) as link:
-            names = tables(link)
         return [
             f"table {each.table}: {each.primary_rows} rows on the primary, {each.secondary_rows} on the secondary"
             + (", of other content" if each.primary_rows == each.secondary_rows else "")
-            for each in compare(self.primary.conninfo, self.secondary.conninfo, names)
+            for each in comparison.between(ours, theirs, catalogs.tables(ours))
             if not each.equal
         ]
 
@@ -113,6 +116,15 @@ class Replica:
         """`SidesDiffer` unless schema and rows agree once the replica has caught up."""
         if lines := self.differences():
             raise SidesDiffer(when, lines)
+
+    def _links(self) -> tuple[psycopg.Connection, psycopg.Connection]:
+        """To both sides, made once: a comparison follows every revision."""
+        if self._opened is None:
+            self._opened = (
+                self._stack.enter_context(connect(self.primary.conninfo, Side.PRIMARY)),
+                self._stack.enter_context(connect(self.secondary.conninfo, Side.SECONDARY)),
+            )
+        return self._opened
 
 
 def _forget(database: Database, end: str, drop: str, name: str) -> None:
