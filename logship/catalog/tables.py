@@ -114,7 +114,7 @@ ddl_setting: Final = Table(
     Column("on_failure", Text, primary_key=True),  # error: the statement fails; warn: the replica is marked
     Column("keyless", Text, nullable=False, server_default=text("'full'")),
     Column("sequence_margin", Integer, nullable=False, server_default=text("10000")),
-    Column("rewrite_echo_bytes", BigInteger, nullable=False, server_default=text("67108864")),
+    Column("rewrite_echo_bytes", BigInteger, nullable=False, server_default=text("16777216")),
     comment="what becomes of a schema change that can't be written into the log, and of new tables without key",
 )
 

@@ -112,7 +112,7 @@ def _ddl() -> None:
         sa.Column("on_failure", sa.Text, primary_key=True),
         sa.Column("keyless", sa.Text, nullable=False, server_default=sa.text("'full'")),
         sa.Column("sequence_margin", sa.Integer, nullable=False, server_default=sa.text("10000")),
-        sa.Column("rewrite_echo_bytes", sa.BigInteger, nullable=False, server_default=sa.text("67108864")),
+        sa.Column("rewrite_echo_bytes", sa.BigInteger, nullable=False, server_default=sa.text("16777216")),
         sa.CheckConstraint("sequence_margin >= 0", name="ddl_setting_sequence_margin"),
         sa.CheckConstraint("on_failure in ('error', 'warn')", name="ddl_setting_on_failure"),
         sa.CheckConstraint("keyless in ('full', 'refuse', 'leave-out')", name="ddl_setting_keyless"),

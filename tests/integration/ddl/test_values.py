@@ -85,7 +85,7 @@ def tables(following: Follower) -> Iterator[Follower]:
     yield following
     if following.error is None:
         primary.execute("drop schema public cascade")
-        primary.execute("update logship.ddl_setting set rewrite_echo_bytes = 67108864")
+        primary.execute("update logship.ddl_setting set rewrite_echo_bytes = 16777216")
 
 
 def test_one_value_for_the_rows_of_before(tables: Follower) -> None:

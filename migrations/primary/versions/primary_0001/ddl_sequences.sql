@@ -53,40 +53,43 @@ create function logship.ddl_sequences(everything boolean) returns integer
 as $function$
 declare
   each record;
+  ahead bigint;
   states jsonb := '[]';
+  ours constant oid[] := array(select n.oid from pg_catalog.pg_namespace n where n.nspname in ('logship', 'logship_writers'));
+  altered constant oid[] := (
+    select array_agg(l.relation)
+      from pg_catalog.pg_locks l
+     where l.locktype = 'relation' and l.granted and l.pid <> pg_backend_pid()
+       and l.mode in ('ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+       and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database()));
 begin
   if not exists (select from pg_catalog.pg_event_trigger e
                   where e.evtname = 'logship_ddl_end' and e.evtenabled = 'A') then
     return 0;
   end if;
+  -- Once a second, of all sequences: what is chosen here costs more than anything below.
   for each in
     with now as materialized (
       select s.seqrelid as oid, s.seqincrement::numeric as step, pg_sequence_last_value(s.seqrelid) as value
         from pg_catalog.pg_sequence s
         join pg_catalog.pg_class c on c.oid = s.seqrelid
-        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-       where c.relpersistence <> 't' and n.nspname not in ('logship', 'logship_writers')
-         and not exists (select from pg_catalog.pg_locks l
-                          where l.relation = c.oid and l.granted and l.pid <> pg_backend_pid()
-                            and l.database = (select d.oid from pg_catalog.pg_database d
-                                               where d.datname = current_database())
-                            and l.mode in ('ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))
+       where c.relpersistence <> 't' and c.relnamespace <> all (ours) and (altered is null or s.seqrelid <> all (altered))
     )
-    select now.oid, now.value,
-           logship.ddl_sequence_ahead(now.oid, now.value, 10 * (now.value - k.value::numeric) / now.step
-             / greatest(extract(epoch from clock_timestamp() - k.sent_at), 0.5)) as ahead
+    select now.oid, now.value, 10 * (now.value - k.value::numeric) / now.step
+             / greatest(extract(epoch from clock_timestamp() - k.sent_at), 0.5) as steps
       from now
       left join logship.ddl_sequence k on k.relation = now.oid
      where everything or k.relation is null
         or (now.value is null) <> (k.value is null)
-        or (now.value - k.value::numeric) * now.step < 0
-        or (k.ahead - now.value::numeric) * sign(now.step)
-             < abs(logship.ddl_sequence_ahead(now.oid, now.value, 0) - now.value::numeric) / 2
+        or (now.value <> k.value
+            and ((now.value - k.value::numeric) * now.step < 0
+                 or (now.value - (k.value::numeric + k.ahead) / 2) * now.step > 0))
      order by now.oid
   loop
-    states := states || jsonb_build_array(logship.ddl_sequence_state(each.oid, each.ahead));
+    ahead := logship.ddl_sequence_ahead(each.oid, each.value, each.steps);
+    states := states || jsonb_build_array(logship.ddl_sequence_state(each.oid, ahead));
     insert into logship.ddl_sequence as k (relation, value, ahead, sent_at)
-      values (each.oid, each.value, each.ahead, clock_timestamp())
+      values (each.oid, each.value, ahead, clock_timestamp())
       on conflict (relation) do update set value = excluded.value, ahead = excluded.ahead, sent_at = excluded.sent_at;
   end loop;
   if states <> '[]' then
