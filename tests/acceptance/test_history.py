@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from logship.lsn import Lsn
+from logship.service.probe import flushed_position
 from tests.acceptance.load import assert_pgbench_equal, pgbench, prepare
 from tests.acceptance.migrating import History, assert_same
 from tests.conftest import Pair
@@ -15,7 +17,7 @@ from tests.servers import Database, Logship, eventually
 
 _ENDLESS = 1_000_000  # transactions: the load ends with the history
 _LOAD_GONE = "select not exists (select from pg_stat_activity where application_name = 'pgbench')"
-_POSITION = "select replay_lsn from logship.position"
+_POSITION = "select replay_lsn::text from logship.position"
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,13 @@ def test_up_down_up(
                 running = logship.start(*arguments)
     eventually(lambda: "streaming slot" in running.stderr, 30, what="the replica streams")
     eventually(lambda: primary.value(_LOAD_GONE), what="the load's sessions have ended")
+    end = flushed_position(primary.conninfo)
+
+    def caught_up() -> bool:
+        assert running.alive, running.stderr
+        return Lsn.parse(secondary.value(_POSITION)) >= end
+
+    eventually(caught_up, 180, what=f"the secondary reaches {end}")
     # What memory holds after all these changes of shape, too.
     verified = logship.run("verify", *both, "--memory", deadline_s=300)
     assert verified.exit_code == 0, verified.stdout + verified.stderr
