@@ -8,7 +8,7 @@ import struct
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -112,24 +112,27 @@ def test_without_credentials_nothing_is_served(relay: Relay) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [
-        b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n",
-        bytes(range(256)) * 40,
-        struct.pack(">II", 0x7FFFFFFF, 3 << 16),
-        struct.pack(">II", 3, 3 << 16),
-        struct.pack(">II", 12, 2 << 16) + b"\0\0\0\0",
-        SSL_REQUEST * 1000,
-    ],
-    ids=["http", "bytes", "huge", "tiny", "old", "ssl"],
-)
-def test_garbage_costs_who_sends_it(relay: Relay, sent: bytes) -> None:
+GARBAGE = {
+    "http": b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n",
+    "bytes": bytes(range(256)) * 40,
+    "huge": struct.pack(">II", 0x7FFFFFFF, 3 << 16),
+    "tiny": struct.pack(">II", 3, 3 << 16),
+    "old": struct.pack(">II", 12, 2 << 16) + b"\0\0\0\0",
+    "ssl": SSL_REQUEST * 1000,
+}
+
+
+def test_garbage_costs_who_sends_it(relay: Relay) -> None:
     with witness(relay) as unharmed:
-        with raw(relay) as link:
-            link.sendall(sent)
-            with suppress(ConnectionResetError):
-                rest(link)  # whatever it is told, it is cut
+        for name, sent in GARBAGE.items():
+            with raw(relay) as link:
+                link.sendall(sent)
+                try:
+                    rest(link)  # whatever it is told, it is cut
+                except ConnectionResetError:
+                    pass
+                except TimeoutError:
+                    pytest.fail(f"who sent {name} was not cut")
         unharmed()
 
 

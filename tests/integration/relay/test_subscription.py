@@ -24,7 +24,7 @@ insert into pgbench_accounts select i, 1, 0, '' from generate_series(1, 20000) i
 """
 
 
-@pytest.fixture(scope="module", params=["system", "wheel"])
+@pytest.fixture(scope="module", params=["system", pytest.param("wheel", marks=pytest.mark.soak)])
 def subscriber_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """The system's PostgreSQL, and the newest that there is."""
     binaries = find_binaries() if request.param == "system" else wheel_binaries()
