@@ -74,8 +74,11 @@ class Intake:
             walk(record.run, found, set())
         except (ValueError, struct.error) as error:
             raise ProtocolViolation("a run that isn't one of framed messages") from error
-        known = self._known
-        self._owed |= {key: message for key, message in found.items() if known.get(key) != message}
+        for key, message in found.items():
+            if self._known.get(key) == message:
+                self._owed.pop(key, None)  # another one was in force in between
+            else:
+                self._owed[key] = message
 
     def _reach(self, record: RelayedRecord, records: list[Record]) -> None:
         if self._open is not None:

@@ -105,6 +105,21 @@ def test_what_the_journal_has_is_left_out_and_its_descriptions_are_not() -> None
     assert found.commit_lsn == Lsn(40)
 
 
+def test_a_shape_that_was_in_force_for_a_while_is_not_owed_any_more() -> None:
+    """A table was changed and changed back, in transactions that the journal has: what follows has the old shape."""
+    intake = begun(10)
+    intake.take([schema(relation(1, "old")), whole(20, row(1)), whole(30, relation(1, "new"), row(1))])
+    intake.take([whole(40, relation(1, "old"), row(1))])
+    intake.begin()
+    again = [
+        schema(relation(1, "old")),
+        whole(30, relation(1, "new"), row(1)),
+        whole(40, relation(1, "old"), row(1)),
+    ]
+    (taken,) = intake.take([*again, whole(50, row(1))])
+    assert messages(taken) == [b"B begin", row(1), b"C commit"]
+
+
 def test_a_position_that_says_nothing_new_is_left_out() -> None:
     intake = begun(10)
     assert intake.take([schema(), position(9), position(10)]) == []
