@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from logship import metrics
 from logship.metrics import Distribution, Kind
 from logship.relay.synchrony import State as PolicyState
+from logship.replay.ddl.message import Verdict
 from logship.service.health import State
 from logship.service.positions import Stage
 from logship.service.vitals import STARTED, ShipperVitals, Vitals, build, resident_memory
@@ -25,6 +26,7 @@ REPLICA_STATES: Final = ("away", "startup", "catchup", "streaming", "fractured",
 WAL_STATUSES: Final = ("reserved", "extended", "unreserved", "lost")
 _RESIDENCES: Final = ("cold", "loading", "resident", "evicting")
 _MOST_OBJECTS: Final = 50
+_TARGETS: Final = ("persistence", "both")
 
 Sample = tuple[tuple[str, ...], float | int | None]
 
@@ -112,11 +114,11 @@ def _work(vitals: Vitals) -> Iterator[Metric]:
     yield _histogram(
         metrics.APPLY, [((replica, stage.value), work.durations.read()) for stage, work in stores]
     )
-    changes = sorted(replayed.schema_changes.items())
-    yield _family(metrics.SCHEMA_CHANGES, [((replica, target), count) for target, count in changes])
+    changes = replayed.schema_changes
+    yield _family(metrics.SCHEMA_CHANGES, [((replica, target), changes[target]) for target in _TARGETS])
     yield _histogram(metrics.SCHEMA_CHANGE, [((replica,), replayed.schema_change_durations.read())])
-    refused = sorted(replayed.refused.items())
-    yield _family(metrics.REFUSED, [((replica, verdict), count) for verdict, count in refused])
+    verdicts = [verdict.value for verdict in Verdict if verdict is not Verdict.PROVEN]
+    yield _family(metrics.REFUSED, [((replica, each), replayed.refused[each]) for each in verdicts])
     queued = vitals.replayer.queued_bytes.items()
     yield _family(metrics.QUEUE, [((replica, stage.value), size) for stage, size in queued])
     yield _family(metrics.QUEUE_LIMIT, [((replica,), vitals.replay_bounds.queue_bytes)])

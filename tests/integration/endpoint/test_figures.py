@@ -20,7 +20,8 @@ from tests.integration.endpoint.scrape import get, ready, series, until_ready, v
 from tests.servers import Logship, eventually
 
 # Absent unless a limit is set on the primary, and until something is tried again.
-MAY_BE_ABSENT = {metrics.SLOT_SAFE, metrics.RETRIES}
+RELAY = {metric for metric in ALL if metric.name.startswith("logship_relay_")}  # of `logship ship`
+MAY_BE_ABSENT = {metrics.SLOT_SAFE, metrics.RETRIES} | RELAY
 
 
 def test_figures_of_a_replica_at_work(pair: Pair, tmp_path: Path) -> None:
