@@ -15,7 +15,8 @@ from tests.follow import Follower
 
 _TABLES = """
 create table t (id int primary key, v text); insert into t select g, g from generate_series(1, 20) g;
-create table child (id int primary key, t int references t); insert into child select g, g from generate_series(1, 5) g;
+create table child (id int primary key, t int references t);
+insert into child select g, g from generate_series(1, 5) g;
 create table bare (a int); insert into bare values (1), (1), (2);
 create table parted (id int, v int, primary key (id)) partition by range (id);
 create table low partition of parted for values from (0) to (100);
@@ -29,11 +30,14 @@ _MISSING = (
     "alter table t add b timestamptz default now() + interval '1 day' check (b > '2000-01-01'), add c int default 3",
     "alter table t add column if not exists d timestamptz default current_timestamp, add column if not exists a int",
     "alter table t drop column c, add column c text default 'it''s \\ ' || now()::text collate \"C\"",
-    "alter table t add e date default 'today', add f time default localtime, add g text[] default array['x', now()::text]",
+    "alter table t add e date default 'today', add f time default localtime, "
+    "add g text[] default array['x', now()::text]",
     "alter table parted add column a timestamptz default now()",
-    "do $$ begin for n in 1..2 loop execute format('alter table t add z%s timestamptz default now()', n); end loop; end $$",
+    "do $$ begin for n in 1..2 loop "
+    "execute format('alter table t add z%s timestamptz default now()', n); end loop; end $$",
     "create domain stamped as timestamptz default now(); alter table t add h stamped",
-    "begin; alter table bare add column s timestamptz default transaction_timestamp(); insert into bare values (9); commit",
+    "begin; alter table bare add column s timestamptz default transaction_timestamp(); "
+    "insert into bare values (9); commit",
 )
 _REWRITTEN = (
     "alter table t add column r float default random(), add column n timestamptz default now()",
@@ -43,7 +47,8 @@ _REWRITTEN = (
     "alter table bare add column u uuid default gen_random_uuid()",
     "alter table parted add column r float default random()",
     "alter table quiet set logged; insert into quiet values (2, 'y')",
-    "create table keyless (a int); insert into keyless values (1), (2); alter table keyless add g int generated always as identity",
+    "create table keyless (a int); insert into keyless values (1), (2); "
+    "alter table keyless add g int generated always as identity",
     "begin; alter table t add column w float default random(); update t set v = 'w' where id < 5; "
     "alter table t add column x float default random(); insert into t (id, v) values (100, 'x'); commit",
     "begin; savepoint s; alter table t add column gone float default random(); rollback to s; commit",
@@ -138,9 +143,11 @@ def test_where_rows_cant_follow_it_is_refused(tables: Follower) -> None:
     primary.execute(
         "create function f(int) returns bool language sql immutable return true;"
         "create table by_function (id int primary key check (f(id))); insert into by_function values (1);"
-        "create table by_query (id int primary key check (query_to_xml('select public.f(1)', true, true, '') is not null));"
+        "create table by_query (id int primary key check (query_to_xml('select public.f(1)', true, true, '') is not null)"
+        ");"
         "insert into by_query values (1);"
-        "create table by_index (id int primary key); create index on by_index (f(id)); insert into by_index values (1)"
+        "create table by_index (id int primary key); create index on by_index (f(id));"
+        "insert into by_index values (1)"
     )
     for table in ("by_function", "by_query", "by_index"):
         with pytest.raises(psycopg.DatabaseError, match="may call functions of users"):
