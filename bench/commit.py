@@ -150,7 +150,7 @@ class SlowFiles:
             time.sleep(self.delay_s)
             true(files, fd)
 
-        Files.fdatasync = fdatasync  # type: ignore[method-assign]
+        Files.fdatasync = fdatasync  # type: ignore[method-assign,assignment]
 
 
 class Replica(threading.Thread):
@@ -185,11 +185,12 @@ class Replica(threading.Thread):
             size, data = link.get_copy_data(1)
             while size > 0:
                 lsn = None
-                if data[:1] == RECORD:
-                    record = decode_record(bytes(data))
+                message = bytes(data)
+                if message[:1] == RECORD:
+                    record = decode_record(message)
                     lsn = record.end_lsn if record.last else None
-                elif data[:1] == b"k":
-                    lsn = Lsn(int.from_bytes(data[1:9], "big"))
+                elif message[:1] == b"k":
+                    lsn = Lsn(int.from_bytes(message[1:9], "big"))
                 if lsn:
                     reached = max(reached, lsn)
                     due.append((time.monotonic() + self.delay_s, Positions(reached, reached, reached)))
@@ -341,7 +342,13 @@ CONFIRMED = "select confirmed_flush_lsn >= '{}'::pg_lsn from pg_replication_slot
 @contextlib.contextmanager
 def receiving(bench: Bench, port: int, slot: str) -> Iterator[None]:
     program = bench.primary.binaries.directory / "pg_recvlogical"
-    to = [program, "--dbname", f"host=127.0.0.1 port={port} user=x dbname=postgres", "--slot", slot]
+    to: list[str | Path] = [
+        program,
+        "--dbname",
+        f"host=127.0.0.1 port={port} user=x dbname=postgres",
+        "--slot",
+        slot,
+    ]
     subprocess.run(
         [*to, "--create-slot", "--plugin=pgoutput", "--if-not-exists"], check=True, env=environment()
     )

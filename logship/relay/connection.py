@@ -11,33 +11,25 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from logship.errors import LogshipError
 from logship.lsn import INVALID
-from logship.relay.catalogue import PUBLICATION_TABLES, PUBLICATIONS
 from logship.relay.events import (
     Authenticated,
     Cancel,
     CopyEnded,
-    CreatedSlot,
-    CreateSlot,
-    DropSlot,
     Event,
     Failed,
-    Identify,
-    Publications,
-    PublicationTables,
-    ReadSlot,
     RefusedCommand,
-    Show,
     StartReplication,
     StartTls,
     Status,
 )
-from logship.relay.messages import Column, error_response
+from logship.relay.messages import error_response
 from logship.relay.ports import ClientInfo, Outgoing
+from logship.relay.questions import Questions, Work
 from logship.relay.refusal import Refusal, Refused
 from logship.relay.session import Session
 from logship.relay.states import State
@@ -49,18 +41,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-Work = Coroutine[None, None, None]
-
 _EPOCH_US: Final = 946_684_800_000_000  # 2000-01-01 UTC after the Unix epoch
-_DROP_POLL_S: Final = 0.05
 _CLOSING_S: Final = 5.0  # for a client to take its last bytes
 TOO_MANY: Final = Refusal(
     "53300", "sorry, too many clients already", "raise --max-connections of the relay", fatal=True
 )
 _TOO_SLOW: Final = Refusal("57014", "canceling authentication due to timeout", fatal=True)
 _CANCELLED: Final = Refusal("57014", "canceling statement due to user request")
-_IN_USE: Final = "55006"
 
 
 class Connection(asyncio.Protocol):
@@ -80,7 +67,7 @@ class Connection(asyncio.Protocol):
         self._events: deque[Event] = deque()
         self._work: asyncio.Task[None] | None = None
         self._client: Authenticated | None = None
-        self._temporary: set[str] = set()  # replicas that go with this connection
+        self._questions = Questions(hub, session, who=lambda: self._who, lost=lambda: self._lost)
         self._stream: Stream | None = None
         self._sent_lsn = INVALID
         self._lost = False
@@ -120,7 +107,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
         self._events.clear()
-        if self._stream is not None or self._temporary:
+        if self._stream is not None or self._questions.temporary:
             self._hub.spawn(self._leave())
         self._hub.gone(self)
 
@@ -215,37 +202,20 @@ class Connection(asyncio.Protocol):
         return None
 
     def _asked_for(self, event: Event) -> Work | None:
-        backend, call = self._hub.backend, self._hub.call
-        work: Work | None = None
         match event:
             case StartTls():
-                work = self._start_tls()
-            case Identify():
-                work = self._answer(call(backend.identify), self._session.identified)
-            case Show():
-                work = self._show(event)
-            case PublicationTables() | Publications():
-                work = self._catalogue(event)
-            case CreateSlot():
-                work = self._create(event)
-            case DropSlot():
-                work = self._drop(event)
-            case ReadSlot():
-                work = self._answer(call(backend.read, event.name), self._session.slot_read)
+                return self._start_tls()
             case StartReplication():
-                work = self._start(event)
+                return self._start(event)
             case CopyEnded():
-                work = self._end(self._session.end_stream)
-        return work
+                return self._end(self._session.end_stream)
+        return self._questions.asked(event)
 
     def _refuse(self, refusal: Refusal) -> None:
         log.info("%s: %s", self._who, refusal.message)
         self._session.refuse(refusal)
 
     # -- commands --------------------------------------------------------------------------------
-
-    async def _answer(self, asked: Coroutine[None, None, T], answer: Callable[[T], None]) -> None:
-        answer(await asked)
 
     async def _start_tls(self) -> None:
         tls, transport = self._hub.tls, self._transport
@@ -270,43 +240,6 @@ class Connection(asyncio.Protocol):
         self._session.tls_started(client_subject=subject, end_point=tls.end_point)
         early, self._early = self._early, None
         self._events.extend(self._session.receive(early))
-
-    async def _show(self, event: Show) -> None:
-        names, row = await self._hub.call(self._hub.backend.show, event.name)
-        self._session.rows([Column(name) for name in names], [row], "SHOW")
-
-    async def _catalogue(self, event: PublicationTables | Publications) -> None:
-        if isinstance(event, Publications):
-            rows = await self._hub.call(self._hub.backend.publications, event.publications)
-            columns: tuple[Column, ...] = PUBLICATIONS
-        else:
-            rows = await self._hub.call(self._hub.backend.publication_tables, event.publications)
-            columns = PUBLICATION_TABLES if event.with_columns else PUBLICATION_TABLES[:2]
-        shown = [row[: len(columns)] for row in rows]
-        self._session.rows(columns, shown, f"SELECT {len(shown)}")
-
-    async def _create(self, event: CreateSlot) -> None:
-        lsn = await self._hub.call(self._hub.backend.create, event.name)
-        if event.temporary:
-            self._temporary.add(event.name)
-            if self._lost:
-                await self._leave()
-        log.info('%s: created replica "%s" at %s', self._who, event.name, lsn)
-        self._session.created(CreatedSlot(event.name, lsn))
-
-    async def _drop(self, event: DropSlot) -> None:
-        while True:
-            try:
-                await self._hub.call(self._hub.backend.drop, event.name)
-            except Refused as refused:
-                if not event.wait or self._lost or refused.refusal.sqlstate != _IN_USE:
-                    raise
-                await asyncio.sleep(_DROP_POLL_S)
-            else:
-                break
-        self._temporary.discard(event.name)
-        log.info('%s: dropped replica "%s"', self._who, event.name)
-        self._session.dropped()
 
     async def _start(self, event: StartReplication) -> None:
         client = self._client
@@ -386,12 +319,7 @@ class Connection(asyncio.Protocol):
     async def _leave(self) -> None:
         """The client is gone: what was held for it is let go."""
         await self._stop_stream()
-        for name in self._temporary:
-            try:
-                await self._hub.call(self._hub.backend.drop, name)
-            except (Refused, LogshipError) as error:
-                log.warning('the temporary replica "%s" could not be dropped: %s', name, error)
-        self._temporary.clear()
+        await self._questions.let_go()
 
     async def _stop_stream(self) -> None:
         stream, name = self._stream, self.streams
