@@ -13,7 +13,8 @@ import enum
 import os
 import re
 import socket
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import psycopg
 from psycopg import conninfo as libpq
@@ -71,6 +72,11 @@ def connect(
             hint="write it like 'host=db1 dbname=app user=me' or 'postgresql://me@db1/app'; "
             "quote a value with spaces: password='two words'",
         ) from None
+    if _holds_password(given):
+        raise UsageError(
+            f"the {side.value}'s conninfo can't be read: no host has an @ in it, and a port is a number",
+            hint="in a URI, write @ / : and % of a password as %40 %2F %3A %25",
+        )
     options = " ".join(f"-c {name}={_escape(value)}" for name, value in pinned.items())
     parameters = {
         "connect_timeout": "10",
@@ -86,6 +92,14 @@ def connect(
         return psycopg.connect(libpq.make_conninfo("", **parameters), autocommit=True)
     except psycopg.OperationalError as error:
         raise unreachable(side, conninfo, error) from error
+
+
+def _holds_password(given: Mapping[str, Any]) -> bool:
+    """Whether libpq has taken a part of a URI's password for the host or the port; every message would name it."""
+    hosts, ports = str(given.get("host") or "").split(","), str(given.get("port") or "").split(",")
+    return any("@" in host[1:] and not host.startswith("/") for host in hosts) or not all(
+        port.strip().isdigit() or not port.strip() for port in ports
+    )
 
 
 def cut(connection: psycopg.Connection) -> None:
@@ -112,6 +126,8 @@ def describe(conninfo: str) -> str:
     try:
         given = libpq.conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:
+        return "unreadable conninfo"
+    if _holds_password(given):
         return "unreadable conninfo"
     shown = {key: given[key] for key in ("host", "hostaddr", "port", "dbname", "user", "service")
              if given.get(key)}  # fmt: skip

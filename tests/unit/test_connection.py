@@ -18,6 +18,21 @@ def test_a_conninfo_that_cannot_be_read_is_not_quoted() -> None:
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize("password", ["ge@heim", "heim/x"])
+def test_a_part_of_a_password_that_libpq_takes_for_host_or_port_is_not_quoted(password: str) -> None:
+    """Characters of a URI that were to be written as %40, %2F …"""
+    conninfo = f"postgresql://u:{password}@nowhere.invalid/d"
+    with pytest.raises(UsageError) as caught:
+        connect(conninfo, Side.PRIMARY)
+    assert "heim" not in str(caught.value) + caught.value.hint + describe(conninfo)
+    assert "%40" in caught.value.hint
+
+
+def test_sockets_and_lists_of_hosts_are_hosts() -> None:
+    for host in ("/tmp/a@b", "@abstract", "a,b", "::1"):
+        assert describe(f"host={host} port=5432,") == f"host={host} port=5432,"
+
+
 @pytest.mark.parametrize(
     ("side", "kind", "code"), [(Side.PRIMARY, PrimaryError, 3), (Side.SECONDARY, SecondaryError, 4)]
 )
