@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,8 +41,9 @@ def status(primary: str | None, secondary: str | None, as_json: bool) -> None:
         raise UsageError(
             "it isn't said where to look", hint="give --secondary, --primary, or both (LOGSHIP_SECONDARY, …)"
         )
+    describe = None if secondary is None else _of_secondary(secondary)
     slots, shippers = (None, None) if primary is None else _of_primary(primary)
-    described = [] if secondary is None else _of_secondary(secondary, slots)
+    described = [] if describe is None else describe(slots)
     if as_json:
         found = {} if secondary is None else {"replicas": described}
         if shippers is not None:
@@ -58,7 +60,8 @@ def status(primary: str | None, secondary: str | None, as_json: bool) -> None:
         output.line("nothing was shipped from this primary yet")
 
 
-def _of_secondary(secondary: str, slots: dict[str, SlotStatus] | None) -> list[dict[str, Any]]:
+def _of_secondary(secondary: str) -> Callable[[dict[str, SlotStatus] | None], list[dict[str, Any]]]:
+    """What was read, to be described together with the slots, or without them."""
     from logship.catalog.ddl_history import summary
     from logship.catalog.status import lag, replicas, selections
     from logship.connection import Side, connect
@@ -67,7 +70,7 @@ def _of_secondary(secondary: str, slots: dict[str, SlotStatus] | None) -> list[d
         found, lags, selected = _read(link, replicas), _read(link, lag), selections(link)
         carried, last_lsn, last_at = summary(link)
     changes = {"schema_changes": {"carried": carried, "last_lsn": last_lsn, "last_at": last_at}}
-    return [_describe(replica, lags, slots, selected) | changes for replica in found]
+    return lambda slots: [_describe(replica, lags, slots, selected) | changes for replica in found]
 
 
 @click.command("lag")

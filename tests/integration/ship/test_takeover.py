@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +49,7 @@ def taken(
     epoch = Epoch(slot, "logship", new_journal)
     journal = take_over(
         primary.conninfo, epoch, survey(primary.conninfo, slot), directory, JournalBounds(segment_bytes=4 * MIB),
-        stopped=lambda seconds: bool(time.sleep(seconds)),
+        stopped=threading.Event().wait,
         require=lambda oldest: None if needs is None else require_from(oldest, needs),
     )  # fmt: skip
     try:
