@@ -22,7 +22,9 @@ _DROP: Final = {
 
 def roles(facts: Facts) -> Iterator[Finding]:
     missing = facts.missing_roles
-    makes = facts.asked.roles == "create-nologin" and (facts.secondary.superuser or facts.secondary.createrole)
+    makes = facts.asked.roles == "create-nologin" and (
+        facts.secondary.superuser or facts.secondary.createrole
+    )
     if missing:
         yield Finding(
             _INFORMS if makes else _BLOCKS, "secondary",

@@ -49,8 +49,8 @@ insert into public.kinds (id, b, s, i, l, r, d, n, m, c, vc, x, da, t, tz, ts, i
   values (1.50, true, -5, 7, 9000000000, 0.1, -0.0, 1.500, 12345678901234567890.10, 'ab', ' ', '\\xdeadbeef',
     '0044-03-15 BC', '24:00', '12:00+02', 'infinity', '-1 day 02:03', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11',
     '{"a": [1,2]}', '{"b": 1.0}', '<a/>', 'happy', '{sad,happy}', '(1,"q, \\"r")', '{1,null,3}',
-    '{{a,","},{"\\\\",null}}', '10.0.0.1/8', -12.3, '10101', '[1,5)', '{[1,3),[7,9)}', '(1.5,-2)', 'fat:1A cat', 'x', 'n"m',
-    'pg_class'),
+    '{{a,","},{"\\\\",null}}', '10.0.0.1/8', -12.3, '10101', '[1,5)', '{[1,3),[7,9)}', '(1.5,-2)', 'fat:1A cat', 'x',
+    'n"m', 'pg_class'),
     (2, false, 0, 0, 0, 'nan', 'infinity', 'nan', 0.05, '', '', '', 'infinity', '00:00', '00:00+00', '2020-02-28',
     '1 mon', null, null, null, null, null, '{}', row(null, null), '{}', '{}', null, 0, null, 'empty', '{}', null, '',
     '', '', null);

@@ -71,7 +71,7 @@ def test_what_an_error_of_the_walsender_means(
     error = stream_error(sqlstate, message, "s", ["o", "p"])
     assert type(error) is kind
     assert error.transient is transient
-    assert getattr(error, "sqlstate", sqlstate) == sqlstate
+    assert error.sqlstate == sqlstate
 
 
 def test_bytes_of_rows_are_not_repeated() -> None:

@@ -125,7 +125,10 @@ def test_every_conninfo_is_known_as_one() -> None:
     """Or its password would be shown."""
     for known in settings.commands(logship, click.Context(logship)):
         for name, option in known.options.items():
-            assert options.is_conninfo(option) == (name in {"primary", "secondary", "shipper"}), (known.path, name)
+            assert options.is_conninfo(option) == (name in {"primary", "secondary", "shipper"}), (
+                known.path,
+                name,
+            )
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,11 @@ def test_a_table_with_a_serial_and_an_identity_column() -> None:
         )
         for name, facts in (("t_id_seq", serial), ("t_No_seq", identity))
     )
-    index = Object("index", ("public", "t_pkey"), (), "public.t_pkey", "public", "pg_class", tag="CREATE INDEX",
-                   facts={"kind": "i", "definition": "CREATE UNIQUE INDEX t_pkey ON public.t USING btree (id)"})  # fmt: skip
+    definition = "CREATE UNIQUE INDEX t_pkey ON public.t USING btree (id)"
+    index = Object(
+        "index", ("public", "t_pkey"), (), "public.t_pkey", "public", "pg_class", tag="CREATE INDEX",
+        facts={"kind": "i", "definition": definition},
+    )  # fmt: skip
     given = Object(
         "sequence", a.names, (), a.identity, "public", "pg_class", tag="ALTER SEQUENCE", facts=serial
     )
