@@ -35,7 +35,7 @@ def stream_error(sqlstate: str | None, message: str, slot: str, publications: Se
         named = [name for name in publications if f'"{name}"' in message] or publications
         if len(named) == 1:
             return PublicationMissing(named[0], sqlstate=sqlstate)
-    if sqlstate == "55006" or sqlstate == "58P01":
+    if sqlstate in ("55006", "58P01"):
         error = SlotActive(slot, None) if sqlstate == "55006" else SlotLost(slot, message)
         error.sqlstate = sqlstate
         return error
