@@ -2,8 +2,9 @@
 
 In: a `Target`. Out: `Snapshot`: the LSN whose transactions the rows hold and no later ones, and the
 rows as Arrow tables of texts in bounded chunks. One REPEATABLE READ READ ONLY transaction on a connection
-of its own, made when first needed and again after it broke. Assumes `logship.position` on the
-secondary, written in the same transaction as the rows. Never writes.
+of its own, made when first needed and again after it broke; the table is locked, as SELECT does, before the
+snapshot is taken, or the object can't be read now. Assumes `logship.position` on the secondary, written in the
+same transaction as the rows. Never writes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from logship.replay.target import Target
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 
 _CHUNK_BYTES: Final = 4 << 20
+# Persistence may hold a table inside a large transaction whose end can't come before memory goes on.
+_SETTINGS: Final = {"lock_timeout": "1s"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,14 @@ class Loader:
         connection = self._connected()
         try:
             connection.execute("begin transaction isolation level repeatable read, read only")
+            # Before the snapshot, which the first query takes: TRUNCATE and a rewriting ALTER TABLE of the replay
+            # look to an older one as if the table had always been empty.
+            connection.execute(
+                sql.SQL("lock table {}{} in access share mode").format(
+                    sql.SQL("" if target.kind == "p" else "only "),
+                    sql.Identifier(target.schema, target.name),
+                )
+            )
             yield _Snapshot(connection, target, self._position(connection), self._chunk_bytes)
             connection.execute("commit")
         except BaseException:
@@ -85,7 +96,9 @@ class Loader:
 
     def _connected(self) -> psycopg.Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._conninfo, Side.SECONDARY, application_name="logship load")
+            self._connection = connect(
+                self._conninfo, Side.SECONDARY, application_name="logship load", settings=_SETTINGS
+            )
         return self._connection
 
     def _position(self, connection: psycopg.Connection) -> Lsn:

@@ -102,8 +102,7 @@ def _probes(table: Object, text: str) -> Iterator[str | None]:
             if facts.get("generated"):
                 continue  # immutable by PostgreSQL's own rule
             if one.default is None:
-                # A type's own default doesn't stand among the column's facts.
-                if facts.get("default") or facts.get("identity") or "." in facts["type"]:
+                if facts.get("default") or facts.get("identity") or facts.get("type_default"):
                     yield None
                 continue
             expression = text.encode()[slice(*one.default)].decode()

@@ -16,7 +16,7 @@ from logship.replay.memory import Memory
 from logship.replay.resident import Residence
 from logship.replay.target import Target
 from logship.replay.targets import Targets
-from tests.servers import Database
+from tests.servers import Database, eventually
 from tests.unit.replay.memory_model import batch, coalesced, contents, delete, insert, ordered, truncate
 
 # Type, values. Then what its column is in memory once it has held all of them.
@@ -254,6 +254,47 @@ def test_rows_and_position_are_of_one_snapshot(
         done.set()
         writer.join(20)
         loader.close()
+
+
+@pytest.mark.parametrize(
+    "empties", ["truncate public.t", "alter table public.t alter v type text using v::text"]
+)
+def test_what_is_not_of_a_snapshot_is_not_read_by_one(
+    session: psycopg.Connection, memory: Memory, secondary: Database, empties: str
+) -> None:
+    """To a snapshot that is older than a TRUNCATE, or a rewrite, the table is empty and always was."""
+    session.execute("create table public.t (id integer primary key, v integer)")
+    session.execute("insert into public.t values (1, 1), (2, 2)")
+    table = target_of(session, "t")
+    loader = Loader(secondary.conninfo, "r")
+    found: list[tuple[Lsn, int]] = []
+
+    def load() -> None:
+        with loader.snapshot(table) as snapshot:
+            found.append((snapshot.lsn, sum(rows.num_rows for rows in snapshot.tables([0, 1]))))
+
+    waits = "select count(*) > 0 from pg_locks where not granted and relation = 'public.t'::regclass"
+    reader = threading.Thread(target=load)
+    with connect(secondary.conninfo, Side.SECONDARY) as persistence, persistence.transaction():
+        persistence.execute(empties.encode())
+        persistence.execute("update logship.position set replay_lsn = '0/9'")
+        reader.start()
+        eventually(lambda: secondary.value(waits), what="the reader waits for the table")
+    reader.join(20)
+    loader.close()
+    assert found == [(Lsn(9), 0 if empties.startswith("truncate") else 2)]
+
+
+def test_a_table_that_stays_locked_stays_out_of_memory(session: psycopg.Connection, memory: Memory) -> None:
+    """Persistence may hold it in a transaction whose end waits, by way of a full queue, for memory."""
+    session.execute("create table public.t (id integer primary key)")
+    table = target_of(session, "t")
+    with session.transaction():
+        session.execute("lock table public.t in access exclusive mode")
+        memory.apply(batch(2, coalesced(insert(table, b"1"))))
+    (known,) = memory.objects()
+    assert known.residence is Residence.COLD
+    assert "lock" in known.reason
 
 
 def test_a_secondary_that_cannot_be_read_leaves_the_object_cold(

@@ -37,6 +37,7 @@ begin
                  'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
                  'not_null', nullif(a.attnotnull, false),
                  'default', pg_get_expr(d.adbin, d.adrelid),
+                 'type_default', case when a.atttypid >= 16384 then t.typdefault end,
                  'generated', nullif(a.attgenerated, ''), 'identity', nullif(a.attidentity, ''),
                  'collation', case when a.attcollation <> t.typcollation then a.attcollation::regcollation::text end,
                  'storage', case when a.attstorage <> t.typstorage then a.attstorage end,

@@ -143,13 +143,22 @@ def test_what_is_to_be_proven(text: str, column: dict[str, Any], probed: list[st
             "alter table t add a int generated always as identity",
             {"name": "a", "type": "integer", "identity": "a"},
         ),
-        ("alter table t add a public.stamped", {"name": "a", "type": "public.stamped"}),
+        (
+            "alter table t add a public.stamped",
+            {"name": "a", "type": "public.stamped", "type_default": "now()"},
+        ),
     ],
 )
 def test_what_nothing_could_prove(text: str, column: dict[str, Any]) -> None:
     statement = _statement(_table([column]), rewritten=(_table([column], reason=2, why="too large"),))
     with pytest.raises(RowsNotCarried):
         require_rows(statement, text, "it", lambda probe: True)
+
+
+def test_a_domain_without_a_default_gives_nulls() -> None:
+    column = {"name": "a", "type": "public.odd"}
+    statement = _statement(_table([column]), rewritten=(_table([column], reason=2, why="too large"),))
+    require_rows(statement, "alter table t add a public.odd", "it", lambda probe: False)
 
 
 def test_rows_that_follow_need_no_proof() -> None:
