@@ -162,7 +162,7 @@ def test_each_row_is_read_once_in_bounded_memory(pair: Pair, logship: Logship) -
     for side in pair:
         side.execute("analyze; select pg_stat_reset()")
     peak_kb = 0
-    verifying = logship.start("verify", *both(pair))
+    verifying = logship.start("verify", *both(pair), fresh=True)  # what it holds is its own
 
     def ended() -> bool:
         nonlocal peak_kb

@@ -88,10 +88,10 @@ def test_over_tls_in_ranges_and_frozen(pair: Pair, tmp_path: Path) -> None:
 
 def assert_frozen(secondary: Database) -> None:
     secondary.execute("analyze public.middle")  # counts the pages that the visibility map has
-    pages, visible = secondary.execute(
-        "select relpages, relallvisible from pg_class where oid = 'public.middle'::regclass"
-    )[0]
-    assert pages == visible > 50
+    # Since 16 a table grows by more pages than it needs: those without rows are in no map.
+    filled = secondary.value("select count(distinct (ctid::text::point)[0]) from public.middle")
+    visible = secondary.value("select relallvisible from pg_class where oid = 'public.middle'::regclass")
+    assert filled == visible > 50
     transactions = "select count(distinct xmin::text) from public.{}"
     assert secondary.value(transactions.format("middle")) == 1
     assert secondary.value(transactions.format("large")) == 2
