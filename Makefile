@@ -60,7 +60,7 @@ test-matrix: init ## PostgreSQL 15 to 15, 15 to 18, 18 to 18
 	$(BIN)/python tests/matrix.py -- -n $(WORKERS) --dist worksteal
 
 soak: init ## Long fault runs
-	$(PYTEST) -m soak
+	$(PYTEST) -m soak -o timeout=3600
 
 fuzz: init ## Malformed bytes at length: what clients, walsenders and files may hold
 	$(PYTEST) --hypothesis-profile=fuzz -o timeout=3600 $(FUZZED)
