@@ -170,10 +170,11 @@ def _run(pg_dump: PgDump, conninfo: str, snapshot: str, section: str, environmen
     )
     if done.returncode != 0:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise PrimaryError(
-            f"pg_dump failed: {lines[0] if lines else f'exit code {done.returncode}'}",
-            hint="\n".join(lines[1:4]) or f"try it by hand: {pg_dump.path} --schema-only",
-        )
+        reason = lines[0] if lines else f"exit code {done.returncode}"
+        hint = "\n".join(lines[1:4]) or f"try it by hand: {pg_dump.path} --schema-only"
+        if "SSL support is not compiled in" in reason:
+            hint = f"{pg_dump.path} was built without TLS: name another with --pg-dump"
+        raise PrimaryError(f"pg_dump failed: {reason}", hint=hint)
     return done.stdout.decode("utf-8")
 
 
