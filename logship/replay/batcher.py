@@ -280,6 +280,7 @@ class Batcher:
     def _abandon(self) -> Iterator[Item]:
         self._making = _Making()
         self._classifier.take_sequences()
+        self._classifier.forget()  # what was looked up behind its schema changes was never there
         self._in_transaction = False
         if self._pieces_out:
             self._pieces_out = False

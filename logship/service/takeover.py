@@ -5,6 +5,9 @@ this order: a journal that can't follow the slot, or isn't the slot's, is refuse
 epoch is taken, which the predecessor sees before its next stream; its session is ended; where the slot stands then
 is where an empty journal begins; and the primary remembers the journal. Until then nothing is received or
 acknowledged: a crash in between leaves a slot that any of the two can go on with.
+
+Crash windows, each with its failpoint: `takeover.claimed` (the epoch is taken, and there is no journal yet) and
+`takeover.opened` (there is one, and the primary doesn't know it).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from logship.capture.slot import System
 from logship.capture.slot_state import SlotState, read_slot
 from logship.config import JournalBounds
 from logship.errors import SlotMissing
+from logship.failpoints import hit
 from logship.journal.log import Journal
 from logship.lsn import Lsn
 from logship.service.epoch import Epoch, session
@@ -50,6 +54,7 @@ def take_over(
             epoch.admit(connection, None)
             require(_slot(connection, epoch.slot).confirmed_flush_lsn)
             epoch.claim(connection)
+            hit("takeover.claimed")
             return _alone(connection, epoch, stopped)
 
         journal = open_journal(directory, system, begin, bounds)
@@ -60,6 +65,7 @@ def take_over(
             if epoch.number is None:
                 require_no_gap(_slot(connection, epoch.slot), journal.written_lsn)
                 epoch.claim(connection, journal.identity)
+            hit("takeover.opened")
             epoch.remember(connection, journal.identity)
         except BaseException:
             journal.close()

@@ -7,6 +7,8 @@ be run, or came out different, is a `ReplayError`; what the server refuses is it
 
 Few statements need more than the owner's rights and hold no code of users (a new owner, a grant, an
 extension): when the owner may not, the functions of a superuser do them, where init has made any.
+
+Failpoints: schema_change.run (it is done, and not noted), schema_change.noted. Neither is a commit.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from logship.failpoints import hit
 from logship.kernel import binary_text_array
 from logship.replay.batch import SchemaChange
 from logship.replay.ddl import made, values
@@ -76,7 +79,9 @@ def carry_out(change: SchemaChange, session: Session, replica: str) -> None:
         planned = plan(change, lambda named: _look(session, named))
         if planned.text:
             _run_with_values(session, planned, change)
+        hit("schema_change.run")
         _note(session, replica, change, planned, time.monotonic() - began)
+        hit("schema_change.noted")
     if not change.ahead:
         _compare(session, change)
 
