@@ -116,7 +116,9 @@ def _config(side: Side) -> Iterator[Config]:
 
     from logship.catalog.tables import metadata
 
-    with as_file(files("logship.migrations").joinpath(side.value)) as scripts:
+    # All of them: both sides read from migrations/both.
+    with as_file(files("logship.migrations")) as migrations:
+        scripts = migrations / side.value
         config = Config()
         # "%" would be read as an interpolation
         config.set_main_option("script_location", str(scripts).replace("%", "%%"))

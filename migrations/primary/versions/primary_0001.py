@@ -1,6 +1,7 @@
 """The primary's schema: which replicas follow this database.
 
-Frozen history: what a revision needs stands in it, or in files beside it, and never in the package.
+Frozen history: what a revision needs stands in it, in files beside it or, where the two sides share it, in
+``migrations/both``, and never in the package.
 """
 
 from __future__ import annotations
@@ -52,16 +53,17 @@ def upgrade() -> None:
     op.execute("revoke all on all tables in schema logship from public")
     op.execute("comment on schema logship is 'logship: replicas that follow this database'")
     here = Path(__file__).parent / "primary_0001"
-    for name in (
-        "stat_replication.sql",
-        "ddl_facts.sql",
-        "ddl_key.sql",
-        "ddl_keyless.sql",
-        "ddl_sequences.sql",
-        "ddl_echo.sql",
-        "ddl_capture.sql",
+    both = Path(__file__).parents[2] / "both" / "0001"  # the same text on either side, to the letter
+    for file in (
+        here / "stat_replication.sql",
+        both / "ddl_facts.sql",
+        both / "ddl_key.sql",
+        here / "ddl_keyless.sql",
+        here / "ddl_sequences.sql",
+        here / "ddl_echo.sql",
+        here / "ddl_capture.sql",
     ):
-        op.execute(sa.text((here / name).read_text(encoding="utf-8").replace(":", "\\:")))
+        op.execute(sa.text(file.read_text(encoding="utf-8").replace(":", "\\:")))
 
 
 def _shipper() -> None:

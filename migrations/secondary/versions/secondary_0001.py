@@ -1,6 +1,7 @@
 """The secondary's schema: replicas, positions, reports, and the public views.
 
-Frozen history: what a revision needs stands in it, or in files beside it, and never in the package.
+Frozen history: what a revision needs stands in it, in files beside it or, where the two sides share it, in
+``migrations/both``, and never in the package.
 """
 
 from __future__ import annotations
@@ -50,17 +51,18 @@ def upgrade() -> None:
     _reports()
     _ddl_key()
     here = Path(__file__).parent / "secondary_0001"
-    for name in (
-        "views.sql",
-        "wait_for.sql",
-        "advance.sql",
-        "notice_copies.sql",
-        "note_mended.sql",
-        "ddl_facts.sql",
-        "ddl_key.sql",
-        "rights.sql",
+    both = Path(__file__).parents[2] / "both" / "0001"  # the same text on either side, to the letter
+    for file in (
+        here / "views.sql",
+        here / "wait_for.sql",
+        here / "advance.sql",
+        here / "notice_copies.sql",
+        here / "note_mended.sql",
+        both / "ddl_facts.sql",
+        both / "ddl_key.sql",
+        here / "rights.sql",
     ):
-        op.execute(sa.text((here / name).read_text(encoding="utf-8").replace(":", "\\:")))
+        op.execute(sa.text(file.read_text(encoding="utf-8").replace(":", "\\:")))
 
 
 def _state() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,12 +116,3 @@ def test_a_message_about_privileges_says_nothing_else() -> None:
     )
     assert compare(said, there) == ()
     assert [each.path for each in compare(said, changed())] == ["columns.a"]
-
-
-def test_both_sides_ask_with_the_same_text() -> None:
-    root = Path(__file__).parents[4]
-    ours = (root / "logship/catalog/sql/ddl_facts.sql").read_text()
-    for side in ("primary", "secondary"):
-        assert (root / f"migrations/{side}/versions/{side}_0001/ddl_facts.sql").read_text() == ours
-    keys = [root / f"migrations/{side}/versions/{side}_0001/ddl_key.sql" for side in ("primary", "secondary")]
-    assert keys[0].read_text() == keys[1].read_text()
