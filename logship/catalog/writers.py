@@ -15,6 +15,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
+from itertools import dropwhile
 from typing import Final
 
 import psycopg
@@ -164,9 +165,11 @@ def _settings_of(proconfig: list[str] | None) -> dict[str, str]:
 
 
 def _statement(function: Function, owner: int) -> str:
-    template = files("logship.catalog").joinpath(f"sql/{function.value}.sql").read_text(encoding="utf-8")
+    template = _file(function.value)
     settings = {n: v if n == "search_path" else f"'{v}'" for n, v in function.settings.items()}
     filled = {
+        "guard_before": _code("guard_before"),
+        "guard_after": _code("guard_after"),
         "name": function.of(owner).as_string(None),
         "parameters": ", ".join(f"a{n} text[] default null" for n in range(1, ARRAYS + 1)),
         "settings": "\n  ".join(f"set {name} = {value}" for name, value in settings.items()),
@@ -177,6 +180,16 @@ def _statement(function: Function, owner: int) -> str:
     for word, value in filled.items():
         text = text.replace("{" + word + "}", value)
     return text
+
+
+def _code(name: str) -> str:
+    """Without what stands at the beginning for whoever reads the file."""
+    lines = _file(name).rstrip("\n").split("\n")
+    return "\n".join(dropwhile(lambda line: line.startswith("--"), lines))
+
+
+def _file(name: str) -> str:
+    return files("logship.catalog").joinpath(f"sql/{name}.sql").read_text(encoding="utf-8")
 
 
 def _quoted(name: str) -> str:
