@@ -121,8 +121,8 @@ class Journal:
     def append(self, record: Record, completion: Completion | None = None) -> Lsn:
         """Buffer ``record``; the position that the journal reaches with it.
 
-        ``completion`` is called from the fsync thread with the flushed LSN, once the record is durable:
-        it must not block. `InternalError` when ``record`` may not stand here; nothing is changed then.
+        ``completion`` is called with the flushed LSN, once the record is durable, from the thread that saw to
+        it: it must not block. `InternalError` when ``record`` may not stand here; nothing is changed then.
         """
         if self._flusher.failure is not None:
             self._flusher.check()
@@ -140,8 +140,9 @@ class Journal:
         self._marked = False
         return active.contents.last_lsn
 
-    def write(self) -> None:
-        """Hand the buffer to the file and to readers, and have it fsynced."""
+    def write(self, *, sync: bool = False) -> None:
+        """Hand the buffer to the file and to readers, and have it fsynced: by a thread, or with ``sync`` here,
+        while the readers read; unless an fsync is under way, whose thread then makes the next one, too."""
         if self._flusher.failure is not None:
             self._flusher.check()
         try:
@@ -149,13 +150,21 @@ class Journal:
         except OSError as error:
             raise self._fail(error, "write") from error
         if wrote:
-            self._publish()
+            self._publish(sync=sync)
 
-    def _publish(self) -> None:
+    def space_fsyncs(self, spacing_s: float) -> None:
+        """Leave so much time between two fsyncs, from now on, unless somebody waits for one; 0: none."""
+        if spacing_s != self._flusher.spacing_s:
+            self._flusher.spacing_s = spacing_s
+
+    def _publish(self, *, sync: bool = False) -> None:
         active, lsn = self._active, self._active.contents.last_lsn
         completions, self._completions = self._completions, []
         self._chain.publish(lsn)
-        self._flusher.submit(active, lsn, completions)
+        if sync:
+            self._flusher.sync(active, lsn, completions)
+        else:
+            self._flusher.submit(active, lsn, completions)
 
     def abandon(self) -> None:
         """What was appended of the open transaction is void: the link broke, it will come again whole."""
