@@ -140,9 +140,20 @@ class Journal:
         self._marked = False
         return active.contents.last_lsn
 
-    def write(self, *, sync: bool = False) -> None:
-        """Hand the buffer to the file and to readers, and have it fsynced: by a thread, or with ``sync`` here,
-        while the readers read; unless an fsync is under way, whose thread then makes the next one, too."""
+    def write(self) -> None:
+        """Hand the buffer to the file and to readers, and have it fsynced by a thread."""
+        if self._hand_out():
+            self._flusher.submit(self._active, self._active.contents.last_lsn, self._due())
+
+    def write_through(self, written: Callable[[], None]) -> None:
+        """As `write`, and fsync here, while the readers read; ``written`` is called between the two. Where an fsync
+        is under way, its thread makes this one, too, and nothing is waited for."""
+        if self._hand_out():
+            written()
+            self._flusher.sync(self._active, self._active.contents.last_lsn, self._due())
+
+    def _hand_out(self) -> bool:
+        """False: there was nothing to write."""
         if self._flusher.failure is not None:
             self._flusher.check()
         try:
@@ -150,21 +161,17 @@ class Journal:
         except OSError as error:
             raise self._fail(error, "write") from error
         if wrote:
-            self._publish(sync=sync)
+            self._chain.publish(self._active.contents.last_lsn)
+        return wrote
+
+    def _due(self) -> list[Completion]:
+        completions, self._completions = self._completions, []
+        return completions
 
     def space_fsyncs(self, spacing_s: float) -> None:
         """Leave so much time between two fsyncs, from now on, unless somebody waits for one; 0: none."""
         if spacing_s != self._flusher.spacing_s:
             self._flusher.spacing_s = spacing_s
-
-    def _publish(self, *, sync: bool = False) -> None:
-        active, lsn = self._active, self._active.contents.last_lsn
-        completions, self._completions = self._completions, []
-        self._chain.publish(lsn)
-        if sync:
-            self._flusher.sync(active, lsn, completions)
-        else:
-            self._flusher.submit(active, lsn, completions)
 
     def abandon(self) -> None:
         """What was appended of the open transaction is void: the link broke, it will come again whole."""
@@ -186,7 +193,8 @@ class Journal:
             old.append_index()
             old.write()
             hit("journal.seal.written")
-            self._publish()
+            self._chain.publish(old.contents.last_lsn)
+            self._flusher.submit(old, old.contents.last_lsn, self._due())
             self._flusher.drain()
             old.finish()
             contents = Contents(old.contents.last_lsn, old.contents.open, old.contents.schema)
