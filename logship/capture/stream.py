@@ -187,6 +187,11 @@ class Stream(ABC, Generic[T]):
             raise self._broken(error) from error
         self._sent = positions
 
+    @property
+    def backend_pid(self) -> int:
+        """Of the server's process that streams to us."""
+        return self._pgconn.backend_pid
+
     def wake(self) -> None:
         """End the `read` under way, or the next one that would wait. From any thread, at any time."""
         self._link.wake()

@@ -1,12 +1,10 @@
 """The leaf functions that touch every byte of the log.
 
-In: bytes as they stand in a journal record or a pgoutput message. Out: slices and lists. No I/O, no
-clock, no knowledge of relations or transactions. `_python` is the reference.
+In: bytes as they stand in a journal record or a pgoutput message. Out: slices, lists, and `Rows`. No I/O, no
+clock, no knowledge of relations or transactions. `_python` and its neighbours are the reference.
 """
 
 from logship.kernel._python import (
-    UNCHANGED,
-    Unchanged,
     binary_text_array,
     frame,
     row_change,
@@ -15,7 +13,11 @@ from logship.kernel._python import (
     tuple_at,
     xlogdata,
 )
+from logship.kernel._python_drain import CopySource, Drain, Drained
+from logship.kernel._python_rows import Rows
+from logship.kernel.cell import UNCHANGED, Cell, Unchanged
 
 __all__ = [
-    "UNCHANGED", "Unchanged", "binary_text_array", "frame", "row_change", "split_run", "survey", "tuple_at", "xlogdata",
+    "UNCHANGED", "Cell", "CopySource", "Drain", "Drained", "Rows", "Unchanged", "binary_text_array", "frame",
+    "row_change", "split_run", "survey", "tuple_at", "xlogdata",
 ]  # fmt: skip

@@ -6,10 +6,11 @@ knows the file or the message.
 
 from __future__ import annotations
 
-import enum
 import struct
 from collections.abc import Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final
+
+from logship.kernel.cell import UNCHANGED, Cell
 
 _LENGTH: Final = struct.Struct(">I")
 _INT: Final = struct.Struct(">i")
@@ -28,19 +29,6 @@ _OLD: Final = ord("O")
 _CELL_NULL: Final = ord("n")
 _CELL_UNCHANGED: Final = ord("u")
 _CELL_TEXT: Final = ord("t")
-
-
-class Unchanged(enum.Enum):
-    """The one value of a cell that the log doesn't carry: a TOASTed value that didn't change."""
-
-    UNCHANGED = "unchanged"
-
-    def __repr__(self) -> str:
-        return "UNCHANGED"
-
-
-UNCHANGED: Final = Unchanged.UNCHANGED
-Cell: TypeAlias = bytes | Literal[Unchanged.UNCHANGED] | None
 
 
 def frame(messages: Sequence[bytes]) -> bytes:

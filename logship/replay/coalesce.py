@@ -12,23 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
-from logship.change import UNCHANGED, Row
+from logship import kernel
+from logship.change import UNCHANGED, Cell, Row
 from logship.errors import InternalError, ReplayError
 from logship.replay.batch import (
     DeleteOne,
     InsertRun,
-    Key,
     NetChanges,
     OrderedChanges,
     Rows,
     Step,
     Truncation,
     UpdateOne,
-    Updates,
 )
 from logship.replay.target import Target
+
+Key: TypeAlias = tuple[Cell, ...]
 
 
 @dataclass(slots=True)
@@ -84,13 +85,14 @@ class Keyed:
     def absorb(self, later: NetChanges | OrderedChanges) -> None:
         """Take in the net change of a step that follows."""
         assert isinstance(later, NetChanges)
-        for key in later.deletes:
-            self._delete(key)
+        for gone in later.deletes:
+            self._delete(tuple(gone))
         for group in later.updates:
             for row in group.rows:
                 self.update(None, False, row)
         # All leave their old keys before any takes its new one: they may exchange them.
-        moved = [(key, self._live.pop(key, None), row) for key, row in later.moves]
+        moves = [(tuple(old), row) for old, row in zip(later.move_keys, later.move_rows, strict=True)]
+        moved = [(key, self._live.pop(key, None), row) for key, row in moves]
         for key, known, row in moved:
             entry = known or _Entry(key, row)
             entry.row = _merged(entry.row, row)
@@ -99,20 +101,21 @@ class Keyed:
             self._live[self.target.key_of(row)] = _Entry(None, row)
 
     def net(self) -> NetChanges:
-        changes = NetChanges(self.target, deletes=list(self._gone))
-        groups: dict[tuple[int, ...], Updates] = {}
+        inserts: list[Row] = []
+        moves: list[tuple[Key, Row]] = []
+        groups: dict[tuple[int, ...], tuple[list[Key], list[Row]]] = {}
         for key, entry in self._live.items():
             if entry.origin is None:
-                changes.inserts.append(entry.row)
+                inserts.append(entry.row)
             elif entry.origin != key:
-                changes.moves.append((entry.origin, entry.row))
+                moves.append((entry.origin, entry.row))
             else:
-                columns = _carried(entry.row)
-                group = groups.get(columns) or groups.setdefault(columns, Updates(columns))
-                group.keys.append(key)
-                group.rows.append(entry.row)
-        changes.updates = list(groups.values())
-        return changes
+                keys, rows = groups.setdefault(_carried(entry.row), ([], []))
+                keys.append(key)
+                rows.append(entry.row)
+        updates = [(columns, keys, rows) for columns, (keys, rows) in groups.items()]
+        gone = list(self._gone)
+        return NetChanges.of(self.target, deletes=gone, updates=updates, moves=moves, inserts=inserts)
 
     def __len__(self) -> int:
         return len(self._live) + len(self._gone)
@@ -124,27 +127,32 @@ class Keyless:
 
     changes: OrderedChanges
     count: int = 0
+    _inserted: list[Row] = field(default_factory=list)  # behind the operations
 
     def insert(self, new: Row) -> bool:
-        operations = self.changes.operations
-        if not operations or not isinstance(operations[-1], InsertRun):
-            operations.append(InsertRun())
-        run = operations[-1]
-        assert isinstance(run, InsertRun)
-        run.rows.append(new)
+        self._inserted.append(new)
         self.count += 1
         return True
+
+    def _add(self, operation: UpdateOne | DeleteOne) -> None:
+        self._end_inserts()
+        self.changes.operations.append(operation)
+        self.count += 1
+
+    def _end_inserts(self) -> None:
+        inserted, self._inserted = self._inserted, []
+        if inserted:
+            rows = kernel.Rows.of(len(self.changes.target.columns), inserted)
+            self.changes.operations.append(InsertRun(rows))
 
     def update(self, old: Row | None, old_is_key: bool, new: Row) -> bool:
         if old is None or old_is_key:
             raise self._cannot_find("UPDATE")
-        self.changes.operations.append(UpdateOne(old, _with_old(new, old, range(len(old)))))
-        self.count += 1
+        self._add(UpdateOne(old, _with_old(new, old, range(len(old)))))
         return True
 
     def delete(self, old: Row) -> bool:
-        self.changes.operations.append(DeleteOne(old))
-        self.count += 1
+        self._add(DeleteOne(old))
         return True
 
     def absorb(self, later: NetChanges | OrderedChanges) -> None:
@@ -155,10 +163,10 @@ class Keyless:
                 for row in operation.rows:
                     self.insert(row)
             else:
-                self.changes.operations.append(operation)
-                self.count += 1
+                self._add(operation)
 
     def net(self) -> OrderedChanges:
+        self._end_inserts()
         return self.changes
 
     def __len__(self) -> int:

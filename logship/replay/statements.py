@@ -16,7 +16,7 @@ from typing import Final
 
 from logship.change import UNCHANGED, Cell, Row
 from logship.errors import InternalError
-from logship.replay.batch import Key
+from logship.kernel import Rows
 from logship.replay.shape import Input, SecondaryColumn, SecondaryTarget
 
 PARAMETERS: Final = 96  # what a writer takes
@@ -41,15 +41,13 @@ def qualified(target: SecondaryTarget) -> str:
     return f"{quote(target.schema)}.{quote(target.name)}"
 
 
-def insert(target: SecondaryTarget, rows: Sequence[Row]) -> Statement:
+def insert(target: SecondaryTarget, rows: Rows) -> Statement:
     columns = _writable(target)
     if not columns:
         sql = f"insert into {qualified(target)} select from pg_catalog.generate_series(1, {len(rows)})"
         return Statement(target, "INSERT", sql, [], len(rows))
     feed = _Feed(len(rows))
-    values = [
-        _value(target.columns[i], feed.add(target.columns[i], [row[i] for row in rows])) for i in columns
-    ]
+    values = [_value(target.columns[i], feed.add(target.columns[i], rows.column(i))) for i in columns]
     names = ", ".join(quote(target.columns[i].name) for i in columns)
     sql = (
         f"insert into {qualified(target)} ({names}){_overriding(target)} "
@@ -58,7 +56,7 @@ def insert(target: SecondaryTarget, rows: Sequence[Row]) -> Statement:
     return Statement(target, "INSERT", sql, feed.arrays, len(rows))
 
 
-def delete(target: SecondaryTarget, keys: Sequence[Key]) -> Statement:
+def delete(target: SecondaryTarget, keys: Rows) -> Statement:
     feed = _Feed(len(keys))
     match = _match_keys(target, feed, keys)
     sql = f"delete from {_one(target)} as t using {feed.sql} where {match}"
@@ -70,9 +68,7 @@ def can_update(target: SecondaryTarget, columns: Sequence[int]) -> bool:
     return not any(target.columns[i].identity == "a" for i in columns if i not in target.key)
 
 
-def update(
-    target: SecondaryTarget, columns: Sequence[int], keys: Sequence[Key], rows: Sequence[Row]
-) -> Statement | None:
+def update(target: SecondaryTarget, columns: Sequence[int], keys: Rows, rows: Rows) -> Statement | None:
     """None: nothing of it can be set, since only key columns are carried."""
     settable = [i for i in columns if i not in target.key and not target.columns[i].generated]
     if not settable:
@@ -80,24 +76,23 @@ def update(
     feed = _Feed(len(keys))
     match = _match_keys(target, feed, keys)
     sets = [
-        f"{quote(column.name)} = {_value(column, feed.add(column, [row[i] for row in rows]))}"
+        f"{quote(column.name)} = {_value(column, feed.add(column, rows.column(i)))}"
         for i, column in ((i, target.columns[i]) for i in settable)
     ]
     sql = f"update {_one(target)} as t set {', '.join(sets)} from {feed.sql} where {match}"
     return Statement(target, "UPDATE", sql, feed.arrays, len(keys), scans=not target.key_indexed)
 
 
-def replace(target: SecondaryTarget, changes: Sequence[tuple[Key, Row]]) -> Statement:
+def replace(target: SecondaryTarget, keys: Rows, rows: Rows) -> Statement:
     """Rows that go, and come again at once: moves, or updates when a value passes between rows.
 
     What a row doesn't carry, and what only the secondary has, keeps its value. The sort reads the
     DELETE to its end before the first INSERT, so that rows may exchange keys.
     """
-    feed = _Feed(len(changes))
-    match = _match_keys(target, feed, [key for key, _ in changes])
-    rows = [row for _, row in changes]
-    masks, groups = _masks(rows)
-    group = feed.add(None, groups) if len(masks) > 1 else ""
+    feed = _Feed(len(rows))
+    match = _match_keys(target, feed, keys)
+    masks, groups = rows.masks()
+    group = feed.add(None, [b"%d" % number for number in groups]) if len(masks) > 1 else ""
     names, kept = [], []
     for i in _writable(target):
         column = target.columns[i]
@@ -105,7 +100,7 @@ def replace(target: SecondaryTarget, changes: Sequence[tuple[Key, Row]]) -> Stat
         without = [n for n, missing in enumerate(masks) if i in missing]
         new = f"t.{quote(column.name)}"
         if len(without) < len(masks):
-            cells = [None if row[i] is UNCHANGED else row[i] for row in rows]
+            cells = [None if cell is UNCHANGED else cell for cell in rows.column(i)]
             new = _value(column, feed.add(column, cells))
             new = _unless(group, without, f"t.{quote(column.name)}", new) if without else new
         kept.append(new)
@@ -119,28 +114,13 @@ def replace(target: SecondaryTarget, changes: Sequence[tuple[Key, Row]]) -> Stat
         f"insert into {qualified(target)} ({', '.join(names)}){_overriding(target)} "
         f"select {', '.join(f'd.r{n}' for n in range(len(kept)))} from d order by d.n"
     )
-    return Statement(target, "UPDATE", sql, feed.arrays, len(changes), scans=not target.key_indexed)
+    return Statement(target, "UPDATE", sql, feed.arrays, len(rows), scans=not target.key_indexed)
 
 
 def _unless(group: str, without: Sequence[int], kept: str, new: str) -> str:
     """``new``, but ``kept`` in the rows of those groups that don't carry the column."""
     numbers = ", ".join(f"'{n}'" for n in without)
     return f"case when {group} {_EQUALS} any (array[{numbers}]::pg_catalog.text[]) then {kept} else {new} end"
-
-
-def _masks(rows: Sequence[Row]) -> tuple[list[frozenset[int]], list[Cell]]:
-    """The distinct sets of unchanged columns, and for each row which of them is its."""
-    known: dict[frozenset[int], Cell] = {}
-    groups: list[Cell] = []
-    for row in rows:
-        missing = (
-            frozenset(i for i, cell in enumerate(row) if cell is UNCHANGED) if UNCHANGED in row else _NONE
-        )
-        groups.append(known.setdefault(missing, b"%d" % len(known)))
-    return list(known), groups
-
-
-_NONE: Final[frozenset[int]] = frozenset()
 
 
 def delete_one(target: SecondaryTarget, old: Row) -> Statement:
@@ -244,13 +224,13 @@ def _value(column: SecondaryColumn, text: str) -> str:
     return f"{text}::{column.type_sql}"
 
 
-def _match_keys(target: SecondaryTarget, feed: _Feed, keys: Sequence[Key]) -> str:
+def _match_keys(target: SecondaryTarget, feed: _Feed, keys: Rows) -> str:
     if not target.key:
         raise InternalError(f"{target} has no key to find rows by")
     tests = []
     for place, i in enumerate(target.key):
         column = target.columns[i]
-        value = _value(column, feed.add(column, [key[place] for key in keys]))
+        value = _value(column, feed.add(column, keys.column(place)))
         tests.append(f"t.{quote(column.name)} {column.equals or _EQUALS} {value}")
     return " and ".join(tests)
 

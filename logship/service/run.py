@@ -125,7 +125,7 @@ class Run:
             intervals=given.intervals,
         )
         if given.applied is Stage.MEMORY:
-            positions.on_reach(Stage.MEMORY, shipping.shipper.wake)
+            positions.on_reach(Stage.MEMORY, shipping.shipper.moved)
         settings = ReplaySettings(
             given.secondary, given.memory, given.journal_bounds, given.replay_bounds, given.intervals
         )
