@@ -54,6 +54,7 @@ def upgrade() -> None:
     both = Path(__file__).parents[2] / "both" / "0001"  # the same text on either side, to the letter
     for file in (
         here / "views.sql",
+        here / "memory_request.sql",
         here / "wait_for.sql",
         here / "advance.sql",
         here / "notice_copies.sql",
@@ -260,9 +261,13 @@ def downgrade() -> None:
     )
     op.execute("drop function logship.note_mended(text, text, text)")
     op.execute("drop function logship.notice_copies(text)")
-    for view in ("replica_lag", "stat_replay", "stat_object", "stat_ddl"):
+    for view in (
+        "my_memory_reply", "my_memory_request", "replica_lag", "stat_replay", "stat_object", "stat_ddl",
+    ):  # fmt: skip
         op.execute(f"drop view logship.{view}")
     for table in (
+        "memory_reply",
+        "memory_request",
         "memory_question",
         "hold",
         "ddl_skip",
