@@ -338,6 +338,15 @@ ddl_skip: Final = Table(
     comment="schema changes that an operator named, to be passed over: logship ddl skip",
 )
 
+role_map: Final = Table(
+    "role_map",
+    SECONDARY,
+    _replica(),
+    Column("primary_role", Text, primary_key=True),
+    Column("secondary_role", Text, nullable=False),
+    comment="roles of the primary that have another name here: --map-role",
+)
+
 ddl_replayed: Final = Table(
     "ddl_replayed",
     SECONDARY,

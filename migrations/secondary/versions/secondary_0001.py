@@ -205,6 +205,14 @@ def _reports() -> None:
         comment="schema changes that an operator named, to be passed over: logship ddl skip",
     )
     op.create_table(
+        "role_map",
+        _replica(),
+        sa.Column("primary_role", sa.Text, primary_key=True),
+        sa.Column("secondary_role", sa.Text, nullable=False),
+        schema="logship",
+        comment="roles of the primary that have another name here: --map-role",
+    )
+    op.create_table(
         "hold",
         _replica(),
         sa.Column("token", sa.Text, nullable=False),
@@ -270,6 +278,7 @@ def downgrade() -> None:
         "memory_request",
         "memory_question",
         "hold",
+        "role_map",
         "ddl_skip",
         "ddl_replayed",
         "object_report",
