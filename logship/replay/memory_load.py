@@ -154,4 +154,6 @@ def _part(batch: Batch, name: Name) -> Batch | None:
     if not steps:
         return None
     size = batch.size_bytes * own // max(every, 1)
-    return replace(batch, steps=tuple(steps), runs=(), targets={}, left_out=frozenset(), sequences=(), size_bytes=size)
+    return replace(
+        batch, steps=tuple(steps), runs=(), targets={}, left_out=frozenset(), sequences=(), size_bytes=size
+    )
