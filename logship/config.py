@@ -21,12 +21,21 @@ class JournalBounds:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """What `logship.stat_ddl` keeps of the schema changes that were carried: whichever ends first."""
+
+    statements: int = 10_000
+    age_s: float = 90 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
 class ReplayBounds:
     """``batch_bytes`` and ``queue_bytes`` count the log's own bytes; decoded they take about eight times that."""
 
     batch_bytes: int = 4 * MIB  # a larger transaction is replayed in pieces of this size
     queue_bytes: int = 8 * MIB  # between the replay thread and each store
     read_bytes: int = 1 * MIB  # taken from the journal at a time
+    history: History = History()
 
 
 @dataclass(frozen=True, slots=True)

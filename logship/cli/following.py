@@ -20,7 +20,7 @@ import click
 
 from logship.cli import options, output
 from logship.cli.quantity import Duration, Listen, Size, StopAt, written, written_s
-from logship.config import GIB, KIB, MIB, Address, Intervals, JournalBounds, ReplayBounds
+from logship.config import GIB, KIB, MIB, Address, History, Intervals, JournalBounds, ReplayBounds
 from logship.lsn import Lsn
 
 if TYPE_CHECKING:
@@ -93,6 +93,21 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Log that may wait, decoded, before each store.",
     ),
     options.journal_bounds,
+    options.setting(
+        "--ddl-history",
+        type=click.IntRange(1, 10_000_000),
+        default=History().statements,
+        show_default=True,
+        metavar="N",
+        help="Of the schema changes that were carried, keep so many in logship.stat_ddl.",
+    ),
+    options.setting(
+        "--ddl-history-age",
+        type=Duration(at_least=60, at_most=36500 * 86400),
+        default=History().age_s,
+        show_default=written_s(History().age_s),
+        help="And none that was carried longer ago than this.",
+    ),
     options.intervals,
     options.setting(
         "--metrics",
@@ -125,7 +140,9 @@ def follow_options(command: Callable[..., int]) -> Callable[..., int]:
                 given.pop("segment_size"), given.pop("journal_limit"), given.pop("journal_min_age")
             ),
             replay_bounds=ReplayBounds(
-                batch_bytes=given.pop("batch_size"), queue_bytes=given.pop("queue_size")
+                batch_bytes=given.pop("batch_size"),
+                queue_bytes=given.pop("queue_size"),
+                history=History(given.pop("ddl_history"), given.pop("ddl_history_age")),
             ),
             intervals=Intervals(
                 feedback_s=given.pop("feedback_interval"),

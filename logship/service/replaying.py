@@ -64,8 +64,9 @@ class Replaying:
         self._positions = positions
         self._health = health
         self._reporter = Reporter(
-            given.secondary, replica, positions, self._objects, health, interval_s=given.intervals.report_s
-        )
+            given.secondary, replica, positions, self._objects, health, interval_s=given.intervals.report_s,
+            history=given.replay_bounds.history,
+        )  # fmt: skip
         self._stopping = threading.Event()
         self._persistence = Persistence(
             given.secondary, replica, on_retry=self._retried, stop=self._stopping,
