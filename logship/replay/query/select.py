@@ -177,7 +177,10 @@ class _Carrier:
         ours = self._alias()
         scope.add(
             node.alias.aliasname or node.relname,
-            [Named(column.name, f"{ours}.{quoted(column.name)}", column.type) for column in relation.columns],
+            [
+                Named(column.name, f"{ours}.{quoted(column.name)}", column.type, why_not=column.why_not)
+                for column in relation.columns
+            ],
         )
         return f"{DATABASE}.{quoted(relation.schema)}.{quoted(relation.name)} as {ours}"
 
