@@ -160,7 +160,7 @@ class Flusher:
             if left_s <= 0:
                 break
             self._work.wait(left_s)
-        return bool(self.failure) or not self._busy and (self._target is not None or self._stopping)
+        return bool(self.failure) or (not self._busy and (self._target is not None or self._stopping))
 
     def _hurried(self) -> bool:
         return self._stopping or self._waiting > 0 or self.failure is not None
