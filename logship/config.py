@@ -6,6 +6,7 @@ their units in their names. Nothing here reads a file or the environment.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 KIB = 1024
@@ -47,6 +48,14 @@ class Intervals:
     stall_s: float = 30.0  # no progress for so long, with something to do, is a stall
     heartbeat_s: float = 10.0  # something goes into the log of an idle primary; 0: nothing does
     stop_grace_s: float = 8.0  # for all threads to end, once the program is told to
+
+
+class Cold(enum.Enum):
+    """What becomes of a query to memory that memory can't answer as it is."""
+
+    PERSISTENCE = "persistence"  # the secondary answers
+    LOAD = "load"  # what isn't resident is loaded first; what memory can't answer at all, the secondary does
+    REFUSE = "refuse"  # an error says why
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ import click
 
 from logship.cli import options, output
 from logship.cli.quantity import Duration, Listen, Size, StopAt, written, written_s
-from logship.config import GIB, KIB, MIB, Address, History, Intervals, JournalBounds, ReplayBounds
+from logship.config import GIB, KIB, MIB, Address, Cold, History, Intervals, JournalBounds, ReplayBounds
 from logship.lsn import Lsn
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Follow:
     name: str | None
     stop_at: Lsn | str | None
     memory: Callable[[str, str], MakeMemory] | None
+    cold: Cold
     journal_bounds: JournalBounds
     replay_bounds: ReplayBounds
     intervals: Intervals
@@ -77,6 +78,14 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         default=quarter_of_memory,
         show_default="a quarter of the machine's memory",
         help="What the tables in memory may take; a table that doesn't fit stays on the secondary only.",
+    ),
+    options.setting(
+        "--memory-cold",
+        type=click.Choice([cold.value for cold in Cold]),
+        default=Cold.PERSISTENCE.value,
+        show_default=True,
+        help="What becomes of a query that reads a table which isn't in memory, unless the query says: the secondary "
+        "answers it, or the table is loaded first, or the query is refused.",
     ),
     options.setting(
         "--batch-size",
@@ -136,6 +145,7 @@ def follow_options(command: Callable[..., int]) -> Callable[..., int]:
             name=given.pop("name"),
             stop_at=given.pop("stop_at"),
             memory=_memory(given.pop("memory"), given.pop("memory_budget")),
+            cold=Cold(given.pop("memory_cold")),
             journal_bounds=JournalBounds(
                 given.pop("segment_size"), given.pop("journal_limit"), given.pop("journal_min_age")
             ),

@@ -68,6 +68,16 @@ def parsed(text: str) -> Node:
     return select
 
 
+def names_in(select: Node) -> list[tuple[str | None, str]]:
+    """Every schema (None: not written) and relation that the query names, those of WITH among them."""
+    found = {
+        (node.schemaname or None, node.relname): None
+        for _, node in postgast.walk(select)
+        if node.DESCRIPTOR.name == "RangeVar"
+    }
+    return list(found)
+
+
 def carry(text: str, look_up: LookUp) -> Carried:
     """`NotOneSelect`, or `Elsewhere` with the reason."""
     try:
