@@ -69,7 +69,8 @@ class _Trial:
         finally:
             for peer in self.peers:
                 peer.take_down()
-            drop_databases(self.pair, self.database)
+            if not any(isinstance(peer, Pglogical) for peer in self.peers):
+                drop_databases(self.pair, self.database)  # which pglogical's processes would hold up for ever
 
     def _round(self, number: int) -> None:
         before = self.load.before(number)

@@ -175,8 +175,8 @@ class Pglogical(Peer):
 
     @contextlib.contextmanager
     def following(self, *, durable: bool = False) -> Iterator[None]:
-        run(self.target_conninfo, f"alter database {self.target} set pglogical.synchronous_commit = "
-            f"{'on' if durable else 'off'}")  # fmt: skip
+        if durable:
+            raise SystemExit("whether pglogical flushes is a setting of the whole server")
         run(self.target_conninfo, "select pglogical.alter_subscription_enable('bench', true)")
         try:
             yield
@@ -263,7 +263,7 @@ class _Logship(Peer):
         return "logship"
 
     def copy(self) -> None:
-        initialise(self.source_conninfo, self.target_conninfo, self.target)
+        initialise(self.source_conninfo, self.target_conninfo, self.target, exclude=["pglogical.*"])
 
     def take_down(self) -> None:
         for (slot,) in run(
