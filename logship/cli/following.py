@@ -20,7 +20,7 @@ import click
 
 from logship.cli import options, output
 from logship.cli.quantity import Duration, Listen, Size, StopAt, written, written_s
-from logship.config import GIB, KIB, MIB, Address, Intervals, JournalBounds, ReplayBounds
+from logship.config import GIB, KIB, MIB, Address, Cold, History, Intervals, JournalBounds, ReplayBounds
 from logship.lsn import Lsn
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Follow:
     name: str | None
     stop_at: Lsn | str | None
     memory: Callable[[str, str], MakeMemory] | None
+    cold: Cold
     journal_bounds: JournalBounds
     replay_bounds: ReplayBounds
     intervals: Intervals
@@ -79,6 +80,14 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="What the tables in memory may take; a table that doesn't fit stays on the secondary only.",
     ),
     options.setting(
+        "--memory-cold",
+        type=click.Choice([cold.value for cold in Cold]),
+        default=Cold.PERSISTENCE.value,
+        show_default=True,
+        help="What becomes of a query that reads a table which isn't in memory, unless the query says: the secondary "
+        "answers it, or the table is loaded first, or the query is refused.",
+    ),
+    options.setting(
         "--batch-size",
         type=Size(at_least=64 * KIB, at_most=GIB),
         default=ReplayBounds().batch_bytes,
@@ -93,6 +102,21 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Log that may wait, decoded, before each store.",
     ),
     options.journal_bounds,
+    options.setting(
+        "--ddl-history",
+        type=click.IntRange(1, 10_000_000),
+        default=History().statements,
+        show_default=True,
+        metavar="N",
+        help="Of the schema changes that were carried, keep so many in logship.stat_ddl.",
+    ),
+    options.setting(
+        "--ddl-history-age",
+        type=Duration(at_least=60, at_most=36500 * 86400),
+        default=History().age_s,
+        show_default=written_s(History().age_s),
+        help="And none that was carried longer ago than this.",
+    ),
     options.intervals,
     options.setting(
         "--metrics",
@@ -121,11 +145,14 @@ def follow_options(command: Callable[..., int]) -> Callable[..., int]:
             name=given.pop("name"),
             stop_at=given.pop("stop_at"),
             memory=_memory(given.pop("memory"), given.pop("memory_budget")),
+            cold=Cold(given.pop("memory_cold")),
             journal_bounds=JournalBounds(
                 given.pop("segment_size"), given.pop("journal_limit"), given.pop("journal_min_age")
             ),
             replay_bounds=ReplayBounds(
-                batch_bytes=given.pop("batch_size"), queue_bytes=given.pop("queue_size")
+                batch_bytes=given.pop("batch_size"),
+                queue_bytes=given.pop("queue_size"),
+                history=History(given.pop("ddl_history"), given.pop("ddl_history_age")),
             ),
             intervals=Intervals(
                 feedback_s=given.pop("feedback_interval"),

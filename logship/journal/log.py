@@ -121,8 +121,8 @@ class Journal:
     def append(self, record: Record, completion: Completion | None = None) -> Lsn:
         """Buffer ``record``; the position that the journal reaches with it.
 
-        ``completion`` is called from the fsync thread with the flushed LSN, once the record is durable:
-        it must not block. `InternalError` when ``record`` may not stand here; nothing is changed then.
+        ``completion`` is called with the flushed LSN, once the record is durable, from the thread that saw to
+        it: it must not block. `InternalError` when ``record`` may not stand here; nothing is changed then.
         """
         if self._flusher.failure is not None:
             self._flusher.check()
@@ -141,7 +141,19 @@ class Journal:
         return active.contents.last_lsn
 
     def write(self) -> None:
-        """Hand the buffer to the file and to readers, and have it fsynced."""
+        """Hand the buffer to the file and to readers, and have it fsynced by a thread."""
+        if self._hand_out():
+            self._flusher.submit(self._active, self._active.contents.last_lsn, self._due())
+
+    def write_through(self, written: Callable[[], None]) -> None:
+        """As `write`, and fsync here, while the readers read; ``written`` is called between the two. Where an fsync
+        is under way, or where they take long, it is left to the thread, and nothing is waited for."""
+        if self._hand_out():
+            written()
+            self._flusher.sync(self._active, self._active.contents.last_lsn, self._due())
+
+    def _hand_out(self) -> bool:
+        """False: there was nothing to write."""
         if self._flusher.failure is not None:
             self._flusher.check()
         try:
@@ -149,13 +161,17 @@ class Journal:
         except OSError as error:
             raise self._fail(error, "write") from error
         if wrote:
-            self._publish()
+            self._chain.publish(self._active.contents.last_lsn)
+        return wrote
 
-    def _publish(self) -> None:
-        active, lsn = self._active, self._active.contents.last_lsn
+    def _due(self) -> list[Completion]:
         completions, self._completions = self._completions, []
-        self._chain.publish(lsn)
-        self._flusher.submit(active, lsn, completions)
+        return completions
+
+    def space_fsyncs(self, spacing_s: float) -> None:
+        """Leave so much time between two fsyncs, from now on, unless somebody waits for one; 0: none."""
+        if spacing_s != self._flusher.spacing_s:
+            self._flusher.spacing_s = spacing_s
 
     def abandon(self) -> None:
         """What was appended of the open transaction is void: the link broke, it will come again whole."""
@@ -177,7 +193,8 @@ class Journal:
             old.append_index()
             old.write()
             hit("journal.seal.written")
-            self._publish()
+            self._chain.publish(old.contents.last_lsn)
+            self._flusher.submit(old, old.contents.last_lsn, self._due())
             self._flusher.drain()
             old.finish()
             contents = Contents(old.contents.last_lsn, old.contents.open, old.contents.schema)

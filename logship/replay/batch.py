@@ -1,15 +1,17 @@
 """What is handed to the stores: whole transactions, reduced to the net change per key.
 
 Made by `logship.replay.coalesce`, read by memory and persistence, changed by neither. A batch's
-steps are carried out in their order; inside a step the tables are independent of one another.
+steps are carried out in their order; inside a step the tables are independent of one another. Rows and
+keys travel as `logship.kernel.Rows`, which keep the log's bytes as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from logship import kernel
 from logship.change import Cell, Row
 from logship.lsn import Lsn
 from logship.replay.target import Target
@@ -18,44 +20,68 @@ if TYPE_CHECKING:
     from logship.replay.ddl.message import SequenceState, Statement
     from logship.replay.ddl.text import Found
 
-Key: TypeAlias = tuple[Cell, ...]
+Cells: TypeAlias = Sequence[Cell]  # a row, or the cells of a key in the order of `Target.key`
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Updates:
     """Rows of one table whose UPDATEs carry the same columns. ``keys[i]`` finds what ``rows[i]`` becomes."""
 
     columns: tuple[int, ...]  # indexes of the carried columns; the others are UNCHANGED in every row
-    keys: list[Key] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    keys: kernel.Rows
+    rows: kernel.Rows
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class NetChanges:
     """The net change of one table with a key, each row of the table named at most once.
 
     To be carried out in this order: deletes, updates, moves, inserts. Keys are those at the start
-    of the step. A move is an UPDATE that changed the key: its row may hold UNCHANGED cells, which
-    keep the value of the row at the old key; moves may exchange keys among themselves.
+    of the step. A move is an UPDATE that changed the key: ``move_keys[i]`` finds what becomes ``move_rows[i]``,
+    whose UNCHANGED cells keep the value of the row at the old key; moves may exchange keys among themselves.
     A key may stand both in ``deletes`` and in ``inserts``: the row was deleted and made anew.
     """
 
     target: Target
-    deletes: list[Key] = field(default_factory=list)
-    updates: list[Updates] = field(default_factory=list)
-    moves: list[tuple[Key, Row]] = field(default_factory=list)
-    inserts: list[Row] = field(default_factory=list)
+    deletes: kernel.Rows  # keys
+    updates: list[Updates]
+    move_keys: kernel.Rows
+    move_rows: kernel.Rows
+    inserts: kernel.Rows
+
+    @staticmethod
+    def of(
+        target: Target,
+        *,
+        deletes: Sequence[Cells] = (),
+        updates: Sequence[tuple[Sequence[int], Sequence[Cells], Sequence[Cells]]] = (),
+        moves: Sequence[tuple[Cells, Cells]] = (),
+        inserts: Sequence[Cells] = (),
+    ) -> NetChanges:
+        """Of cells; ``updates`` are columns, keys and rows."""
+        width, key = len(target.columns), len(target.key)
+        return NetChanges(
+            target,
+            deletes=kernel.Rows.of(key, deletes),
+            updates=[
+                Updates(tuple(columns), kernel.Rows.of(key, keys), kernel.Rows.of(width, rows))
+                for columns, keys, rows in updates
+            ],
+            move_keys=kernel.Rows.of(key, [before for before, _ in moves]),
+            move_rows=kernel.Rows.of(width, [row for _, row in moves]),
+            inserts=kernel.Rows.of(width, inserts),
+        )
 
     @property
     def count(self) -> int:
         """Rows changed."""
         updated = sum(len(group.rows) for group in self.updates)
-        return len(self.deletes) + updated + len(self.moves) + len(self.inserts)
+        return len(self.deletes) + updated + len(self.move_rows) + len(self.inserts)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class InsertRun:
-    rows: list[Row] = field(default_factory=list)
+    rows: kernel.Rows
 
 
 @dataclass(frozen=True, slots=True)

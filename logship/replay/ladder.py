@@ -12,25 +12,26 @@ PostgreSQL's own logical replication, so they need no rung.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-from logship import pgoutput
-from logship.change import UNCHANGED, Cell, Delete, Insert, Row, Truncate, Update
+from logship import kernel, pgoutput
+from logship.change import UNCHANGED, Delete, Insert, Row, Truncate, Update
 from logship.errors import InternalError, ReplayError
 from logship.kernel import split_run
 from logship.replay import statements
 from logship.replay.batch import (
     Batch,
+    Cells,
     DeleteOne,
     InsertRun,
-    Key,
     NetChanges,
     OrderedChanges,
     Rows,
     SchemaChange,
     Truncation,
     UpdateOne,
+    Updates,
 )
 from logship.replay.shape import SecondaryTarget
 from logship.replay.statements import Statement
@@ -39,8 +40,6 @@ from logship.replay.target import Target
 # One statement's rows: enough to make its cost small, few enough to keep its arrays so.
 _CHUNK_ROWS: Final = 10_000
 _CHUNK_BYTES: Final = 8 << 20
-
-Item = TypeVar("Item")
 
 
 class Rung(enum.IntEnum):
@@ -78,39 +77,45 @@ def secondary(target: Target) -> SecondaryTarget:
 
 def _net(changes: NetChanges) -> Iterator[Statement]:
     target = secondary(changes.target)
-    moves = list(changes.moves)
+    again: list[Updates] = []
     yield from _deletes(target, changes)
     for group in changes.updates:
         if not statements.can_update(target, group.columns):
-            moves += zip(group.keys, group.rows, strict=True)
+            again.append(group)
             continue
-        for part in _chunks(list(zip(group.keys, group.rows, strict=True)), _size_of_change):
-            statement = statements.update(target, group.columns, [k for k, _ in part], [r for _, r in part])
+        start = 0
+        for rows in group.rows.chunks(_CHUNK_ROWS, _CHUNK_BYTES):
+            keys = group.keys[start : start + len(rows)]
+            start += len(rows)
+            statement = statements.update(target, group.columns, keys, rows)
             if statement is not None:
                 yield statement
-    if moves:
-        yield statements.replace(target, moves)
+    yield from _replace(target, changes, again)
     yield from _inserts(target, changes.inserts)
 
 
 def _replaced(changes: NetChanges) -> Iterator[Statement]:
     target = secondary(changes.target)
-    again = list(changes.moves)
-    for group in changes.updates:
-        again += zip(group.keys, group.rows, strict=True)
     yield from _deletes(target, changes)
-    if again:
-        yield statements.replace(target, again)
+    yield from _replace(target, changes, changes.updates)
     yield from _inserts(target, changes.inserts)
 
 
+def _replace(target: SecondaryTarget, changes: NetChanges, updates: Sequence[Updates]) -> Iterator[Statement]:
+    """The moves, and ``updates`` along with them."""
+    keys = kernel.Rows.joined(len(target.key), [changes.move_keys, *(group.keys for group in updates)])
+    if len(keys):
+        parts = [changes.move_rows, *(group.rows for group in updates)]
+        yield statements.replace(target, keys, kernel.Rows.joined(len(target.columns), parts))
+
+
 def _deletes(target: SecondaryTarget, changes: NetChanges) -> Iterator[Statement]:
-    for part in _chunks(changes.deletes, _size):
+    for part in changes.deletes.chunks(_CHUNK_ROWS, _CHUNK_BYTES):
         yield statements.delete(target, part)
 
 
-def _inserts(target: SecondaryTarget, rows: Sequence[Row]) -> Iterator[Statement]:
-    for part in _chunks(rows, _size):
+def _inserts(target: SecondaryTarget, rows: kernel.Rows) -> Iterator[Statement]:
+    for part in rows.chunks(_CHUNK_ROWS, _CHUNK_BYTES):
         yield statements.insert(target, part)
 
 
@@ -125,28 +130,6 @@ def _ordered(changes: OrderedChanges) -> Iterator[Statement]:
             statement = statements.update_one(target, operation.old, operation.new)
             if statement is not None:
                 yield statement
-
-
-def _chunks(items: Sequence[Item], size: Callable[[Item], int]) -> Iterator[Sequence[Item]]:
-    part: list[Item] = []
-    size_bytes = 0
-    for item in items:
-        added = size(item)
-        if part and (len(part) >= _CHUNK_ROWS or size_bytes + added > _CHUNK_BYTES):
-            yield part
-            part, size_bytes = [], 0
-        part.append(item)
-        size_bytes += added
-    if part:
-        yield part
-
-
-def _size(cells: Sequence[Cell]) -> int:
-    return sum([len(cell) for cell in cells if cell is not None and cell is not UNCHANGED])
-
-
-def _size_of_change(change: tuple[Key, Row]) -> int:
-    return _size(change[1])
 
 
 # -- by the log ----------------------------------------------------------------------------------
@@ -180,14 +163,18 @@ def _target(batch: Batch, oid: int) -> SecondaryTarget | None:
 
 def _one(target: SecondaryTarget, event: Insert | Update | Delete) -> Iterator[Statement]:
     if isinstance(event, Insert):
-        yield statements.insert(target, [event.new])
+        yield statements.insert(target, _row(event.new))
     elif isinstance(event, Delete):
         if target.key:
-            yield statements.delete(target, [target.key_of(event.old)])
+            yield statements.delete(target, _row(target.key_of(event.old)))
         else:
             yield statements.delete_one(target, event.old)
     else:
         yield from _one_update(target, event)
+
+
+def _row(cells: Cells) -> kernel.Rows:
+    return kernel.Rows.of(len(cells), [cells])
 
 
 def _one_update(target: SecondaryTarget, event: Update) -> Iterator[Statement]:
@@ -204,9 +191,9 @@ def _one_update(target: SecondaryTarget, event: Update) -> Iterator[Statement]:
     key = target.key_of(new if event.old is None else event.old)
     carried = [i for i, cell in enumerate(new) if cell is not UNCHANGED]
     if key != target.key_of(new) or not statements.can_update(target, carried):
-        yield statements.replace(target, [(key, new)])
+        yield statements.replace(target, _row(key), _row(new))
         return
-    statement = statements.update(target, carried, [key], [new])
+    statement = statements.update(target, carried, _row(key), _row(new))
     if statement is not None:
         yield statement
 

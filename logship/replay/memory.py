@@ -30,7 +30,7 @@ from logship.replay.batch import Batch, SchemaChange
 from logship.replay.load import SnapshotSource
 from logship.replay.memory_load import CouldNotLoad, convert, load
 from logship.replay.memory_pin import Pinned
-from logship.replay.memory_query import answer
+from logship.replay.memory_query import Reading, answer
 from logship.replay.memory_replay import Misses, Named, OpenTransaction, carry_out, named, prepare
 from logship.replay.memory_schema import concerned, gone
 from logship.replay.memory_store import Store
@@ -116,6 +116,10 @@ class Memory:
     def pin(self) -> Pinned:
         """Memory as it is now, to be closed. The caller sees to it that no batch is under way."""
         return Pinned(self._store.reader(), list(self._objects.values()))
+
+    def reading(self) -> Reading:
+        """Memory as it is now, for one query in DuckDB's SQL, whatever is replayed meanwhile; to be closed."""
+        return Reading(self._store.reader())
 
     # -- for the writer ------------------------------------------------------------------------
 

@@ -7,14 +7,15 @@ Assumes UTF-8; anything else is `pyarrow.ArrowInvalid`. No I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from logship.change import UNCHANGED, Cell, Row
-from logship.replay.batch import DeleteOne, InsertRun, Key, NetChanges, OrderedChanges, UpdateOne
+from logship.change import Cell, Row
+from logship.kernel import Rows
+from logship.replay.batch import DeleteOne, InsertRun, NetChanges, OrderedChanges, UpdateOne
 from logship.replay.memory_table import MemoryColumn, MemoryTable
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
@@ -40,21 +41,19 @@ class RowsGoingAndComing:
 def of_net(changes: NetChanges, table: MemoryTable) -> RowsGoingAndComing:
     """A key's net change. Deletes, updates and moves name different rows as they were at the start,
     so all of them may go at once; moves may then exchange keys."""
-    keys: list[Key] = list(changes.deletes)
-    whole: list[Row] = []
-    partial: list[tuple[Key, Row]] = []
-    for key, row in _changed(changes):
-        keys.append(key)
-        if any(row[column.index] is UNCHANGED for column in table.columns):
-            partial.append((key, row))
-        else:
-            whole.append(row)
-    whole.extend(changes.inserts)
+    key_width, width = len(table.target.key), len(table.target.columns)
+    changed = [(group.keys, group.rows) for group in changes.updates]
+    changed.append((changes.move_keys, changes.move_rows))
+    keys = Rows.joined(key_width, [changes.deletes, *(named for named, _ in changed)])
+    parts = [(named, rows, *_by_wholeness(rows, table)) for named, rows in changed]
+    whole = Rows.joined(width, [*(rows.take(w) for _, rows, w, _ in parts), changes.inserts])
+    partial_keys = Rows.joined(key_width, [named.take(p) for named, _, _, p in parts])
+    partial = Rows.joined(width, [rows.take(p) for _, rows, _, p in parts])
     return RowsGoingAndComing(
-        keys=_keys(keys, table) if keys else None,
+        keys=_keys(keys, table) if len(keys) else None,
         equal=None,
-        partial=_partial(partial, table) if partial else None,
-        rows=_cells(whole, table.columns) if whole else None,
+        partial=_partial(partial_keys, partial, table) if len(partial) else None,
+        rows=_cells(whole, table.columns) if len(whole) else None,
         going=len(keys),
         coming=len(whole) + len(partial),
         changes=len(keys) + len(changes.inserts),
@@ -96,41 +95,43 @@ def of_ordered(changes: OrderedChanges, table: MemoryTable) -> RowsGoingAndComin
                 take(old)
                 count += 1
     going = {cells: -low for cells, low in lowest.items()}
-    coming = [list(cells) for cells, n in standing.items() for _ in range(n + going.get(cells, 0))]
+    left = [cells for cells, n in standing.items() for _ in range(n + going.get(cells, 0))]
+    coming = Rows.of(len(table.target.columns), left)
     equal = None
     if going:
-        equal = _cells([list(cells) for cells in going], table.columns)
+        equal = _cells(Rows.of(len(table.target.columns), going), table.columns)
         equal = equal.append_column("copies", pa.array(going.values(), pa.int64()))
         equal = equal.append_column("number", pa.array(range(len(going)), pa.int64()))
     return RowsGoingAndComing(
-        None, equal, None, _cells(coming, table.columns) if coming else None,
+        None, equal, None, _cells(coming, table.columns) if len(coming) else None,
         sum(going.values()), len(coming), count,
     )  # fmt: skip
 
 
-def _changed(changes: NetChanges) -> Iterable[tuple[Key, Row]]:
-    for updates in changes.updates:
-        yield from zip(updates.keys, updates.rows, strict=True)
-    yield from changes.moves
+def _by_wholeness(rows: Rows, table: MemoryTable) -> tuple[list[int], list[int]]:
+    """Which ``rows`` carry every column that memory has, and which don't."""
+    masks, groups = rows.masks()
+    columns = {column.index for column in table.columns}
+    lacking = [not columns.isdisjoint(mask) for mask in masks]
+    whole = [place for place, group in enumerate(groups) if not lacking[group]]
+    return whole, [place for place, group in enumerate(groups) if lacking[group]]
 
 
-def _cells(rows: Sequence[Row], columns: Sequence[MemoryColumn]) -> Table:
-    return pa.table({f"c{column.index}": _texts([row[column.index] for row in rows]) for column in columns})
+def _cells(rows: Rows, columns: Sequence[MemoryColumn]) -> Table:
+    return pa.table({f"c{column.index}": _texts(rows.column(column.index)) for column in columns})
 
 
-def _keys(keys: Sequence[Key], table: MemoryTable) -> Table:
-    return pa.table(
-        {f"c{column.index}": _texts([key[nth] for key in keys]) for nth, column in enumerate(table.key)}
-    )
+def _keys(keys: Rows, table: MemoryTable) -> Table:
+    return pa.table({f"c{column.index}": _texts(keys.column(nth)) for nth, column in enumerate(table.key)})
 
 
-def _partial(partial: Sequence[tuple[Key, Row]], table: MemoryTable) -> Table:
-    rows: list[Row] = [[None if cell is UNCHANGED else cell for cell in row] for _, row in partial]
-    staged = _cells(rows, table.columns)
+def _partial(keys: Rows, rows: Rows, table: MemoryTable) -> Table:
+    staged = _cells(rows.unchanged_as_null(), table.columns)
     for nth, column in enumerate(table.key):
-        staged = staged.append_column(f"k{column.index}", _texts([key[nth] for key, _ in partial]))
-    kept = ["".join("01"[row[column.index] is UNCHANGED] for column in table.columns) for _, row in partial]
-    return staged.append_column("kept", pa.array(kept, pa.string()))
+        staged = staged.append_column(f"k{column.index}", _texts(keys.column(nth)))
+    masks, groups = rows.masks()
+    texts = ["".join("01"[column.index in mask] for column in table.columns) for mask in masks]
+    return staged.append_column("kept", pa.array([texts[group] for group in groups], pa.string()))
 
 
 def _texts(cells: Sequence[Cell]) -> Any:

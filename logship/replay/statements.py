@@ -1,8 +1,9 @@
 """The SQL that carries out net changes of one table, and the arrays that feed it.
 
 In: a `SecondaryTarget` and rows of the log. Out: `Statement`s for the writer of the table's owner
-(`logship_writers.write_as_…`): text that names its parameters $1 … $96, all of type text[], and
-how many rows it must affect. Values stand in the parameters, never in the text. No I/O.
+(`logship_writers.write_as_…`): text that names its parameters $1 … $96, all of type text[] and encoded as
+they leave the process, and how many rows it must affect. Values stand in the parameters, never in the text.
+No I/O.
 
 A statement must mean the same whatever the database holds: names are quoted and schema-qualified,
 operators are written out, and each cell is cast to its column's type.
@@ -10,13 +11,14 @@ operators are written out, and each cell is cast to its column's type.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from logship.change import UNCHANGED, Cell, Row
 from logship.errors import InternalError
-from logship.replay.batch import Key
+from logship.kernel import Rows, binary_text_array
 from logship.replay.shape import Input, SecondaryColumn, SecondaryTarget
 
 PARAMETERS: Final = 96  # what a writer takes
@@ -28,7 +30,7 @@ class Statement:
     target: SecondaryTarget
     verb: str  # for people: INSERT, UPDATE …
     sql: str
-    arrays: list[list[bytes | None]]
+    arrays: list[bytes]  # the parameters: text[] in binary format
     rows: int | None  # how many it must affect; None: any
     scans: bool = False  # there is no index to walk: hashing the table is right
 
@@ -41,15 +43,13 @@ def qualified(target: SecondaryTarget) -> str:
     return f"{quote(target.schema)}.{quote(target.name)}"
 
 
-def insert(target: SecondaryTarget, rows: Sequence[Row]) -> Statement:
+def insert(target: SecondaryTarget, rows: Rows) -> Statement:
     columns = _writable(target)
     if not columns:
         sql = f"insert into {qualified(target)} select from pg_catalog.generate_series(1, {len(rows)})"
         return Statement(target, "INSERT", sql, [], len(rows))
     feed = _Feed(len(rows))
-    values = [
-        _value(target.columns[i], feed.add(target.columns[i], [row[i] for row in rows])) for i in columns
-    ]
+    values = [_value(target.columns[i], feed.add(target.columns[i], rows, i)) for i in columns]
     names = ", ".join(quote(target.columns[i].name) for i in columns)
     sql = (
         f"insert into {qualified(target)} ({names}){_overriding(target)} "
@@ -58,7 +58,7 @@ def insert(target: SecondaryTarget, rows: Sequence[Row]) -> Statement:
     return Statement(target, "INSERT", sql, feed.arrays, len(rows))
 
 
-def delete(target: SecondaryTarget, keys: Sequence[Key]) -> Statement:
+def delete(target: SecondaryTarget, keys: Rows) -> Statement:
     feed = _Feed(len(keys))
     match = _match_keys(target, feed, keys)
     sql = f"delete from {_one(target)} as t using {feed.sql} where {match}"
@@ -70,9 +70,7 @@ def can_update(target: SecondaryTarget, columns: Sequence[int]) -> bool:
     return not any(target.columns[i].identity == "a" for i in columns if i not in target.key)
 
 
-def update(
-    target: SecondaryTarget, columns: Sequence[int], keys: Sequence[Key], rows: Sequence[Row]
-) -> Statement | None:
+def update(target: SecondaryTarget, columns: Sequence[int], keys: Rows, rows: Rows) -> Statement | None:
     """None: nothing of it can be set, since only key columns are carried."""
     settable = [i for i in columns if i not in target.key and not target.columns[i].generated]
     if not settable:
@@ -80,24 +78,24 @@ def update(
     feed = _Feed(len(keys))
     match = _match_keys(target, feed, keys)
     sets = [
-        f"{quote(column.name)} = {_value(column, feed.add(column, [row[i] for row in rows]))}"
+        f"{quote(column.name)} = {_value(column, feed.add(column, rows, i))}"
         for i, column in ((i, target.columns[i]) for i in settable)
     ]
     sql = f"update {_one(target)} as t set {', '.join(sets)} from {feed.sql} where {match}"
     return Statement(target, "UPDATE", sql, feed.arrays, len(keys), scans=not target.key_indexed)
 
 
-def replace(target: SecondaryTarget, changes: Sequence[tuple[Key, Row]]) -> Statement:
+def replace(target: SecondaryTarget, keys: Rows, rows: Rows) -> Statement:
     """Rows that go, and come again at once: moves, or updates when a value passes between rows.
 
     What a row doesn't carry, and what only the secondary has, keeps its value. The sort reads the
     DELETE to its end before the first INSERT, so that rows may exchange keys.
     """
-    feed = _Feed(len(changes))
-    match = _match_keys(target, feed, [key for key, _ in changes])
-    rows = [row for _, row in changes]
-    masks, groups = _masks(rows)
-    group = feed.add(None, groups) if len(masks) > 1 else ""
+    feed = _Feed(len(rows))
+    match = _match_keys(target, feed, keys)
+    masks, groups = rows.masks()
+    group = feed.add_cells([b"%d" % number for number in groups]) if len(masks) > 1 else ""
+    carried = rows if masks == [frozenset()] else rows.unchanged_as_null()
     names, kept = [], []
     for i in _writable(target):
         column = target.columns[i]
@@ -105,8 +103,7 @@ def replace(target: SecondaryTarget, changes: Sequence[tuple[Key, Row]]) -> Stat
         without = [n for n, missing in enumerate(masks) if i in missing]
         new = f"t.{quote(column.name)}"
         if len(without) < len(masks):
-            cells = [None if row[i] is UNCHANGED else row[i] for row in rows]
-            new = _value(column, feed.add(column, cells))
+            new = _value(column, feed.add(column, carried, i))
             new = _unless(group, without, f"t.{quote(column.name)}", new) if without else new
         kept.append(new)
     for name in target.extra:
@@ -119,28 +116,13 @@ def replace(target: SecondaryTarget, changes: Sequence[tuple[Key, Row]]) -> Stat
         f"insert into {qualified(target)} ({', '.join(names)}){_overriding(target)} "
         f"select {', '.join(f'd.r{n}' for n in range(len(kept)))} from d order by d.n"
     )
-    return Statement(target, "UPDATE", sql, feed.arrays, len(changes), scans=not target.key_indexed)
+    return Statement(target, "UPDATE", sql, feed.arrays, len(rows), scans=not target.key_indexed)
 
 
 def _unless(group: str, without: Sequence[int], kept: str, new: str) -> str:
     """``new``, but ``kept`` in the rows of those groups that don't carry the column."""
     numbers = ", ".join(f"'{n}'" for n in without)
     return f"case when {group} {_EQUALS} any (array[{numbers}]::pg_catalog.text[]) then {kept} else {new} end"
-
-
-def _masks(rows: Sequence[Row]) -> tuple[list[frozenset[int]], list[Cell]]:
-    """The distinct sets of unchanged columns, and for each row which of them is its."""
-    known: dict[frozenset[int], Cell] = {}
-    groups: list[Cell] = []
-    for row in rows:
-        missing = (
-            frozenset(i for i, cell in enumerate(row) if cell is UNCHANGED) if UNCHANGED in row else _NONE
-        )
-        groups.append(known.setdefault(missing, b"%d" % len(known)))
-    return list(known), groups
-
-
-_NONE: Final[frozenset[int]] = frozenset()
 
 
 def delete_one(target: SecondaryTarget, old: Row) -> Statement:
@@ -244,26 +226,30 @@ def _value(column: SecondaryColumn, text: str) -> str:
     return f"{text}::{column.type_sql}"
 
 
-def _match_keys(target: SecondaryTarget, feed: _Feed, keys: Sequence[Key]) -> str:
+def _match_keys(target: SecondaryTarget, feed: _Feed, keys: Rows) -> str:
     if not target.key:
         raise InternalError(f"{target} has no key to find rows by")
     tests = []
     for place, i in enumerate(target.key):
         column = target.columns[i]
-        value = _value(column, feed.add(column, [key[place] for key in keys]))
+        value = _value(column, feed.add(column, keys, place))
         tests.append(f"t.{quote(column.name)} {column.equals or _EQUALS} {value}")
     return " and ".join(tests)
 
 
-def _encode(column: SecondaryColumn | None, cells: Iterable[Cell]) -> list[bytes | None]:
-    if column is not None and column.input is Input.BYTE:
+def _encode(column: SecondaryColumn, cells: Iterable[Cell]) -> list[bytes | None]:
+    """Cells as text from which the column's type is made."""
+    if column.input is Input.BYTE:
         return [_byte_number(cell) for cell in cells]
     encoded: list[bytes | None] = []
     for cell in cells:
         if cell is UNCHANGED:
-            raise InternalError("a cell that the log does not carry can't be written")
+            raise InternalError(_NOT_CARRIED)
         encoded.append(cell)
     return encoded
+
+
+_NOT_CARRIED: Final = "a cell that the log does not carry can't be written"
 
 
 def _byte_number(cell: Cell) -> bytes | None:
@@ -271,7 +257,7 @@ def _byte_number(cell: Cell) -> bytes | None:
     if cell is None:
         return None
     if cell is UNCHANGED:
-        raise InternalError("a cell that the log does not carry can't be written")
+        raise InternalError(_NOT_CARRIED)
     byte = int(cell[1:], 8) if len(cell) == 4 and cell[:1] == b"\\" else (cell or b"\0")[0]
     return b"%d" % (byte - 256 if byte > 127 else byte)
 
@@ -281,10 +267,20 @@ class _Feed:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._columns: list[list[bytes | None]] = []
+        self._columns: list[bytes] = []
 
-    def add(self, column: SecondaryColumn | None, cells: Sequence[Cell]) -> str:
-        self._columns.append(_encode(column, cells))
+    def add(self, column: SecondaryColumn, rows: Rows, place: int) -> str:
+        """Column ``place`` of ``rows``; the expression that stands for a cell of it."""
+        if column.input is Input.BYTE:
+            return self.add_cells(_encode(column, rows.column(place)))
+        try:
+            self._columns.append(rows.text_array(place))
+        except ValueError as error:
+            raise InternalError(str(error)) from None
+        return f"u.c{len(self._columns) - 1}"
+
+    def add_cells(self, cells: Sequence[bytes | None]) -> str:
+        self._columns.append(binary_text_array(cells))
         return f"u.c{len(self._columns) - 1}"
 
     @property
@@ -292,14 +288,12 @@ class _Feed:
         return -(-len(self._columns) // PARAMETERS) or 1
 
     @property
-    def arrays(self) -> list[list[bytes | None]]:
+    def arrays(self) -> list[bytes]:
         share = self._share
         if share == 1:
             return self._columns
-        return [
-            [cell for column in self._columns[start : start + share] for cell in column]
-            for start in range(0, len(self._columns), share)
-        ]
+        starts = range(0, len(self._columns), share)
+        return [_end_to_end(self._columns[start : start + share], self._count) for start in starts]
 
     @property
     def sql(self) -> str:
@@ -323,6 +317,17 @@ class _Feed:
         return ", ".join(f"c{i}" for i in range(len(self._columns)))
 
 
+_HEAD: Final = struct.Struct(">iiIii")  # array_recv: dimensions, has nulls, element type, length, lower bound
+
+
+def _end_to_end(arrays: Sequence[bytes], count: int) -> bytes:
+    """One array of arrays of ``count`` cells each."""
+    heads = [_HEAD.unpack_from(array) for array in arrays]
+    has_nulls = max(head[1] for head in heads)
+    whole = _HEAD.pack(1, has_nulls, heads[0][2], count * len(arrays), 1)
+    return b"".join([whole, *(array[_HEAD.size :] for array in arrays)])
+
+
 class _Cells:
     """The cells of a single row, all in one array."""
 
@@ -334,5 +339,5 @@ class _Cells:
         return f"($1)[{len(self._cells)}]"
 
     @property
-    def arrays(self) -> list[list[bytes | None]]:
-        return [self._cells]
+    def arrays(self) -> list[bytes]:
+        return [binary_text_array(self._cells)]

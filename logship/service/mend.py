@@ -17,6 +17,7 @@ import psycopg
 
 from logship.change import Cell, Column, Relation, Row, TypeName
 from logship.errors import RefusedAsUnsafe
+from logship.kernel import Rows
 from logship.replay import statements
 from logship.replay.shape import SecondaryTarget
 from logship.replay.statements import Statement
@@ -139,13 +140,13 @@ class _Mending:
         self._made.replaced += again
         self._made.inserted += fresh
         if gone:
-            deleting = statements.delete(self._target, [_cells(key) for key in gone])
+            deleting = statements.delete(self._target, self._keys(gone))
             self._deletes.append(dataclasses.replace(deleting, rows=sum(len(theirs[key]) for key in gone)))
         if again:
-            changes = [(tuple(_cells(key)), self._row(ours[key][1:])) for key in again]
-            self._replaces.append(statements.replace(self._target, changes))
+            came = self._rows([ours[key] for key in again])
+            self._replaces.append(statements.replace(self._target, self._keys(again), came))
         if fresh:
-            self._inserts.append(statements.insert(self._target, [self._row(ours[key][1:]) for key in fresh]))
+            self._inserts.append(statements.insert(self._target, self._rows([ours[key] for key in fresh])))
 
     def keyless(self, hashes: Sequence[Bound]) -> None:
         pair, wanted = self._pair, [key[0] for key in hashes]
@@ -165,13 +166,19 @@ class _Mending:
             else:
                 self._made.equal += 1
 
+    def _keys(self, keys: Sequence[Bound]) -> Rows:
+        return Rows.of(len(self._target.key), map(_cells, keys))
+
+    def _rows(self, found: Sequence[Sequence[str | None]]) -> Rows:
+        return Rows.of(len(self._target.columns), [self._row(one[1:]) for one in found])
+
     def _row(self, cells: Sequence[str | None]) -> Row:
         return [_cell(cells[place]) for place in self._places]
 
 
 def _inserts(target: SecondaryTarget, row: Row, count: int) -> Iterator[Statement]:
     for start in range(0, count, _AT_ONCE):
-        yield statements.insert(target, [row] * min(_AT_ONCE, count - start))
+        yield statements.insert(target, Rows.of(len(row), [row] * min(_AT_ONCE, count - start)))
 
 
 def _cell(text: str | None) -> Cell:

@@ -143,7 +143,7 @@ class Ship:
         registered = RegisteredReplicas(given.journal)
         registered.begins_at(journal.oldest_lsn)  # what went before a crash could be noted is noticed now
         # The shipper asks the replicas what to say, and they wake it when it is more.
-        replicas = Replicas(synchrony, registered, lambda: shipping.shipper.wake())  # noqa: PLW0108
+        replicas = Replicas(synchrony, registered, lambda: shipping.shipper.moved())  # noqa: PLW0108
         shipping = Shipping(
             primary=given.primary,
             slot=names.slot,

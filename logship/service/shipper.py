@@ -1,9 +1,9 @@
 """The shipper: reads the primary's log from a slot and journals it.
 
 In: a walsender's stream. Out: records in the journal, and status updates to the primary, which name
-nothing that the journal doesn't hold: which positions those are, `logship.service.acknowledge` says. One
-thread; the journal's fsync thread and the replicas wake it when a position moved, so that a commit that
-waits for it is answered at once.
+nothing that the journal doesn't hold: which positions those are, `logship.service.acknowledge` says, and how
+soon, `logship.service.pace`. One thread; the journal's fsync thread and the replicas wake it when a position
+moved, so that a commit that waits for it is answered at once.
 
 A link that breaks is mended with backoff. A slot that is missing or lost, another server behind the
 conninfo, or a journal that lacks what was acknowledged stops the program: nothing is made anew quietly.
@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 import psycopg
 
 from logship.capture.copydata import Positions as Reported
-from logship.capture.feedback import Sent, heard, is_due, wait_s
+from logship.capture.feedback import Heard, Sent, heard, is_due
 from logship.capture.records import Assembler, Piece, PieceKind
 from logship.capture.slot import SlotStream, System
 from logship.capture.slot_state import SlotState, gap, judge, read_slot
@@ -31,6 +31,7 @@ from logship.journal.segment import Record, RecordKind, Source
 from logship.lsn import INVALID, Lsn
 from logship.service.acknowledge import Acknowledge, OwnReplica
 from logship.service.epoch import Epoch, session
+from logship.service.pace import Pace
 from logship.service.positions import Positions, Stage
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ _KINDS = {
 }
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 10.0
+_FEW_BYTES = 64 * 1024  # read at once: what a group of commits that wait is made of
 
 
 def survey(primary: str, slot: str, system_identifier: int | None = None) -> System:
@@ -93,6 +95,7 @@ class Shipper:
         self._trouble = trouble
         self._stopping = threading.Event()
         self._stream: SlotStream | None = None
+        self.pace = Pace(feedback_s, self.wake)
         self._streamed = False  # the link has stood at least once
         self._assembler = Assembler(journal.written_lsn)
         self.received_bytes = 0  # of the stream, since the start
@@ -120,10 +123,15 @@ class Shipper:
         self.wake()
 
     def wake(self) -> None:
-        """A position moved, or the program stops: from any thread."""
+        """End the wait for the stream: from any thread."""
         stream = self._stream
         if stream is not None:
             stream.wake()
+
+    def moved(self) -> None:
+        """A position moved that may be told: from any thread."""
+        if self.pace.awaited:
+            self.wake()
 
     @property
     def transactions(self) -> int:
@@ -152,6 +160,7 @@ class Shipper:
             state = stream.start(self._slot, self._publications, ends_at)
             self._follows(state, ends_at)
             self._acknowledge.began(state.confirmed_flush_lsn)
+            self.pace.backend_pid = stream.backend_pid
             self._stream, self._streamed = stream, True
             self._trouble(None)
             log.info('streaming slot "%s" from %s', self._slot, ends_at)
@@ -181,44 +190,60 @@ class Shipper:
             raise
 
     def _pump(self, stream: SlotStream) -> None:
-        sent = Sent()
-        wal_end = INVALID
+        sent, wal_end = Sent(), INVALID
         while not self._stopping.is_set():
             received = stream.read(self._wait_s(sent))
             self.received_bytes += received.bytes
             pieces = self._assembler.feed(received.items)
             if pieces:
-                self._append(pieces)
+                self._append(pieces, at_once=received.bytes < _FEW_BYTES)
             asked = heard(received.keepalives, wal_end)
             wal_end = asked.wal_end
-            now_s, reached = time.monotonic(), self._reached()
-            wanted = asked.reply_requested or asked.moved or reached != sent.positions
-            if wanted or is_due(reached, sent, now_s, interval_s=self._feedback_s):
-                # On the timer we ask back: the answer says how far an idle primary has read its log.
-                stream.send_status(reached, reply_requested=not wanted)
-                sent = Sent(reached, now_s)
+            sent = self._answer(stream, asked, sent)
+            if received.items:
+                self.pace.rest(received.bytes)
+
+    def _answer(self, stream: SlotStream, asked: Heard, sent: Sent) -> Sent:
+        """Tell the primary how far we are, if it is time; what was told last."""
+        now_s, reached = time.monotonic(), self._reached()
+        moved = asked.moved or reached != sent.positions
+        wanted = asked.reply_requested or (moved and self.pace.may_tell(sent, now_s))
+        if not wanted and not is_due(sent.positions, sent, now_s, interval_s=self._feedback_s):
+            return sent
+        # On the timer we ask back: the answer says how far an idle primary has read its log.
+        stream.send_status(reached, reply_requested=not wanted)
+        return Sent(reached, now_s)
 
     def _wait_s(self, sent: Sent) -> float:
         now_s = time.monotonic()
-        wait, due = wait_s(sent, now_s, interval_s=self._feedback_s), self._acknowledge.due_s(now_s)
+        pending = sent.positions.flush < self._journal.written_lsn
+        wait, due = self.pace.wait_s(sent, now_s, pending=pending), self._acknowledge.due_s(now_s)
         return wait if due is None else min(wait, max(0.0, due))
 
-    def _append(self, pieces: list[Piece]) -> None:
-        """Into the journal's buffer, then to its file and to the readers; the fsync follows by itself."""
+    def _append(self, pieces: list[Piece], *, at_once: bool = False) -> None:
+        """Into the journal's buffer, then to its file and to the readers. The fsync follows by itself; ``at_once``
+        and where a commit may wait for it, it is made here, while the readers read."""
         for piece in pieces[:-1]:
             self._journal.append(_record(piece))
         self._journal.append(_record(pieces[-1]), self._durable)
-        self._journal.write()
+        self._journal.space_fsyncs(self.pace.fsync_spacing_s)
         whole = [piece for piece in pieces if piece.last]
         if whole:
             for piece in (whole[0], whole[-1]):
                 self._positions.received(piece.end_lsn, piece.commit_time_us)
+        if at_once and self.pace.awaited:
+            self._journal.write_through(self._written)
+        else:
+            self._journal.write()
+            self._written()
+
+    def _written(self) -> None:
         self._positions.reach(Stage.RECEIVED, self._journal.written_lsn)
 
     def _durable(self, lsn: Lsn) -> None:
-        """Called by the journal's fsync thread."""
+        """Called when an fsync is over, by its thread."""
         self._positions.reach(Stage.FLUSHED, self._journal.flushed_lsn)
-        self.wake()
+        self.moved()
 
     def _reached(self) -> Reported:
         flushed = self._journal.flushed_lsn  # before written, which may move meanwhile

@@ -265,6 +265,7 @@ def test_an_unknown_replica_and_an_unfinished_one(replica: Replica) -> None:
 
 CRASH = """
 import sys
+from logship import kernel
 from logship.lsn import Lsn
 from logship.replay.batch import Batch, OrderedChanges, InsertRun, Rows
 from logship.replay.persistence import Persistence
@@ -276,7 +277,7 @@ conninfo, replica = sys.argv[1:]
 relation = Relation(1, "public", "t", "n", (Column("id", 23, -1, False), Column("a", 25, -1, False)))
 with connect(conninfo, Side.SECONDARY) as connection:
     target = Targets(connection).resolve(relation, {})
-step = Rows([OrderedChanges(target, [InsertRun([[b"1", b"x"]])])])
+step = Rows([OrderedChanges(target, [InsertRun(kernel.Rows.of(2, [[b"1", b"x"]]))])])
 persistence = Persistence(conninfo, replica)
 if persistence.open() < Lsn(0x200):
     persistence.apply([Batch(Lsn(0x200), 0, True, (step,), 1, 1, 1, 10, (), {}, frozenset())])

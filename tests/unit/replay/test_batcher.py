@@ -358,7 +358,7 @@ def test_update_and_delete_find_their_rows() -> None:
     (changes,) = step.tables
     assert isinstance(changes, NetChanges)
     assert changes.deletes == [(b"2",)]
-    assert changes.moves == [((b"1",), [b"3", b"z"])]
+    assert (changes.move_keys, changes.move_rows) == ([(b"1",)], [[b"3", b"z"]])
     assert changes.count == 2
 
 

@@ -39,7 +39,10 @@ def carry_out(table: Table, steps: tuple[Step, ...]) -> Table:
                 for (key,), row in zip(group.keys, group.rows, strict=True):
                     assert {i for i, c in enumerate(row) if c is not UNCHANGED} == set(group.columns)
                     table[key] = kept(table[key], row)
-            moved = [(row, table.pop(old[0])) for old, row in changes.moves]
+            moved = [
+                (row, table.pop(old[0]))
+                for old, row in zip(changes.move_keys, changes.move_rows, strict=True)
+            ]
             for row, before in moved:
                 assert row[0] not in table
                 table[row[0]] = kept(before, row)

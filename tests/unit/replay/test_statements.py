@@ -9,12 +9,16 @@ import pytest
 
 from logship.change import UNCHANGED, Cell, Column, Relation
 from logship.errors import InternalError
+from logship.kernel import Rows
 from logship.lsn import Lsn
-from logship.replay import statements
-from logship.replay.batch import Batch, NetChanges, Rows, Updates
+from logship.replay import batch, statements
+from logship.replay.batch import Batch, NetChanges
 from logship.replay.ladder import Rung, climb
 from logship.replay.shape import Input, SecondaryColumn, SecondaryTarget
 from logship.replay.statements import Statement
+from tests.arrays import cells_of
+
+KEY = Rows.of(1, [[b"1"]])
 
 
 def column(name: str, *, identity: str = "", generated: str = "", how: Input = Input.CAST) -> SecondaryColumn:
@@ -34,45 +38,45 @@ def make_target(*columns: SecondaryColumn, key: tuple[int, ...] = (0,), extra: t
 
 
 def make_batch(changes: NetChanges) -> Batch:
-    return Batch(Lsn(2), 0, True, (Rows([changes]),), 1, 1, 1, 1, (), {}, frozenset())
+    return Batch(Lsn(2), 0, True, (batch.Rows([changes]),), 1, 1, 1, 1, (), {}, frozenset())
 
 
 def test_insert_names_only_what_may_be_written() -> None:
     target = make_target(column("id", identity="a"), column("g", generated="s"), column("v"))
-    statement = statements.insert(target, [[b"1", b"2", b"3"], [b"4", b"5", None]])
+    statement = statements.insert(target, Rows.of(3, [[b"1", b"2", b"3"], [b"4", b"5", None]]))
     assert statement.sql == (
         'insert into "s"."t""t" ("id", "v") overriding system value select u.c0::integer, u.c1::integer '
         "from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as u (c0, c1)"
     )
-    assert statement.arrays == [[b"1", b"4"], [b"3", None]]
+    assert [cells_of(array) for array in statement.arrays] == [[b"1", b"4"], [b"3", None]]
     assert statement.rows == 2
 
 
 def test_update_never_sets_a_key() -> None:
     target = make_target(column("id"), column("v"), column("g", generated="s"))
-    statement = statements.update(target, (0, 1, 2), [(b"1",)], [[b"1", b"2", b"3"]])
+    statement = statements.update(target, (0, 1, 2), KEY, Rows.of(3, [[b"1", b"2", b"3"]]))
     assert statement is not None
     assert statement.sql == (
         'update only "s"."t""t" as t set "v" = u.c1::integer '
         "from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as u (c0, c1) "
         'where t."id" operator(pg_catalog.=) u.c0::integer'
     )
-    assert statements.update(target, (0, 2), [(b"1",)], [[b"1", UNCHANGED, b"3"]]) is None
+    assert statements.update(target, (0, 2), KEY, Rows.of(3, [[b"1", UNCHANGED, b"3"]])) is None
 
 
 def test_partitioned_tables_are_not_named_with_only() -> None:
-    assert "only" not in statements.delete(make_target(column("id"), kind="p"), [(b"1",)]).sql
+    assert "only" not in statements.delete(make_target(column("id"), kind="p"), KEY).sql
 
 
 @pytest.mark.parametrize("width", [1, 95, 96, 97, 192, 193, 1600])
 def test_any_number_of_columns_fits_a_writer(width: int) -> None:
     target = make_target(*(column(f"c{n}") for n in range(width)))
     rows: list[list[Cell]] = [[b"%d.%d" % (row, n) for n in range(width)] for row in range(3)]
-    statement = statements.insert(target, rows)
+    statement = statements.insert(target, Rows.of(width, rows))
     assert len(statement.arrays) <= statements.PARAMETERS
     sources = re.findall(r"unnest\(\$(\d+)(?:\[(\d+):(\d+)\])?\)", statement.sql)
     columns = [
-        statement.arrays[int(parameter) - 1][int(first or 1) - 1 : int(last or 3)]
+        cells_of(statement.arrays[int(parameter) - 1])[int(first or 1) - 1 : int(last or 3)]
         for parameter, first, last in sources
     ]
     assert [list(row) for row in zip(*columns, strict=True)] == rows
@@ -81,12 +85,19 @@ def test_any_number_of_columns_fits_a_writer(width: int) -> None:
 def test_replace_keeps_what_a_row_does_not_carry() -> None:
     target = make_target(column("id"), column("v"), column("w"), extra=("own",))
     statement = statements.replace(
-        target, [((b"1",), [b"2", UNCHANGED, UNCHANGED]), ((b"2",), [b"1", b"x", UNCHANGED])]
+        target,
+        Rows.of(1, [(b"1",), (b"2",)]),
+        Rows.of(3, [[b"2", UNCHANGED, UNCHANGED], [b"1", b"x", UNCHANGED]]),
     )
     assert "case when u.c1 operator(pg_catalog.=) any (array['0']::pg_catalog.text[])" in statement.sql
     assert 't."w" as r2, t."own" as r3)' in statement.sql
     assert statement.sql.endswith("select d.r0, d.r1, d.r2, d.r3 from d order by d.n")
-    assert statement.arrays == [[b"1", b"2"], [b"0", b"1"], [b"2", b"1"], [None, b"x"]]
+    assert [cells_of(array) for array in statement.arrays] == [
+        [b"1", b"2"],
+        [b"0", b"1"],
+        [b"2", b"1"],
+        [None, b"x"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -103,25 +114,25 @@ def test_replace_keeps_what_a_row_does_not_carry() -> None:
 )
 def test_a_char_travels_by_its_number(cell: bytes | None, number: bytes | None) -> None:
     target = make_target(column("id"), column("c", how=Input.BYTE))
-    assert statements.insert(target, [[b"1", cell]]).arrays[1] == [number]
+    assert cells_of(statements.insert(target, Rows.of(2, [[b"1", cell]])).arrays[1]) == [number]
 
 
 def test_without_a_key_null_and_values_are_told_apart() -> None:
     target = make_target(column("a"), column("b"), key=())
     statement = statements.delete_one(target, [None, b"1"])
     assert 'pg_catalog.num_nulls(t."a") operator(pg_catalog.=) 1' in statement.sql
-    assert statement.arrays == [[b"1"]]
+    assert [cells_of(array) for array in statement.arrays] == [[b"1"]]
     assert "limit 1" in statement.sql
 
 
 def test_a_cell_that_is_not_carried_is_never_written() -> None:
     with pytest.raises(InternalError):
-        statements.insert(make_target(column("id")), [[UNCHANGED]])
+        statements.insert(make_target(column("id")), Rows.of(1, [[UNCHANGED]]))
 
 
 def test_an_always_identity_that_is_no_key_goes_by_replacement() -> None:
     target = make_target(column("id"), column("n", identity="a"))
-    changes = NetChanges(target, updates=[Updates((0, 1), [(b"1",)], [[b"1", b"2"]])])
+    changes = NetChanges.of(target, updates=[((0, 1), [(b"1",)], [[b"1", b"2"]])])
     (statement,) = climb(make_batch(changes), Rung.NET)
     assert isinstance(statement, Statement)
     assert statement.sql.startswith("with d as (delete")
@@ -129,8 +140,8 @@ def test_an_always_identity_that_is_no_key_goes_by_replacement() -> None:
 
 def test_on_the_second_rung_all_deletes_come_first() -> None:
     target = make_target(column("id"), column("v"))
-    changes = NetChanges(
-        target, deletes=[(b"1",)], updates=[Updates((0, 1), [(b"2",)], [[b"2", b"x"]])],
+    changes = NetChanges.of(
+        target, deletes=[(b"1",)], updates=[((0, 1), [(b"2",)], [[b"2", b"x"]])],
         moves=[((b"3",), [b"4", b"y"])], inserts=[[b"5", b"z"]],
     )  # fmt: skip
     first, second, third = climb(make_batch(changes), Rung.REPLACE)
@@ -138,12 +149,12 @@ def test_on_the_second_rung_all_deletes_come_first() -> None:
     assert isinstance(second, Statement)
     assert isinstance(third, Statement)
     assert first.verb == "DELETE"
-    assert second.arrays[0] == [b"3", b"2"]
+    assert cells_of(second.arrays[0]) == [b"3", b"2"]
     assert third.verb == "INSERT"
 
 
 def test_many_rows_go_in_parts() -> None:
     target = make_target(column("id"))
-    changes = NetChanges(target, inserts=[[b"%d" % n] for n in range(25_000)])
+    changes = NetChanges.of(target, inserts=[[b"%d" % n] for n in range(25_000)])
     parts = [part.rows for part in climb(make_batch(changes), Rung.NET) if isinstance(part, Statement)]
     assert parts == [10_000, 10_000, 5_000]
