@@ -224,7 +224,7 @@ class _Session:
         self._work = work
         self._bounds = bounds
         self._intervals = intervals
-        self._to_persistence: ByteQueue[Item | LookUp] = ByteQueue(bounds.queue_bytes, reader.wake)
+        self._to_persistence: ByteQueue[Item | LookUp] = ByteQueue(bounds.queue_bytes, self._is_idle)
         self._to_memory: ByteQueue[Item] | None = None
         self._left_out = left_out
         self._types: dict[int, TypeName] = {}
@@ -232,7 +232,7 @@ class _Session:
         self.memory: Memory | None = None
         self._crew = Crew(self._close_queues)
         if make_memory is not None:
-            queue = self._to_memory = ByteQueue(bounds.queue_bytes, reader.wake)
+            queue = self._to_memory = ByteQueue(bounds.queue_bytes, self._is_idle)
             behind = Behind(
                 positions, lambda: self._crew.stopping, work[Stage.MEMORY], lambda: persistence.position
             )
@@ -318,6 +318,12 @@ class _Session:
         calls = [self.memory.heard(relation, self._types) for relation in relations]
         if any(calls):
             self._to_memory.wake()
+
+    def _is_idle(self) -> None:
+        """A store has nothing to do. The replay thread is woken only for what it could hand over: what it takes in
+        from now on, it hands over by itself."""
+        if self._batcher.pending:
+            self._reader.wake()
 
     def _somebody_is_idle(self) -> bool:
         return self._to_persistence.idle or (self._to_memory is not None and self._to_memory.idle)
