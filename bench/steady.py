@@ -135,6 +135,7 @@ def synchronous(pair: Pair, results: Results, *, seconds: int, rounds: int, clie
             try:
                 for _ in range(rounds):
                     for mode in ("local", "on", "remote_apply"):
+                        following.caught_up()  # or what one mode left behind would cost the next
                         said = following.pgbench(
                             "-c", str(clients), "-j", "2", "-T", str(seconds),
                             options=f"-c synchronous_commit={mode}",

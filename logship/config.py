@@ -40,6 +40,18 @@ class ReplayBounds:
 
 
 @dataclass(frozen=True, slots=True)
+class MemorySettings:
+    """``policy`` is that of tables which no pattern names: lazy, eager or off. The others are patterns."""
+
+    budget_bytes: int
+    policy: str = "lazy"
+    eager: tuple[str, ...] = ()
+    off: tuple[str, ...] = ()
+    pinned: tuple[str, ...] = ()
+    loaders: int = 2  # tables that are read at a time
+
+
+@dataclass(frozen=True, slots=True)
 class Intervals:
     feedback_s: float = 1.0  # a status goes to the primary at least this often
     position_s: float = 0.1  # an idle position is stored at most this often

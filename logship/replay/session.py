@@ -44,6 +44,7 @@ SETTINGS: Final[dict[str, str]] = {
     "enable_indexscan": "on",
     "enable_tidscan": "on",
     "jit": "off",
+    "work_mem": "32MB",  # the arrays of one statement, as rows, stay in memory
     "array_nulls": "on",
     "transform_null_equals": "off",
 }
