@@ -13,10 +13,11 @@ from logship.kernel._python import (
     tuple_at,
     xlogdata,
 )
+from logship.kernel._python_drain import CopySource, Drain, Drained
 from logship.kernel._python_rows import Rows
 from logship.kernel.cell import UNCHANGED, Cell, Unchanged
 
 __all__ = [
-    "UNCHANGED", "Cell", "Rows", "Unchanged", "binary_text_array", "frame", "row_change", "split_run", "survey",
-    "tuple_at", "xlogdata",
+    "UNCHANGED", "Cell", "CopySource", "Drain", "Drained", "Rows", "Unchanged", "binary_text_array", "frame",
+    "row_change", "split_run", "survey", "tuple_at", "xlogdata",
 ]  # fmt: skip

@@ -105,6 +105,7 @@ class Persistence:
         self._session: Session | None = None
         self._transaction: Transaction | None = None
         self._writers: dict[int, bytes] = {}
+        self._roles: dict[str, str] = {}  # of the primary's that have another name here
         self._totals = _Totals()
         self._position = INVALID
         self._copied: dict[tuple[str, str], Lsn] = {}
@@ -223,7 +224,7 @@ class Persistence:
 
     def _carry_out(self, group: Sequence[Batch], careful: bool) -> None:
         transaction = self._transaction = Transaction(
-            self._live, self._writers, self._span(group), self._replica
+            self._live, self._writers, self._span(group), self._replica, self._roles
         )
         transaction.utility(_BEGIN)
         for batch in group:
@@ -398,6 +399,7 @@ class Persistence:
             self._take_origin(session, origin)
             copied = standing.notice_copies(session, self._replica)
             position = standing.position(session, self._replica)
+            roles = standing.roles(session, self._replica)
         except ServerError as error:
             session.close()
             raise standing.refused(error) from None
@@ -407,6 +409,7 @@ class Persistence:
         self._session = session
         self._copied = copied
         self._writers = {}
+        self._roles = roles
         self._position = position
         self._state = _State.IDLE
         self._on_mended()

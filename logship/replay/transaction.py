@@ -11,7 +11,7 @@ after each writer. `advance` comes last: no user's code runs between it and COMM
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -55,6 +55,7 @@ class Transaction:
     writers: dict[int, bytes]  # by owner; kept over transactions by whoever makes them
     span: Span
     replica: str = ""  # in whose name schema changes are noted
+    roles: Mapping[str, str] = field(default_factory=dict)  # of the primary's that have another name here
     _commands: list[Command] = field(default_factory=list)
     _statements: dict[int, Statement] = field(default_factory=dict)  # by place in _commands
     _bytes: int = 0
@@ -117,7 +118,7 @@ class Transaction:
         which = f"--lsn {change.commit_lsn} --number {change.number}"
         self._changing = f"{describe(change.statement)} ({which})"
         try:
-            carry_out(change, self.session, self.replica)
+            carry_out(change, self.session, self.replica, self.roles)
         except ReplayError as error:
             error.hint = error.hint.replace("logship ddl skip", f"logship ddl skip {which}")
             raise
@@ -127,8 +128,7 @@ class Transaction:
     def _write(self, statement: Statement) -> None:
         self._failed = statement
         writer = self._writer(statement)
-        parameters: list[bytes | None] = [statement.sql.encode()]
-        parameters += [binary_text_array(array) for array in statement.arrays]
+        parameters: list[bytes | None] = [statement.sql.encode(), *statement.arrays]
         places = ", ".join(f"${n}" for n in range(1, len(parameters) + 1))
         types = [TEXT] + [TEXT_ARRAY] * len(statement.arrays)
         if statement.scans:

@@ -1,0 +1,107 @@
+"""What comes on a connection in COPY BOTH, gathered as a run, in plain Python.
+
+In: a libpq connection whose server streams logical decoding. Out: the payloads of XLogData, framed one after
+the other as the journal keeps them, and where in them stands what isn't a plain change. Never waits and never
+reads from the socket: it takes what libpq holds. Transactions are the caller's business.
+
+Source: PostgreSQL documentation, "Streaming Replication Protocol"; libpq, "Functions Associated with the COPY
+Command".
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+XLOGDATA: Final = ord("w")
+KEEPALIVE: Final = ord("k")
+HEADER_BYTES: Final = 25  # of XLogData
+PLAIN: Final = frozenset(b"IUDTO")  # rows, truncates, origins: messages that need only be kept
+
+_pack_length: Final = struct.Struct(">I").pack
+
+
+class CopySource(Protocol):
+    """What is used here of psycopg's PGconn."""
+
+    @property
+    def pgconn_ptr(self) -> int | None: ...
+
+    def get_copy_data(self, async_: int) -> tuple[int, memoryview | bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """``run``: the payloads, each behind its length. ``marks``: offsets in it of the frames whose message is no plain
+    change (Begin, Commit, Relation, Type, logical messages, whatever is unknown or empty), ascending; the frame at
+    offset m is ``run[m + 4 : m + 4 + length]``. ``keepalives``: CopyData messages as they came, each with the
+    offset in the run that it came at. ``header``: the 25 bytes in front of the last payload; empty when there was
+    none, or a keepalive came behind it. ``size_bytes``: of all CopyData messages."""
+
+    run: bytes
+    marks: list[int]
+    keepalives: list[tuple[int, bytes]]
+    header: bytes
+    size_bytes: int
+
+
+class Drain:
+    """Call `gather` when the socket was read, and `take` for what has gathered.
+
+    ``libpq`` are the addresses of PQgetCopyData and PQfreemem in the same library that made ``pgconn``: with them
+    an implementation may take the messages without the interpreter. None: through ``pgconn``.
+    """
+
+    def __init__(self, pgconn: CopySource, libpq: tuple[int, int] | None = None) -> None:
+        self._pgconn = pgconn
+        self.ended = False  # the server ended the copy, or the link broke: libpq's results say why
+        self.odd = b""  # CopyData that is neither XLogData nor a keepalive, or is cut short: nothing is taken behind it
+        self._reset()
+
+    def _reset(self) -> None:
+        self._parts: list[bytes] = []
+        self._offset = 0  # of the run
+        self._marks: list[int] = []
+        self._keepalives: list[tuple[int, bytes]] = []
+        self._header: memoryview | bytes = b""
+        self._size = 0
+
+    def gather(self, max_bytes: int) -> int:
+        """Take messages until libpq holds no whole one, or their sizes come to ``max_bytes``. Returns the sizes' sum.
+        What libpq raises comes through; what was gathered before it stays."""
+        size = 0
+        get = self._pgconn.get_copy_data
+        while size < max_bytes and not self.odd and not self.ended:
+            length, data = get(1)
+            if length == 0:
+                break
+            if length < 0:
+                self.ended = True
+                break
+            size += length
+            self._size += length
+            if data[0] == XLOGDATA and length >= HEADER_BYTES:
+                self._payload(bytes(data[HEADER_BYTES:]))
+                self._header = data[:HEADER_BYTES]
+            elif data[0] == KEEPALIVE:
+                self._keepalives.append((self._offset, bytes(data)))
+                self._header = b""
+            else:
+                self.odd = bytes(data)
+        return size
+
+    def _payload(self, message: bytes) -> None:
+        if not message or message[0] not in PLAIN:
+            self._marks.append(self._offset)
+        self._parts.append(_pack_length(len(message)))
+        self._parts.append(message)
+        self._offset += 4 + len(message)
+
+    def take(self) -> Drained:
+        """All that was gathered since the last call."""
+        drained = Drained(
+            b"".join(self._parts), self._marks, self._keepalives, bytes(self._header), self._size
+        )
+        self._reset()
+        return drained
