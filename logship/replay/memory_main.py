@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from logship.errors import ReplayError
 from logship.lsn import Lsn
-from logship.replay.memory_parts import SEGMENT_ROWS, Merge, Parts, Segment
+from logship.replay.memory_parts import Merge, Parts, Segment
 from logship.replay.memory_rows import KeyedPart, KeylessPart, flagged
 from logship.replay.memory_store import Store, size_of
 from logship.replay.memory_table import MemoryColumn, MemoryTable
@@ -94,19 +94,15 @@ class Writing:
         last = self._open_segment()
         with self.store.staged(rows) as view:
             self.store.execute(self.table.insert(last.number, view))
-        self.parts = self.parts.with_segment(
-            last.gained(rows.num_rows, size_of(rows, self.table.columns))
-        )
+        self.parts = self.parts.with_segment(last.gained(rows.num_rows, size_of(rows, self.table.columns)))
 
     def _open_segment(self) -> Segment:
         last = self.parts.segments[-1]
-        if last.rows + last.dead < SEGMENT_ROWS:
+        if not last.full:
             return last
         made = Segment(self.parts.next_number)
         self.store.execute(self.table.create_segment(made.number))
-        self.parts = replace(
-            self.parts, segments=(*self.parts.segments, made), next_number=made.number + 1
-        )
+        self.parts = replace(self.parts, segments=(*self.parts.segments, made), next_number=made.number + 1)
         return made
 
     def change(self, part: KeyedPart | KeylessPart) -> None:
@@ -176,7 +172,9 @@ class Writing:
     def _change_delta(self, part: KeyedPart) -> None:
         entries, new = part.entries(self._completed(part))
         if new is not None and new.num_rows < _MANY_NEW:
-            entries = pa.concat_tables([entries, flagged(new, live=True, main=False)], promote_options="default")
+            entries = pa.concat_tables(
+                [entries, flagged(new, live=True, main=False)], promote_options="default"
+            )
             new = None
         self._enter(entries)
         if new is not None:

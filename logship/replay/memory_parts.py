@@ -36,6 +36,10 @@ class Segment:
         return replace(self, rows=self.rows + rows, size_bytes=self.size_bytes + size_bytes)
 
     @property
+    def full(self) -> bool:
+        return self.rows + self.dead >= SEGMENT_ROWS
+
+    @property
     def live_bytes(self) -> int:
         return self.size_bytes * self.rows // max(1, self.rows + self.dead)
 

@@ -16,7 +16,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 import duckdb
@@ -253,9 +253,7 @@ class Residency:
             future.set_result(known.state())
         elif known is None and described is None:
             reason = "the log hasn't described it: it isn't replicated, or nothing has changed it yet"
-            future.set_result(
-                ObjectState(*name, Residence.COLD, None, None, 0, 0, 0, None, reason)
-            )
+            future.set_result(ObjectState(*name, Residence.COLD, None, None, 0, 0, 0, None, reason))
         else:
             self._waiting.setdefault(name, []).append(future)
             if name not in self._loads:
@@ -357,9 +355,10 @@ class Residency:
     def _show(self, load: Load) -> None:
         known = load.known
         hidden = known.held
-        self._store.execute(hidden.rename(known.target.name))
+        self._store.execute(hidden.show(known.parts))
+        known.lay_out(replace(known.parts, shown=True))
         del self._loads[known.name]
-        known.show(hidden.shown())
+        known.show(hidden)
         self.touch(known)
         self._answer(known)
         _log.info("%s is in memory at %s, %d rows", known.target, self.lsn, known.rows)
@@ -383,9 +382,7 @@ class Residency:
         self._drop(load)
         load.known.put_off(reason)
         target = load.known.target
-        self._wanted[load.known.name] = (
-            Wanted(target) if target.oid else self._described[load.known.name]
-        )
+        self._wanted[load.known.name] = Wanted(target) if target.oid else self._described[load.known.name]
 
     def _drop(self, load: Load) -> None:
         load.reading.cancel()

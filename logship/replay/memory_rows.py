@@ -48,7 +48,7 @@ class KeyedPart:
         """Of every row that goes."""
         names = self._key_names()
         found = [] if self.gone is None else [self.gone]
-        if self.updates:
+        if self.rows is not None:
             found.append(self.rows.slice(0, self.updates).select(names))
         if self.partial is not None:
             staying = self.partial.filter(pc.invert(self.partial.column("moved")))
@@ -60,11 +60,10 @@ class KeyedPart:
         """The delta's entries: the rows at their keys (``live``) and the keys that lose theirs, with ``main``
         where there was a row before; and the rows at keys that were never heard of."""
         made = []
-        if self.updates:
-            made.append(flagged(self.rows.slice(0, self.updates), live=True, main=True))
         arriving = []
         new = None
         if self.rows is not None:
+            made.append(flagged(self.rows.slice(0, self.updates), live=True, main=True))
             arriving.append(self.rows.slice(self.updates, self.moves))
             new = self.rows.slice(self.updates + self.moves)
         if completed is not None:

@@ -160,9 +160,7 @@ class MemoryTable:
         )
 
     def _same(self, delta: str, main: str) -> str:
-        return " and ".join(
-            f"{delta}.c{column.index} = {main}.{quoted(column.name)}" for column in self.key
-        )
+        return " and ".join(f"{delta}.c{column.index} = {main}.{quoted(column.name)}" for column in self.key)
 
     # -- changing main ---------------------------------------------------------------------------------
 
