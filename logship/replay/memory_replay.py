@@ -23,7 +23,15 @@ from logship.replay.resident import MemoryObject, Name
 from logship.replay.target import Target
 
 __all__ = [
-    "Misses", "MemoryDiffers", "Named", "OpenTransaction", "Operation", "Prepared", "carry_out", "named", "prepare",
+    "MemoryDiffers",
+    "Misses",
+    "Named",
+    "OpenTransaction",
+    "Operation",
+    "Prepared",
+    "carry_out",
+    "named",
+    "prepare",
 ]  # fmt: skip
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types

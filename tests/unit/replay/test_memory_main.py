@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,8 +14,7 @@ from logship.lsn import Lsn
 from logship.replay import memory_parts
 from logship.replay.batch import Step
 from logship.replay.coalesce import Coalescer
-from logship.replay.memory_main import MemoryDiffers, Writing
-from logship.replay.memory_parts import Parts, Segment
+from logship.replay.memory_main import Writing
 from logship.replay.memory_replay import Misses, OpenTransaction, carry_out, prepare
 from logship.replay.memory_store import Store
 from logship.replay.memory_table import table_of
