@@ -11,7 +11,7 @@ from typing import Any, Self
 from psycopg import sql
 
 from logship.cli.run import memory_of
-from logship.config import MIB, Intervals, JournalBounds, ReplayBounds
+from logship.config import MIB, Intervals, JournalBounds, MemorySettings, ReplayBounds
 from logship.lsn import Lsn
 from logship.service.init import initialise
 from logship.service.probe import flushed_position
@@ -93,7 +93,7 @@ class Follower:
             primary=primary.conninfo,
             secondary=secondary.conninfo,
             journal=directory / "journal",
-            memory=memory_of(256 * MIB) if memory else None,
+            memory=memory_of(MemorySettings(256 * MIB)) if memory else None,
             journal_bounds=JournalBounds(segment_bytes=4 * MIB),
             replay_bounds=ReplayBounds(batch_bytes=batch_bytes),
             intervals=Intervals(report_s=0.2, position_s=0.02),

@@ -17,7 +17,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, overload
 
-from logship.kernel._python import binary_text_array
+from logship.kernel._python_messages import binary_text_array
 from logship.kernel.cell import UNCHANGED, Cell
 
 _ESCAPED: Final = re.compile(rb"[\x08\t\n\x0b\x0c\r\\]")
@@ -58,7 +58,7 @@ class Rows:
             if part.width != width:
                 raise ValueError(f"rows of {part.width} columns among rows of {width}")
             rows += part._rows
-        return _adopt(width, rows)
+        return adopt(width, rows)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -72,7 +72,7 @@ class Rows:
     def __getitem__(self, index: slice) -> Rows: ...
     def __getitem__(self, index: int | slice) -> list[Cell] | Rows:
         if isinstance(index, slice):
-            return _adopt(self.width, self._rows[index])
+            return adopt(self.width, self._rows[index])
         return list(self._rows[index])
 
     def __eq__(self, other: object) -> bool:
@@ -103,7 +103,7 @@ class Rows:
         """Rows of these columns, in this order."""
         for column in columns:
             self._check(column)
-        return _adopt(len(columns), [[row[column] for column in columns] for row in self._rows])
+        return adopt(len(columns), [[row[column] for column in columns] for row in self._rows])
 
     def take(self, indexes: Iterable[int]) -> Rows:
         """The rows at ``indexes``, in this order."""
@@ -113,7 +113,7 @@ class Rows:
             if not 0 <= index < count:
                 raise IndexError(f"row {index} of {count}")
             picked.append(self._rows[index])
-        return _adopt(self.width, picked)
+        return adopt(self.width, picked)
 
     def chunks(self, max_rows: int, max_bytes: int) -> Iterator[Rows]:
         """All rows in order, as parts of at most so many rows and bytes; a row that is larger is a part of its own."""
@@ -143,7 +143,7 @@ class Rows:
 
     def unchanged_as_null(self) -> Rows:
         """The same rows with NULL where the log carries nothing."""
-        return _adopt(
+        return adopt(
             self.width, [[None if cell is UNCHANGED else cell for cell in row] for row in self._rows]
         )
 
@@ -207,7 +207,7 @@ class Rows:
 _NONE: Final[frozenset[int]] = frozenset()
 
 
-def _adopt(width: int, rows: list[list[Cell]]) -> Rows:
+def adopt(width: int, rows: list[list[Cell]]) -> Rows:
     """Without a copy: ``rows`` are not touched by anybody else from here on."""
     made = Rows(width)
     made._rows = rows

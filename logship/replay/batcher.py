@@ -19,10 +19,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
-from logship import pgoutput
+from logship import kernel, pgoutput
 from logship.change import Relation, Row, Truncate
 from logship.errors import ProtocolViolation
-from logship.kernel import frame, row_change, split_run
 from logship.lsn import Lsn
 from logship.replay.assemble import Abandoned, Assembler, ChangesRecord, Part
 from logship.replay.batch import Batch, SchemaChange
@@ -100,7 +99,8 @@ class Batcher:
 
     def schema(self, run: bytes) -> None:
         """Relations and types in force from here on (a segment opens with them)."""
-        for message in split_run(run):
+        self._making.coalescer.ask_again()
+        for message in kernel.split_run(run):
             self._classifier.schema(message)
 
     def advance(self, lsn: Lsn) -> None:
@@ -155,10 +155,13 @@ class Batcher:
             yield self._cut()
 
     def _run(self, run: bytes) -> Iterator[Item]:
-        messages = split_run(run)
-        start = 0
-        for index, message in enumerate(messages):
-            tag = message[0]
+        offset = start = 0  # of the next message; of what isn't kept yet
+        while True:
+            offset = self._rows(run, offset)
+            if offset == len(run):
+                break
+            message, following = _message_at(run, offset)
+            tag = pgoutput.tag(message)
             if tag in (_INSERT, _UPDATE, _DELETE):
                 try:
                     self._row(tag, message)
@@ -166,16 +169,17 @@ class Batcher:
                     made = self._made_later(message)
                     if made is None:
                         raise
-                    self._keep_run(frame(messages[start:index]))
-                    start = index
+                    self._keep_run(run[start:offset])
+                    start = offset
                     yield from self._change_schema(made)
                     self._row(tag, message)
             elif tag == _RELATION:
                 if self._reshapes(message):
-                    self._keep_run(frame(messages[start:index]))
-                    start = index
+                    self._keep_run(run[start:offset])
+                    start = offset
                     yield self._cut()
                 self._classifier.schema(message)
+                self._making.coalescer.ask_again()
             elif tag == _TYPE:
                 self._classifier.schema(message)
             elif tag == _TRUNCATE:
@@ -183,11 +187,20 @@ class Batcher:
             elif tag == _MESSAGE:
                 number = self._classifier.logical_message(message)
                 if number is not None:
-                    self._keep_run(frame(messages[start:index]))
-                    start = index + 1
+                    self._keep_run(run[start:offset])
+                    start = following
                     change = self._schema_changes()[number]
                     yield from self._change_schema(replace(change, done=number in self._done_ahead))
-        self._keep_run(run if start == 0 else frame(messages[start:]))
+            offset = following
+        self._keep_run(run[start:])
+
+    def _rows(self, run: bytes, offset: int) -> int:
+        """Take in the rows of relations that the batch knows. Where the first message stands that isn't one."""
+        offset, changes = kernel.feed(run, offset, self._making.coalescer.fed)
+        if changes:
+            self._making.changes += changes
+            self._changing = True
+        return offset
 
     def _change_schema(self, change: SchemaChange) -> Iterator[Item]:
         """What came before it in the transaction, then the change; no target is known behind it."""
@@ -198,6 +211,7 @@ class Batcher:
             yield self._cut()
         self._pieces_out = self._changing = True
         self._classifier.forget()
+        self._making.coalescer.ask_again()
         yield Batch(
             end_lsn=self._position, commit_time_us=0, complete=False, steps=(change,), transactions=0,
             changes=0, net=0, size_bytes=0, runs=(), targets={}, left_out=frozenset(),
@@ -226,23 +240,22 @@ class Batcher:
         self._making.size_bytes += len(run)
 
     def _row(self, tag: int, message: bytes) -> None:
-        oid = int.from_bytes(message[1:5], "big")
+        oid = pgoutput.relation_oid(message)
         target = self._target(oid)
         if target is None:
+            self._making.coalescer.feed_by(oid, None)
             return
+        coalescer = self._making.coalescer
         try:
-            old, old_is_key, new = row_change(message)
+            old, old_is_key, new = kernel.row_change(message)
+            if not _change(coalescer.table(target), tag, old, old_is_key, new):
+                coalescer.close_step()
+                _change(coalescer.table(target), tag, old, old_is_key, new)
         except ValueError as error:
-            raise ProtocolViolation(str(error)) from None
-        width = len(target.columns)
-        if (new is not None and len(new) != width) or (old is not None and len(old) != width):
-            raise ProtocolViolation(f"a row of {target} that is not {width} columns wide", offset=5)
+            raise ProtocolViolation(f"{error}, in a change of {target}") from None
         self._making.changes += 1
         self._changing = True
-        coalescer = self._making.coalescer
-        if not _change(coalescer.table(target), tag, old, old_is_key, new):
-            coalescer.close_step()
-            _change(coalescer.table(target), tag, old, old_is_key, new)
+        coalescer.feed_by(oid, target)
 
     def _truncate(self, message: bytes) -> None:
         event = pgoutput.decode(message)
@@ -306,6 +319,13 @@ class Batcher:
             left_out=frozenset(making.left_out),
             sequences=self._classifier.take_sequences(),
         )
+
+
+def _message_at(run: bytes, offset: int) -> tuple[bytes, int]:
+    try:
+        return kernel.message_at(run, offset)
+    except ValueError as error:
+        raise ProtocolViolation(str(error)) from None
 
 
 def _change(table: Keyed | Keyless, tag: int, old: Row | None, old_is_key: bool, new: Row | None) -> bool:

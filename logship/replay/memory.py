@@ -32,7 +32,7 @@ from logship.replay.memory_load import CouldNotLoad, convert
 from logship.replay.memory_merge import Merger
 from logship.replay.memory_pin import Pinned
 from logship.replay.memory_policy import Policies
-from logship.replay.memory_query import answer
+from logship.replay.memory_query import Reading, answer
 from logship.replay.memory_reading import Readers
 from logship.replay.memory_replay import Misses, Named, OpenTransaction, carry_out, named, prepare
 from logship.replay.memory_residency import Behind, Residency
@@ -133,6 +133,10 @@ class Memory:
         """Memory as it is now, to be closed. The caller sees to it that no batch is under way."""
         return Pinned(self._store.reader(), list(self._residency.objects.values()))
 
+    def reading(self) -> Reading:
+        """Memory as it is now, for one query in DuckDB's SQL, whatever is replayed meanwhile; to be closed."""
+        return Reading(self._store.reader())
+
     # -- for the writer ------------------------------------------------------------------------
 
     def apply(self, batch: Batch) -> None:
@@ -170,7 +174,6 @@ class Memory:
         try:
             return self._merger.step(self._residency.objects.values(), self.memory_lsn)
         except duckdb.OutOfMemoryException:
-            self._store.rollback()
             self._residency.give_way(())
             return True
 

@@ -9,7 +9,8 @@ the same rows before and after. `MemoryDiffers` when the rows that a delta repla
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from logship.lsn import Lsn
 from logship.replay.memory_main import Writing
@@ -33,8 +34,7 @@ class Merger:
         return any(known.parts.delta_rows or known.parts.wasteful for known in objects if _merges(known))
 
     def step(self, objects: Iterable[MemoryObject], lsn: Lsn) -> bool:
-        """One of what is due, the most urgent. Whether anything was. ``lsn`` is for errors; after any
-        exception the transaction has to be rolled back."""
+        """One of what is due, the most urgent. Whether anything was. ``lsn`` is for errors."""
         idle = self._now() - self._last_batch >= IDLE_DELTA_S
         open_objects = [known for known in objects if _merges(known)]
         due = [
@@ -52,21 +52,27 @@ class Merger:
 
     def _merge(self, known: MemoryObject, lsn: Lsn) -> None:
         began = time.monotonic()
-        self._store.begin()
-        writing = Writing(self._store, known.held, known.parts, lsn)
-        whole = writing.merge_some()
-        self._store.commit()
-        known.lay_out(writing.parts)
+        with self._writing(known, lsn) as writing:
+            whole = writing.merge_some()
         known.merge_s += time.monotonic() - began
         known.merges += whole
 
     def _rewrite(self, known: MemoryObject, lsn: Lsn) -> None:
         segment = known.parts.wasteful
         assert segment is not None
+        with self._writing(known, lsn) as writing:
+            writing.rewrite(segment)
+
+    @contextmanager
+    def _writing(self, known: MemoryObject, lsn: Lsn) -> Iterator[Writing]:
         self._store.begin()
         writing = Writing(self._store, known.held, known.parts, lsn)
-        writing.rewrite(segment)
-        self._store.commit()
+        try:
+            yield writing
+            self._store.commit()
+        except BaseException:
+            self._store.rollback()
+            raise
         known.lay_out(writing.parts)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -106,7 +106,7 @@ class Readers(Protocol):
 
 def read(
     order: Order, source: SnapshotSource, caster: Caster, wait: Callable[[Lsn], None]
-) -> Iterator[Opened | Brought]:
+) -> Generator[Opened | Brought]:
     """What the reading of ``order`` brings, `Ended` left out: its end is that of the iterator."""
     wait(order.least)
     target = order.target

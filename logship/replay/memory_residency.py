@@ -152,6 +152,7 @@ class Residency:
 
     def meet(self, batch: Batch, changed: Named, *, may_begin: bool) -> None:
         """Before ``batch`` is replayed. ``may_begin``: no earlier piece of its transaction was missed."""
+        self.batches += batch.complete
         for name, target in changed.targets.items():
             load = self._loads.get(name)
             if load is not None and not self._goes_on(load, batch, target, changed):
@@ -165,13 +166,13 @@ class Residency:
             self.touch(known)
             if self.batches >= known.not_before or name in self._wanted:
                 self._wanted[name] = Wanted(target)
-                if may_begin and name not in changed.reshaped:
+                # A TRUNCATE waits for whoever reads the table: it goes first.
+                if may_begin and name not in changed.reshaped and not truncates(batch, name):
                     self._begin(name)
         for load in list(self._loads.values()):
             self._kept(load, batch)
         if batch.complete:
             self.met = max(self.met, batch.end_lsn)
-            self.batches += 1
 
     def _goes_on(self, load: Load, batch: Batch, target: Target, changed: Named) -> bool:
         known = load.known
@@ -283,6 +284,7 @@ class Residency:
             self._answer(known)
             return True
         known.on(Happening.LOAD)
+        known.reason = "it is being read"
         order = Order(name, self.met, wanted.target, wanted.relation, wanted.types, known.as_text)
         self._loads[name] = Load(known, self._readers.start(order, self._store.caster()))
         return True

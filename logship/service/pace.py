@@ -1,4 +1,4 @@
-"""How eagerly the shipper turns: at once where a commit on the primary may wait for its answer, gathering where none does.
+"""How eagerly the shipper turns: at once where a commit on the primary may wait for it, gathering where none does.
 
 In: what the primary says of its synchronous standbys; the time. Out: how long to let the stream gather before it is
 read again, how long an fsync may be put off, when a status update is due. Nothing here decides what may be told,

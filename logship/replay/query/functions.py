@@ -280,7 +280,7 @@ _OF_DATE: Final = ("year", "quarter", "month", "week", "day", "dow", "isodow", "
 _UNITS: Final = ("second", "minute", "hour", "day", "week", "month", "quarter", "year")
 
 
-def function(name: str, given: Sequence[Typed]) -> Typed:
+def function(name: str, given: Sequence[Typed]) -> Typed:  # noqa: PLR0911  (a line per function)
     """Not here, because they differ: lower, upper (collation), round of doubles, extract of seconds and epoch."""
     kinds = [each.type.kind for each in given]
     match name, kinds:

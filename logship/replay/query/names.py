@@ -15,14 +15,17 @@ from logship.replay.query.kinds import Elsewhere, Type
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A column of a source, or of a SELECT's result."""
+    """A column of a source, or of a SELECT's result. ``why_not``: why memory can't show it, when it can't."""
 
     name: str
     expression: str
     type: Type
     computed: bool = False
+    why_not: str = ""
 
     def typed(self) -> Typed:
+        if self.why_not:
+            raise Elsewhere(f'column "{self.name}" {self.why_not}')
         return Typed(self.expression, self.type, computed=self.computed)
 
 

@@ -14,8 +14,11 @@ from logship.replay.query.kinds import Type
 
 @dataclass(frozen=True, slots=True)
 class Column:
+    """``why_not``: why memory can't show it, when it can't."""
+
     name: str
     type: Type
+    why_not: str = ""
 
 
 @dataclass(frozen=True, slots=True)

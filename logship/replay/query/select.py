@@ -68,6 +68,16 @@ def parsed(text: str) -> Node:
     return select
 
 
+def names_in(select: Node) -> list[tuple[str | None, str]]:
+    """Every schema (None: not written) and relation that the query names, those of WITH among them."""
+    found = {
+        (node.schemaname or None, node.relname): None
+        for _, node in postgast.walk(select)
+        if node.DESCRIPTOR.name == "RangeVar"
+    }
+    return list(found)
+
+
 def carry(text: str, look_up: LookUp) -> Carried:
     """`NotOneSelect`, or `Elsewhere` with the reason."""
     try:
@@ -177,7 +187,10 @@ class _Carrier:
         ours = self._alias()
         scope.add(
             node.alias.aliasname or node.relname,
-            [Named(column.name, f"{ours}.{quoted(column.name)}", column.type) for column in relation.columns],
+            [
+                Named(column.name, f"{ours}.{quoted(column.name)}", column.type, why_not=column.why_not)
+                for column in relation.columns
+            ],
         )
         return f"{DATABASE}.{quoted(relation.schema)}.{quoted(relation.name)} as {ours}"
 

@@ -16,18 +16,18 @@ from tests.integration.ddl.captured import Captured, captured
 # None of these may be called or read by a user, nor by one who may read and write all data.
 _CALLS = (
     "select logship.ddl_sign('{}')",
-    "select logship.ddl_capture('end', 'CREATE TABLE', '', '')",
-    "select logship.ddl_body('end', 'CREATE TABLE', '', '', '[]', null)",
+    "select logship.ddl_capture('ddl_command_end', 'CREATE TABLE', '', '{}')",
+    "select logship.ddl_body('end', 'CREATE TABLE', '', '{}', '[]', null)",
     "select logship.ddl_keys()",
-    "select logship.ddl_commands('CREATE TABLE')",
+    "select logship.ddl_commands('CREATE TABLE', '')",
     "select logship.ddl_xor('a', 'b')",
     "select logship.ddl_capture_on()",
     "select nextval('logship.ddl_number')",
     "insert into logship.ddl_key values (9, 'x')",
     "update logship.ddl_setting set on_failure = 'warn'",
-    "create event trigger mine on ddl_command_end execute function logship.ddl_end()",
+    "create event trigger mine on ddl_command_end execute function logship.ddl_event()",
     "create function logship.mine() returns int language sql as 'select 1'",
-    "alter function logship.ddl_end() security invoker",
+    "alter function logship.ddl_event() security invoker",
 )
 
 
@@ -115,7 +115,7 @@ def test_a_function_inside_create_table_as_signs_nothing(database: Captured) -> 
             "create function evil() returns int language plpgsql as $$ begin "
             "begin perform logship.ddl_sign('{}'); raise 'signed'; "
             "exception when insufficient_privilege then null; end; "
-            "begin perform logship.ddl_capture('end', 'DROP TABLE', '', ''); raise 'captured'; "
+            "begin perform logship.ddl_capture('ddl_command_end', 'DROP TABLE', '', '{}'); raise 'captured'; "
             "exception when insufficient_privilege then null; end; "
             # What an event trigger is told can be asked in here: it must not be enough.
             "perform count(*) from pg_event_trigger_ddl_commands(); return 1; end $$"

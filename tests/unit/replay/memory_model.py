@@ -140,7 +140,7 @@ class _Read:
             return next(self._events)
         except StopIteration:
             return self._end(None)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the writer says what it means
             return self._end(error)
 
     def cancel(self) -> None:

@@ -14,6 +14,7 @@ from logship.replay.memory import Memory
 from logship.replay.memory_policy import Policies, Policy
 from logship.replay.memory_replay import MemoryDiffers
 from logship.replay.resident import ObjectState, Residence
+from logship.replay.target import Target
 from tests.unit.replay.memory_model import (
     INT4,
     INT8,
@@ -30,6 +31,7 @@ from tests.unit.replay.memory_model import (
     delete,
     insert,
     memory_of,
+    settle,
     target,
     truncate,
     update,
@@ -52,6 +54,12 @@ def memory(persistence: ModelPersistence) -> Iterator[Memory]:
     made = memory_of(persistence)
     yield made
     made.close()
+
+
+def loaded(memory: Memory, *targets: Target) -> None:
+    for one in targets:
+        memory.want(one)
+    settle(memory)
 
 
 def state(memory: Memory, name: str = "t") -> ObjectState:
@@ -95,7 +103,7 @@ def test_moves_exchange_keys_and_keep_unchanged_cells(memory: Memory) -> None:
                 update(T, [b"2", b"two"], [b"1", UNCHANGED]),
                 update(T, [b"3", b"one"], [b"2", b"ONE"]),
             ),
-        )
+        ),
     )
     assert contents(memory, "t")[0] == [[b"1", b"two"], [b"2", b"ONE"]]
 
@@ -123,9 +131,10 @@ def test_rows_without_key_go_that_the_same_transaction_put_there(memory: Memory)
 
 
 def test_a_change_of_a_row_that_is_not_there_stops_and_changes_nothing(memory: Memory) -> None:
+    loaded(memory, T)
     with pytest.raises(MemoryDiffers, match=r"public\.t .* at 0/2: 2 rows to change, 1 found"):
-        memory.apply(
-            batch(2, coalesced(delete(T, b"1", None), delete(T, b"77", None), insert(U, b"1", None)))
+        apply(
+            memory, batch(2, coalesced(delete(T, b"1", None), delete(T, b"77", None), insert(U, b"1", None)))
         )
     assert contents(memory, "t") == ([[b"1", b"one"], [b"2", b"two"]], Lsn(1))
     with pytest.raises(MemoryDiffers):
@@ -158,14 +167,15 @@ def test_a_snapshot_inside_a_batch_is_not_used(memory: Memory, persistence: Mode
 
 
 def test_pieces_are_seen_only_when_they_are_whole(memory: Memory, persistence: ModelPersistence) -> None:
+    loaded(memory, T)
     apply(memory, batch(1, coalesced(insert(T, b"3", None)), complete=False))
     apply(memory, batch(1, coalesced(delete(T, b"1", None), insert(U, b"1", None)), complete=False))
     assert contents(memory, "t") == ([[b"1", b"one"], [b"2", b"two"]], Lsn(1))
-    apply(memory, batch(2, coalesced(delete(T, b"3", None))))
+    persistence.reach(2, {**START, "u": [[b"1", None], [b"9", None]]})
+    memory.apply(batch(2, coalesced(delete(T, b"3", None))))
     assert contents(memory, "t") == ([[b"2", b"two"]], Lsn(2))
     # What a later piece touched first is loaded behind the transaction.
     assert state(memory, "u").residence is Residence.COLD
-    persistence.reach(2, {**START, "u": [[b"1", None], [b"9", None]]})
     apply(memory, batch(3))
     assert contents(memory, "u") == ([[b"1", None], [b"9", None]], Lsn(3))
 
@@ -196,6 +206,7 @@ def test_a_miss_in_a_later_piece_loads_the_object_anew() -> None:
     at = target("at", ("id", INT4), ("at", TIMESTAMP))
     persistence = ModelPersistence({"at": []})
     memory = memory_of(persistence)
+    loaded(memory, at)
     apply(memory, batch(1, coalesced(insert(at, b"1", AD)), complete=False))
     apply(memory, batch(1, coalesced(insert(at, b"2", BC)), complete=False))
     apply(memory, batch(2, coalesced(insert(at, b"3", AD))))
@@ -203,8 +214,8 @@ def test_a_miss_in_a_later_piece_loads_the_object_anew() -> None:
     rows = [[b"1", AD], [b"2", BC], [b"3", AD]]
     persistence.reach(2, {"at": rows})
     for lsn in range(3, 8):  # after a pause that is counted in batches
-        apply(memory, batch(lsn))
         persistence.reach(lsn, {"at": rows})
+        apply(memory, batch(lsn))
     assert contents(memory, "at") == (rows, Lsn(7))
     memory.close()
 
@@ -247,7 +258,7 @@ def test_out_of_memory_is_no_error_of_the_replica() -> None:
 def test_out_of_memory_in_a_later_piece_costs_the_objects_it_touched() -> None:
     persistence = ModelPersistence({**big("t"), "u": []})
     memory = memory_of(persistence, budget_bytes=24 << 20)
-    memory.want(U)
+    loaded(memory, T, U)
     apply(memory, batch(1, coalesced(update(T, None, [b"1", b"one"])), complete=False))
     more = [insert(T, b"%d" % number, b"y" * 2000) for number in range(10_000, 22_000)]
     apply(memory, batch(1, coalesced(*more), complete=False))
@@ -318,7 +329,7 @@ def test_a_wanted_object_is_loaded_unchanged(memory: Memory) -> None:
 
 
 def test_what_the_wait_raises_goes_through_with_nothing_changed(
-    memory: Memory, persistence: ModelPersistence
+    memory: Memory, persistence: ModelPersistence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Stopped(Exception):
         pass
@@ -326,10 +337,12 @@ def test_what_the_wait_raises_goes_through_with_nothing_changed(
     def stop(_: Lsn) -> None:
         raise Stopped
 
-    memory._wait = stop
+    apply(memory, batch(2, coalesced(insert(T, b"3", None))))
+    monkeypatch.setattr(persistence, "wait", stop)
     with pytest.raises(Stopped):
-        apply(memory, batch(2, coalesced(insert(T, b"3", None))))
-    assert (memory.memory_lsn, state(memory).residence) == (Lsn(1), Residence.COLD)
+        memory.evict("public", "t")
+    assert (memory.memory_lsn, state(memory).residence) == (Lsn(2), Residence.RESIDENT)
+    assert len(contents(memory, "t")[0]) == 3
 
 
 def test_a_second_writer_is_a_defect(memory: Memory) -> None:
