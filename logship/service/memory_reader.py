@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -40,19 +41,17 @@ Wanted: TypeAlias = tuple[str | None, str]
 Name: TypeAlias = tuple[str, str]
 
 _MOST_NAMES: Final = 100
+_LOOK_S: Final = 0.2
 _POSITION: Final = "select p.replay_lsn::pg_catalog.text from logship.position p where p.replica = %s"
 
 
 class NotResident(Exception):
-    """Objects that the query reads aren't in memory; by name, why."""
+    """An object that the query reads isn't in memory."""
 
-    def __init__(self, why: Mapping[Name, str]) -> None:
-        super().__init__(", ".join(f"{schema}.{name}" for schema, name in why))
-        self.why = why
-
-    @property
-    def reason(self) -> str:
-        return "; ".join(f"{schema}.{name} is {why}" for (schema, name), why in self.why.items())
+    def __init__(self, name: Name, why: str) -> None:
+        self.name = name
+        self.reason = f"{name[0]}.{name[1]} isn't in memory: {why}"
+        super().__init__(self.reason)
 
 
 @dataclass(slots=True)
@@ -81,19 +80,21 @@ class Work:
 
 
 class MemoryReader:
-    """``memory``: what the replay under way has, None while there is none. ``load``: see `Loads`."""
+    """``memory``: what the replay under way has, None while there is none. ``wake``: its thread."""
 
     def __init__(
         self,
         replica: str,
         *,
         memory: Callable[[], Memory | None],
+        wake: Callable[[], None],
         switched_on: bool,
         positions: Positions,
         cold: Cold,
     ) -> None:
         self._replica = replica
         self._memory = memory
+        self._wake = wake
         self._switched_on = switched_on
         self._positions = positions
         self._cold = cold
@@ -122,12 +123,24 @@ class MemoryReader:
         wanted = names_in(parsed(work.question.sql))
         if len(wanted) > _MOST_NAMES:
             raise Elsewhere("it names more than a hundred tables")
-        found = self._look_up(link, work, wanted)
-        self._reach(self._position(link), memory, work)
-        head, table = self._read(memory, work, found)
+        loaded: dict[Name, None] = {}
+        while True:
+            found = self._look_up(link, work, wanted)
+            self._reach(self._position(link), memory, work)
+            try:
+                carried, lsn, table = self._read(memory, work, found)
+                break
+            except NotResident as absent:
+                if cold is not Cold.LOAD:
+                    raise
+                self._load(memory, absent.name, work)
+                loaded[absent.name] = None
         if self._look_up(link, work, wanted) != found:
             raise Elsewhere("what its names stand for has changed meanwhile")
-        return head, table
+        memory.used(carried.tables)
+        types = tuple(kind.oid for kind in carried.types)
+        names = tuple(f"{schema}.{name}" for schema, name in loaded)
+        return Head(Came.MEMORY, lsn=lsn, types=types, loaded=names), table
 
     # -- the catalog -----------------------------------------------------------------------------
 
@@ -155,9 +168,27 @@ class MemoryReader:
         if not self._positions.wait(Stage.MEMORY, lsn, work.left_s, work.interrupted.is_set):
             raise _Behind(memory.memory_lsn)
 
+    def _load(self, memory: Memory, name: Name, work: Work) -> None:
+        """Returns when readers see it. `NotResident`: it can't be loaded; `_Late`."""
+        asked = memory.request(*name)
+        self._wake()
+        while True:
+            try:
+                state = asked.result(min(_LOOK_S, work.left_s))
+                break
+            except TimeoutError:
+                if work.over:
+                    raise _Late from None
+            except CancelledError:
+                raise Elsewhere("memory is being made anew") from None
+        if state.residence is not Residence.RESIDENT:
+            raise NotResident(name, state.reason)
+
     # -- memory ----------------------------------------------------------------------------------
 
-    def _read(self, memory: Memory, work: Work, found: Mapping[Wanted, Readable]) -> tuple[Head, Table]:
+    def _read(
+        self, memory: Memory, work: Work, found: Mapping[Wanted, Readable]
+    ) -> tuple[Carried, Lsn, Table]:
         with closing(memory.reading()) as reading:
             work.reading = reading
             try:
@@ -173,8 +204,7 @@ class MemoryReader:
                 table = _rows(reading, carried, work)
             finally:
                 work.reading = None
-        types = tuple(kind.oid for kind in carried.types)
-        return Head(Came.MEMORY, lsn=reading.lsn, types=types), table
+        return carried, reading.lsn, table
 
 
 class _Behind(Exception):
@@ -193,10 +223,10 @@ def _relation(known: Readable | None, reading: Reading, resident: Mapping[Name, 
     if known.why_not:
         return Relation(known.schema, known.name, why_not=known.why_not)
     name = (known.schema, known.name)
-    why = resident.get(name, "not in memory: it isn't replicated, or nothing has changed it yet")
+    why = resident.get(name, "it isn't replicated, or nothing has changed it yet")
     held = None if why else reading.columns(*name)
     if held is None:
-        raise NotResident({name: why or "not in memory"})
+        raise NotResident(name, why or "it has just left it")
     columns = []
     for column in known.columns:
         kind = column_type(

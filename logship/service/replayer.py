@@ -127,6 +127,12 @@ class Replayer:
         """The memory that answers queries now; None while it is off or being made anew."""
         return self._session.memory if self._session else None
 
+    def wake_memory(self) -> None:
+        """Somebody has asked memory for something that its thread does."""
+        session = self._session
+        if session is not None:
+            session.wake_memory()
+
     def run(self) -> None:
         """Replay until `stop`. Raises what stops the replica.
 
@@ -268,6 +274,10 @@ class _Session:
         self._reader.close()
         if self.memory is not None:
             self.memory.close()
+
+    def wake_memory(self) -> None:
+        if self._to_memory is not None:
+            self._to_memory.wake()
 
     def _close_queues(self) -> None:
         self._to_persistence.close()

@@ -73,7 +73,8 @@ class Replaying:
         )  # fmt: skip
         self._stopping = threading.Event()
         self._persistence = Persistence(
-            given.secondary, replica, on_retry=self._retried, stop=self._stopping,
+            given.secondary, replica, lock_timeout_s=given.replay_bounds.lock_timeout_s,
+            on_retry=self._retried, stop=self._stopping,
             on_mended=lambda: health.over("replayer"),
         )  # fmt: skip
         self._lookups = Lookups(given.secondary, trouble=self._lookup_trouble)
@@ -127,6 +128,7 @@ class Replaying:
         return MemoryReader(
             self._replica,
             memory=lambda: self.replayer.memory,
+            wake=self.replayer.wake_memory,
             switched_on=self._given.memory is not None,
             positions=self._positions,
             cold=self._given.cold,

@@ -68,6 +68,14 @@ def parsed(text: str) -> Node:
     return select
 
 
+def statement(text: str) -> str:
+    """The SELECT alone, without what ends it and what stands around it. ``text`` is one that `parsed` takes."""
+    found = postgast.parse(text).stmts[0]
+    source = text.encode()  # locations are bytes
+    end = found.stmt_location + found.stmt_len if found.stmt_len else len(source)
+    return source[found.stmt_location : end].decode()
+
+
 def names_in(select: Node) -> list[tuple[str | None, str]]:
     """Every schema (None: not written) and relation that the query names, those of WITH among them."""
     found = {

@@ -307,19 +307,24 @@ end
 $function$;
 
 -- The bodies of functions in the language SQL that the statement may stand in: the stack says a name and which of its
--- statements. Names may hold anything, so what the stack begins with is asked for, and not what it says.
-create function logship.ddl_bodies(stack text) returns jsonb
+-- statements. Names may hold anything, so what the stack begins with is asked for, and not what it says. Anybody may
+-- make another function of that name: one counts only if its owner may act for the owner of what was made or changed,
+-- with whose rights the text is run on the secondary. Of what was dropped nobody knows the owner: DROP is made from what
+-- it has dropped.
+create function logship.ddl_bodies(stack text, objects jsonb) returns jsonb
   language plpgsql volatile
 as $function$
 declare
   frames constant text := substr(stack, strpos(stack || E'\n', E'\n') + 1);
+  owner constant name := (select o ->> 'owner' from jsonb_array_elements(objects) o where o ->> 'owner' is not null limit 1);
 begin
   return (
     select jsonb_agg(jsonb_build_array(p.proname, p.prosrc) order by p.oid)
       from pg_catalog.pg_proc p
       join pg_catalog.pg_language l on l.oid = p.prolang
      where l.lanname = 'sql' and p.prosqlbody is null
-       and starts_with(frames, 'SQL function "' || p.proname || '" statement '));
+       and starts_with(frames, 'SQL function "' || p.proname || '" statement ')
+       and pg_has_role(p.proowner, owner, 'member'));
 end
 $function$;
 
@@ -333,7 +338,7 @@ begin
     'at', (extract(epoch from statement_timestamp()) * 1000000)::bigint,
     'event', event, 'tag', tag, 'query', current_query(), 'stack', stack, 'context', context,
     'objects', coalesce(objects, '[]'), 'error', error,
-    'bodies', case when strpos(stack, E'\nSQL function "') > 0 then logship.ddl_bodies(stack) end)::text, 'UTF8');
+    'bodies', case when strpos(stack, E'\nSQL function "') > 0 then logship.ddl_bodies(stack, objects) end)::text, 'UTF8');
 end
 $function$;
 
@@ -476,6 +481,6 @@ $function$;
 revoke all on table logship.ddl_setting, logship.ddl_failure from public;
 revoke all on function logship.ddl_sign(bytea), logship.ddl_ignored(oid, oid, text), logship.ddl_ours(oid),
   logship.ddl_made_here(xid), logship.ddl_granted(text, text), logship.ddl_granted_object(regclass, oid),
-  logship.ddl_commands(text, text), logship.ddl_dropped(text), logship.ddl_rewritten(), logship.ddl_bodies(text),
+  logship.ddl_commands(text, text), logship.ddl_dropped(text), logship.ddl_rewritten(), logship.ddl_bodies(text, jsonb),
   logship.ddl_body(text, text, text, jsonb, jsonb, text), logship.ddl_capture(text, text, text, jsonb),
   logship.ddl_event(), logship.ddl_capture_on(), logship.ddl_capture_off() from public;
