@@ -208,11 +208,10 @@ class Assembler:
         # A commit record that starts before a position which is the end of a record ends there or before:
         # the rule by which the server itself decides (SnapBuildXactNeedsSkip).
         self._skipping = begin.commit_lsn < self._start
-        if not self._skipping:
-            if begin.commit_lsn < self._position:
-                raise ProtocolViolation(
-                    f"a transaction committed at {begin.commit_lsn} comes after position {self._position}"
-                )
+        if not self._skipping and begin.commit_lsn < self._position:
+            raise ProtocolViolation(
+                f"a transaction committed at {begin.commit_lsn} comes after position {self._position}"
+            )
         self._begin, self._given = begin, False
 
     def _close(self, begin: Begin, message: bytes) -> None:

@@ -139,6 +139,14 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     options.journal_bounds,
     options.setting(
+        "--lock-timeout",
+        type=Duration(at_least=0.05, at_most=3600),
+        default=ReplayBounds().lock_timeout_s,
+        show_default=written_s(ReplayBounds().lock_timeout_s),
+        help="Wait so long for a lock on the secondary (a schema change behind a long query), then let those pass "
+        "that came later, and try again.",
+    ),
+    options.setting(
         "--ddl-history",
         type=click.IntRange(1, 10_000_000),
         default=History().statements,
@@ -198,6 +206,7 @@ def follow_options(command: Callable[..., int]) -> Callable[..., int]:
                 batch_bytes=given.pop("batch_size"),
                 queue_bytes=given.pop("queue_size"),
                 history=History(given.pop("ddl_history"), given.pop("ddl_history_age")),
+                lock_timeout_s=given.pop("lock_timeout"),
             ),
             intervals=Intervals(
                 feedback_s=given.pop("feedback_interval"),

@@ -30,6 +30,7 @@ from logship.lsn import Lsn
 from logship.replay.batch import Batch, SchemaChange
 from logship.replay.memory_follow import Followed, agrees, follow
 from logship.replay.memory_load import CouldNotLoad, convert
+from logship.replay.memory_merge import Merger
 from logship.replay.memory_pin import Pinned
 from logship.replay.memory_policy import Policies
 from logship.replay.memory_query import Reading, answer
@@ -86,6 +87,7 @@ class Memory:
             policies=policies or Policies(),
             catch_up=self._catch_up,
         )
+        self._merger = Merger(self._store, now)
         self._open: OpenTransaction | None = None
         self._decisions: dict[tuple[Lsn, int, bool], Future[bool]] = {}
         self._writer: int | None = None
@@ -100,7 +102,7 @@ class Memory:
     @property
     def busy(self) -> bool:
         """Whether `serve` has, or will have, something to do without a batch."""
-        return self._residency.busy
+        return self._residency.busy or self._merger.pending(list(self._residency.objects.values()))
 
     def objects(self) -> list[ObjectState]:
         """Every object that a batch has named so far."""
@@ -157,6 +159,7 @@ class Memory:
     def replay(self, batches: Sequence[Batch]) -> None:
         """Whole batches that follow one another, in as few transactions as may be; or one piece alone."""
         self._require_writer()
+        self._merger.replayed()
         if batches[0].schema_change is not None:
             self._change_schema(batches[0].schema_change)
             return
@@ -172,10 +175,17 @@ class Memory:
         more; call it again then, when no batch has come."""
         self._require_writer()
         began = self._now()
-        while self._open is None and self._residency.serve():
+        while self._open is None and (self._residency.serve() or self._merge()):
             if self._now() - began >= _SERVE_S:
                 return True
         return False
+
+    def _merge(self) -> bool:
+        try:
+            return self._merger.step(self._residency.objects.values(), self.memory_lsn)
+        except duckdb.OutOfMemoryException:
+            self._residency.give_way(())
+            return True
 
     def abandon(self) -> None:
         """Forget the open transaction: its pieces will come again, or never."""
@@ -454,7 +464,8 @@ class Memory:
                 self._residency.touch(known)
                 known.changes += change.changes
                 known.rows += change.rows
-                known.size_bytes = max(0, known.size_bytes + change.size_bytes)
+                if change.parts is not None:
+                    known.lay_out(change.parts)
 
     def _commit_without(self, end_lsn: Lsn, opened: OpenTransaction) -> None:
         """Move on without the objects of a transaction that was lost; they are loaded anew behind it."""

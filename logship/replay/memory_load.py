@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 
 from logship.lsn import Lsn
 from logship.replay.batch import Batch, Rows, Step, Truncation
+from logship.replay.memory_main import Writing
 from logship.replay.memory_reading import Brought, CouldNotLoad, Opened, Reading
-from logship.replay.memory_store import Store, size_of
+from logship.replay.memory_store import Store
 from logship.replay.memory_table import MemoryColumn, table_of
 from logship.replay.merge import merged
 from logship.replay.resident import MemoryObject, Name
@@ -103,8 +104,10 @@ class Load:
         self.lsn = opened.lsn
         self.pass_over()
         store.make_schema(known.target.schema)
-        known.table = table_of(known.target, known.as_text, f"logship loading {known.target.name}")
-        store.execute(known.held.create())
+        known.table = table_of(known.target, known.as_text)
+        writing = Writing(store, known.held, known.parts, opened.lsn)
+        writing.create()
+        known.lay_out(writing.parts)
 
     def fill(self, store: Store, brought: Brought) -> None:
         """Put rows into it, in a transaction of their own."""
@@ -112,10 +115,11 @@ class Load:
         late = brought.as_text - known.as_text
         if late:
             convert(store, known, [column for column in known.held.columns if column.name in late])
-        with store.staged(brought.rows) as view:
-            store.execute(known.held.insert(view))
-        known.rows += brought.rows.num_rows
-        known.size_bytes += size_of(brought.rows, known.held.columns)
+        if brought.rows.num_rows:
+            writing = Writing(store, known.held, known.parts, known.last_change_lsn)
+            writing.append(brought.rows)
+            known.rows += brought.rows.num_rows
+            known.lay_out(writing.parts)
 
 
 def convert(store: Store, known: MemoryObject, columns: Iterable[MemoryColumn]) -> None:
@@ -123,11 +127,19 @@ def convert(store: Store, known: MemoryObject, columns: Iterable[MemoryColumn]) 
 
     Its values stay what they are (`MemoryType.text` is exact), so nothing has to be loaded again.
     """
-    table = known.held
-    for column in columns:
-        store.execute(table.to_text(column))
-        known.as_text |= {column.name}
-        known.table = table_of(known.target, known.as_text, table.name)
+    changed = list(columns)
+    as_text = known.as_text | {column.name for column in changed}
+    table = table_of(known.target, as_text)
+    store.begin()
+    try:
+        Writing(store, known.held, known.parts, known.last_change_lsn).to_text(changed)
+        if known.parts.shown:
+            store.execute(table.show(known.parts))
+        store.commit()
+    except BaseException:
+        store.rollback()
+        raise
+    known.as_text, known.table = as_text, table
 
 
 def truncates(batch: Batch, name: Name) -> bool:

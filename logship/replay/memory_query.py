@@ -18,7 +18,7 @@ import pyarrow as pa
 from logship.errors import UsageError
 from logship.lsn import Lsn
 from logship.replay.memory_store import Store
-from logship.replay.memory_table import DATABASE, POSITION, quoted
+from logship.replay.memory_table import DATABASE, POSITION, quoted, relation_of
 from logship.replay.resident import ObjectState, Residence
 from logship.replay.types import text_of
 
@@ -43,7 +43,7 @@ def answer(
         position = reader.execute(f"select lsn from {POSITION}").fetchall()
 
         table = _run(reader, query, as_text, limit_bytes)
-        names = {name.replace('"', "") for name in reader.get_table_names(query, qualified=True)}
+        names = {relation_of(name) for name in reader.get_table_names(query, qualified=True)}
         return table, Lsn(position[0][0]), names
     except duckdb.OutOfMemoryException as error:
         raise QueryRefused(

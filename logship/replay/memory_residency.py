@@ -16,7 +16,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 import duckdb
@@ -357,9 +357,10 @@ class Residency:
     def _show(self, load: Load) -> None:
         known = load.known
         hidden = known.held
-        self._store.execute(hidden.rename(known.target.name))
+        self._store.execute(hidden.show(known.parts))
+        known.lay_out(replace(known.parts, shown=True))
         del self._loads[known.name]
-        known.show(hidden.shown())
+        known.show(hidden)
         self.touch(known)
         self._answer(known)
         _log.info("%s is in memory at %s, %d rows", known.target, self.lsn, known.rows)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import duckdb
+import pyarrow as pa
 
 from logship.lsn import Lsn
 from logship.replay.memory_table import DATABASE, POSITION, MemoryColumn, literal, quoted
@@ -21,6 +22,7 @@ from logship.replay.memory_table import DATABASE, POSITION, MemoryColumn, litera
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 
 _STAGED: Final = "logship_staged"
+_NEVER: Final = "1000000TB"
 
 
 class Store:
@@ -42,6 +44,8 @@ class Store:
         self._root.execute(f"create schema {DATABASE}.logship")
         self._root.execute(f"create table {POSITION} (lsn ubigint)")
         self._root.execute(f"insert into {POSITION} values ({int(start_lsn)})")
+        # As soon as 16 MB have changed it would stop the writer for a second, to compress what hardly pays.
+        self._root.execute(f"set checkpoint_threshold = '{_NEVER}'")
         self._root.execute("set enable_external_access = false")
         self._root.execute("set lock_configuration = true")
         self.writer = self._root.cursor()
@@ -134,7 +138,12 @@ def typed(
     connection: duckdb.DuckDBPyConnection, texts: Table, columns: Sequence[MemoryColumn], prefix: str = "c"
 ) -> tuple[Table, list[MemoryColumn]]:
     """``texts`` with the cells of ``columns`` cast, and the columns that had a miss."""
-    native = [column for column in columns if not column.type.is_text]
+    # The log's integers come typed already.
+    native = [
+        column
+        for column in columns
+        if not column.type.is_text and pa.types.is_string(texts.schema.field(f"{prefix}{column.index}").type)
+    ]
     if not native:
         return texts, []
     cells = ", ".join(

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 from logship.errors import InternalError
 from logship.lsn import INVALID, Lsn
+from logship.replay.memory_parts import Parts
 from logship.replay.memory_table import MemoryTable
 from logship.replay.target import Target
 
@@ -73,6 +74,7 @@ class ObjectState:
     ddl_memory: int = 0  # schema changes carried out on it in memory
     merges: int = 0
     merge_s: float = 0.0
+    delta_rows: int = 0  # not merged yet
 
 
 @dataclass(slots=True)
@@ -85,6 +87,7 @@ class MemoryObject:
     provisional: bool = False  # the target was made from a schema change: the next rows name the true one
     above: frozenset[Name] = frozenset()  # the tables that it is a partition or a child of
     table: MemoryTable | None = None  # None while COLD, and LOADING as long as nothing was read
+    parts: Parts = field(default_factory=Parts)  # what the table consists of, as of the last commit
     as_text: frozenset[str] = frozenset()  # columns that held a value their type can't; for good
     rows: int = 0
     size_bytes: int = 0
@@ -134,9 +137,10 @@ class MemoryObject:
         self.reason = ""
         self.on(Happening.PIN if self.pinned else Happening.KEEP)
 
-    def merged(self, seconds: float) -> None:
-        self.merges += 1
-        self.merge_s += seconds
+    def lay_out(self, parts: Parts) -> None:
+        """What was committed."""
+        self.parts = parts
+        self.size_bytes = parts.size_bytes
 
     def failed(self, reason: str, batch: int) -> None:
         """LOADING came to nothing; the pause before the next attempt doubles each time."""
@@ -157,6 +161,7 @@ class MemoryObject:
 
     def _forget(self, reason: str, not_before: int) -> None:
         self.table = None
+        self.parts = Parts()
         self.rows = self.size_bytes = 0
         self.reason, self.not_before = reason, not_before
 
@@ -168,4 +173,5 @@ class MemoryObject:
             self.loads, self.evictions, self.changes,
             self.last_change_lsn or None, self.reason,
             self.hits, self.schema_changes, self.merges, self.merge_s,
+            self.parts.delta_rows,
         )  # fmt: skip
