@@ -8,6 +8,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 # PYTEST_ARGS narrows a run: make test PYTEST_ARGS="-k journal -x"
 PYTEST_ARGS ?=
+# BENCH_ARGS chooses: make bench BENCH_ARGS="--quick --only catch-up"
+BENCH_ARGS ?=
 # Tests wait for servers more than they compute; each worker has servers of its own.
 WORKERS ?= 3
 PYTEST := $(BIN)/pytest $(PYTEST_ARGS)
@@ -65,6 +67,9 @@ soak: init ## Long fault runs
 fuzz: init ## Malformed bytes at length: what clients, walsenders and files may hold
 	$(PYTEST) --hypothesis-profile=fuzz -o timeout=3600 $(FUZZED)
 
+bench: init ## Speed beside built-in logical replication; half an hour (BENCH_ARGS=--quick: 3 minutes)
+	$(BIN)/python -m bench $(BENCH_ARGS)
+
 docs: init ## docs/reference.md, from the code
 	$(BIN)/python docs/reference.py
 	$(BIN)/python -m tests.integration.ddl.matrix_page
@@ -84,4 +89,4 @@ clean: ## Remove what was made here
 	rm -rf $(VENV) var build dist *.egg-info logship/kernel/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help init demo check lint types imports unit test test-web test-matrix soak fuzz docs up down clean
+.PHONY: help init demo check lint types imports unit test test-web test-matrix soak fuzz bench docs up down clean

@@ -1,15 +1,19 @@
-"""What capturing a schema change costs on the primary: each statement with and without, in milliseconds.
+"""What capturing a schema change costs on the primary, in milliseconds.
 
     python bench/ddl_capture.py [PostgreSQL's bin directory]
 
-Prints the fastest of the runs, which is what a busy machine disturbs least, and the ratio.
+*Later* is each statement of a migration once the session has captured one of its kind: CPU of the backend without
+capture, and the time inside the event trigger, which PostgreSQL counts itself (track_functions). *First* is the first
+statement of a new session, where PostgreSQL loads its catalogs and plans what it then keeps: CPU of the backend
+without capture and with. Prints the lowest of the runs, which is what a busy machine disturbs least.
 """
 
 from __future__ import annotations
 
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final, TypeAlias
 
 import psycopg
 
@@ -18,45 +22,85 @@ from logship.connection import Side
 from logship.service.binaries import Binaries
 from logship.service.servers import Server, find_binaries
 
-RUNS = 40
-STATEMENTS = (
+Measure: TypeAlias = Callable[[psycopg.Connection, str], float]
+
+LATER: Final = 60
+FIRST: Final = 8
+STATEMENTS: Final = (
     "create table b{0} (id int primary key, v text not null, n int check (n > 0))",
+    "create table s{0} (id serial primary key, v text)",
     "alter table b{0} add column z int default 3",
     "create index on b{0} (v)",
     "comment on table b{0} is 'x'",
     "grant select on b{0} to public",
     "create view v{0} as select 1 as a",
     "create function f{0}() returns int language sql as 'select 1'",
+    "create type e{0} as enum ('a', 'b')",
     "alter table b{0} rename column v to w",
     "drop function f{0}()",
 )
 
 
-def measure(connection: psycopg.Connection, first: int) -> list[float]:
-    """The fastest run of each statement, in seconds."""
-    best = [float("inf")] * len(STATEMENTS)
-    for number in range(first, first + RUNS):
-        for place, statement in enumerate(STATEMENTS):
-            began = time.perf_counter()
-            connection.execute(statement.format(number).encode())
-            best[place] = min(best[place], time.perf_counter() - began)
-    return best
+_CPU: Final = "/proc/{}/schedstat"  # nanoseconds, first of all
+_INSIDE: Final = "select pg_stat_get_xact_function_total_time('logship.ddl_event()'::regprocedure)"
+
+
+def alone(connection: psycopg.Connection, statement: str) -> float:
+    """CPU of the backend."""
+    file = Path(_CPU.format(connection.info.backend_pid))
+    before = int(file.read_text(encoding="ascii").split()[0])
+    connection.execute(statement.encode())
+    return (int(file.read_text(encoding="ascii").split()[0]) - before) / 1e6
+
+
+def inside(connection: psycopg.Connection, statement: str) -> float:
+    # What a session has counted is handed on now and then, but never within a transaction.
+    with connection.transaction():
+        before = _counted(connection)
+        connection.execute(statement.encode())
+        return _counted(connection) - before
+
+
+def _counted(connection: psycopg.Connection) -> float:
+    row = connection.execute(_INSIDE).fetchone()
+    assert row is not None
+    return row[0] or 0.0
+
+
+def later(conninfo: str, numbers: range, measure: Measure) -> list[float]:
+    with psycopg.connect(conninfo, autocommit=True, options="-c track_functions=pl") as connection:
+        runs = [[measure(connection, each.format(number)) for each in STATEMENTS] for number in numbers]
+    return [min(each) for each in zip(*runs, strict=True)]
+
+
+def first(conninfo: str, numbers: range) -> list[float]:
+    runs = []
+    for number in numbers:
+        run = []
+        for each in STATEMENTS:
+            with psycopg.connect(conninfo, autocommit=True) as connection:
+                connection.execute("select 1")
+                run.append(alone(connection, each.format(number)))
+        runs.append(run)
+    return [min(each) for each in zip(*runs, strict=True)]
 
 
 def main() -> None:
-    binaries = Binaries(Path(sys.argv[1]), "given") if len(sys.argv) > 1 else find_binaries()
+    binaries = Binaries(Path(sys.argv[1]), "variable") if len(sys.argv) > 1 else find_binaries()
     with Server(binaries, "bench", durable=False) as server:
-        migrate.upgrade(server.conninfo(), Side.PRIMARY)
-        with psycopg.connect(server.conninfo(), autocommit=True) as connection:
-            without = measure(connection, 0)
+        conninfo = server.conninfo()
+        migrate.upgrade(conninfo, Side.PRIMARY)
+        columns = [later(conninfo, range(LATER), alone), first(conninfo, range(1000, 1000 + FIRST))]
+        with psycopg.connect(conninfo, autocommit=True) as connection:
             ddl.start_capture(connection)
-            captured = measure(connection, RUNS)
-            print(f"PostgreSQL {connection.info.server_version // 10000}, fastest of {RUNS}, ms")
-            for statement, one, other in zip(STATEMENTS, without, captured, strict=True):
-                print(
-                    f"{one * 1e3:7.3f} without {other * 1e3:7.3f} with {(other - one) * 1e3:+7.3f} "
-                    f"{other / one:5.1f} times  {statement.format('')[:50]}"
-                )
+            version = connection.info.server_version // 10000
+        columns.insert(1, later(conninfo, range(LATER, 2 * LATER), inside))
+        columns.append(first(conninfo, range(2000, 2000 + FIRST)))
+    print(f"PostgreSQL {version}, ms, lowest of {LATER} later and {FIRST} first statements of a session")
+    print("  later: alone  capture   first: alone   with")
+    for *figures, statement in zip(*columns, STATEMENTS, strict=True):
+        one, two, three, four = figures
+        print(f"  {one:12.2f} {two:8.2f} {three:14.2f} {four:6.2f}   {str(statement).format('')[:56]}")
 
 
 if __name__ == "__main__":

@@ -45,19 +45,24 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
+    report(measured(scale=given.scale, rounds=given.rounds))
+
+
+def measured(*, scale: float, rounds: int) -> dict[str, list[Took]]:
+    """Of each way of copying, in rounds."""
     binaries = find_binaries()
+    took: dict[str, list[Took]] = {}
     with (
         Server(binaries, "primary", SETTINGS) as primary,
         Server(binaries, "secondary", SETTINGS) as secondary,
     ):
-        bench = Bench(primary, secondary, given.scale)
+        bench = Bench(primary, secondary, scale)
         bench.fill()
         print(machine(primary))
-        took: dict[str, list[Took]] = {}
-        for _ in range(given.rounds):
+        for _ in range(rounds):
             for name, copy in bench.ways().items():
                 took.setdefault(name, []).append(bench.timed(name, copy))
-        report(took)
+    return took
 
 
 class Took(NamedTuple):

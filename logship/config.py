@@ -6,6 +6,7 @@ their units in their names. Nothing here reads a file or the environment.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 KIB = 1024
@@ -21,12 +22,34 @@ class JournalBounds:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """What `logship.stat_ddl` keeps of the schema changes that were carried: whichever ends first."""
+
+    statements: int = 10_000
+    age_s: float = 90 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
 class ReplayBounds:
     """``batch_bytes`` and ``queue_bytes`` count the log's own bytes; decoded they take about eight times that."""
 
     batch_bytes: int = 4 * MIB  # a larger transaction is replayed in pieces of this size
     queue_bytes: int = 8 * MIB  # between the replay thread and each store
     read_bytes: int = 1 * MIB  # taken from the journal at a time
+    history: History = History()
+    lock_timeout_s: float = 10.0  # on the secondary; then others pass, and it is tried again
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySettings:
+    """``policy`` is that of tables which no pattern names: lazy, eager or off. The others are patterns."""
+
+    budget_bytes: int
+    policy: str = "lazy"
+    eager: tuple[str, ...] = ()
+    off: tuple[str, ...] = ()
+    pinned: tuple[str, ...] = ()
+    loaders: int = 2  # tables that are read at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +61,14 @@ class Intervals:
     stall_s: float = 30.0  # no progress for so long, with something to do, is a stall
     heartbeat_s: float = 10.0  # something goes into the log of an idle primary; 0: nothing does
     stop_grace_s: float = 8.0  # for all threads to end, once the program is told to
+
+
+class Cold(enum.Enum):
+    """What becomes of a query to memory that memory can't answer as it is."""
+
+    PERSISTENCE = "persistence"  # the secondary answers
+    LOAD = "load"  # what isn't resident is loaded first; what memory can't answer at all, the secondary does
+    REFUSE = "refuse"  # an error says why
 
 
 @dataclass(frozen=True, slots=True)

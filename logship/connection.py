@@ -51,15 +51,16 @@ def connect(
     *,
     application_name: str = "logship",
     replication: bool = False,
-    settings: dict[str, str] | None = None,
+    settings: Mapping[str, str | None] | None = None,
 ) -> psycopg.Connection:
-    """An autocommit connection with `PINNED` settings; ``settings`` adds to them or overrides them.
+    """An autocommit connection with `PINNED` settings; ``settings`` adds to them or overrides them (None: the
+    user's own stays).
 
     With ``replication`` it is a logical walsender connection (`replication=database`). On the
     primary the session commits with ``synchronous_commit = local``: one that waited for a
     synchronous standby would wait for itself.
     """
-    pinned = dict(PINNED) if side is not Side.SHIPPER else {}
+    pinned: dict[str, str | None] = dict(PINNED) if side is not Side.SHIPPER else {}
     if side is Side.PRIMARY:
         pinned["synchronous_commit"] = "local"
     pinned.update(settings or {})
@@ -77,7 +78,7 @@ def connect(
             f"the {side.value}'s conninfo can't be read: no host has an @ in it, and a port is a number",
             hint="in a URI, write @ / : and % of a password as %40 %2F %3A %25",
         )
-    options = " ".join(f"-c {name}={_escape(value)}" for name, value in pinned.items())
+    options = " ".join(f"-c {name}={_escape(value)}" for name, value in pinned.items() if value is not None)
     parameters = {
         "connect_timeout": "10",
         "keepalives_idle": "30",

@@ -10,8 +10,9 @@ Source: PostgreSQL documentation, "Streaming Replication Protocol".
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 from logship.errors import InternalError, ProtocolViolation
 from logship.lsn import INVALID, Lsn
@@ -35,8 +36,18 @@ class Keepalive:
     reply_requested: bool
 
 
-# What a stream is made of, in order: payloads of XLogData, raw, and keepalives between them.
-Item: TypeAlias = bytes | Keepalive
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What came of a walsender's stream, in order: pgoutput messages, framed one after the other
+    (`logship.kernel.frame`), and keepalives between them.
+
+    ``marks``: where in ``run`` the frames stand that are no plain changes, ascending (`logship.kernel.Drain`).
+    ``keepalives``: each with the offset in ``run`` before which it came, ascending.
+    """
+
+    run: bytes
+    marks: Sequence[int]
+    keepalives: Sequence[tuple[int, Keepalive]]
 
 
 @dataclass(frozen=True, slots=True)

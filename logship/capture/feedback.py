@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from logship.capture.copydata import NOWHERE, Item, Keepalive, Positions
+from logship.capture.copydata import NOWHERE, Keepalive, Positions
 from logship.lsn import INVALID, Lsn
 
 INTERVAL_S: Final = 1.0
@@ -24,7 +24,7 @@ INTERVAL_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What the keepalives among some items ask for."""
+    """What some keepalives ask for."""
 
     reply_requested: bool
     moved: bool  # one told of a later end of the WAL than was told before
@@ -39,14 +39,13 @@ class Sent:
     at_s: float | None = None
 
 
-def heard(items: Iterable[Item], wal_end: Lsn = INVALID) -> Heard:
-    """What the keepalives among ``items`` say; ``wal_end`` is the latest that was told before."""
+def heard(keepalives: Iterable[Keepalive], wal_end: Lsn = INVALID) -> Heard:
+    """What ``keepalives`` say; ``wal_end`` is the latest that was told before."""
     asked = moved = False
-    for item in items:
-        if isinstance(item, Keepalive):
-            asked |= item.reply_requested
-            if item.wal_end > wal_end:
-                moved, wal_end = True, item.wal_end
+    for keepalive in keepalives:
+        asked |= keepalive.reply_requested
+        if keepalive.wal_end > wal_end:
+            moved, wal_end = True, keepalive.wal_end
     return Heard(asked, moved, wal_end)
 
 

@@ -1,6 +1,6 @@
 """Cuts the stream of pgoutput messages into pieces of whole transactions, framed as the journal keeps them.
 
-In: the items of a walsender's stream in order: raw pgoutput messages of protocol version 1, and
+In: stretches of a walsender's stream in order: pgoutput messages of protocol version 1, framed, and
 keepalives. Out: `Piece`s: a small transaction is one, a large one is cut at `PIECE_BYTES`; where
 nothing but the position moved, a POSITION piece; where the link broke in the middle, an ABANDON piece.
 Begin and Commit are inside the run, and Relation and Type messages stand where they came.
@@ -12,19 +12,20 @@ them, since a walsender sends each only once.
 
 Logical messages outside of transactions are dropped and counted: what logship itself writes into the
 log (schema changes, heartbeats) is transactional, and a message without a transaction has no place in
-commit order. Contents of rows aren't looked at. Never does I/O, and never moves a position backwards.
+commit order. Plain changes are passed on as they stand, many at once; contents of rows aren't looked at.
+Never does I/O, and never moves a position backwards.
 """
 
 from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from logship import pgoutput
-from logship.capture.copydata import Item, Keepalive
+from logship.capture.copydata import Keepalive, Stretch
 from logship.change import Begin, Truncate
 from logship.errors import ProtocolViolation
 from logship.lsn import INVALID, Lsn
@@ -32,8 +33,9 @@ from logship.lsn import INVALID, Lsn
 PIECE_BYTES: Final = 256 * 1024
 
 _pack_length: Final = struct.Struct(">I").pack
+_length_at: Final = struct.Struct(">I").unpack_from
 _ROWS: Final = frozenset(b"IUD")
-_CHANGES: Final = _ROWS | frozenset(b"TRYO")  # what may stand between Begin and Commit, but for messages
+_DESCRIPTIONS: Final = frozenset(b"RY")
 _NO_TRANSACTION: Final = Begin(INVALID, 0, 0)
 
 
@@ -63,7 +65,6 @@ class Counters:
     """Since the assembler was made. ``bytes`` are those of the pieces' runs."""
 
     transactions: int = 0
-    messages: int = 0
     bytes: int = 0
     messages_dropped: int = 0  # non-transactional logical messages
     transactions_skipped: int = 0  # captured before, sent again
@@ -82,7 +83,8 @@ class Assembler:
         self._given = False  # a piece of the open transaction has been returned
         self._skipping = False
         self._parts: list[bytes] = []
-        self._size = 0
+        self._held, self._from, self._to = b"", 0, 0  # behind the parts: a part of the run that is being read
+        self._size = 0  # of the parts and what is held
         self._owed: dict[tuple[int, int], bytes] = {}  # (kind, oid): descriptions in skipped transactions
         self._violation: ProtocolViolation | None = None
 
@@ -95,18 +97,20 @@ class Assembler:
     def in_transaction(self) -> bool:
         return self._begin is not None
 
-    def feed(self, items: Iterable[Item]) -> list[Piece]:
-        """The pieces that ``items`` complete. What is out of order raises `ProtocolViolation`, at once or,
+    def feed(self, stretches: Iterable[Stretch]) -> list[Piece]:
+        """The pieces that ``stretches`` complete. What is out of order raises `ProtocolViolation`, at once or,
         when pieces came before it, at the next call; after that only `restart` helps."""
         if self._violation is not None:
             raise self._violation
         pieces: list[Piece] = []
         try:
-            self._assemble(items, pieces)
+            for stretch in stretches:
+                self._assemble(stretch, pieces)
         except ProtocolViolation as violation:
             self._violation = violation
             if not pieces:
                 raise
+        self._settle()
         self._tell_position(pieces)
         return pieces
 
@@ -116,64 +120,86 @@ class Assembler:
         begin, given = self._begin, self._given
         self._start = self._position
         self._begin, self._given, self._skipping = None, False, False
-        self._parts.clear()
-        self._size = 0
+        self._forget()
         self._owed.clear()  # a new session describes everything anew
         self._violation = None
         if begin is None or not given:
             return None
         return _piece(PieceKind.ABANDON, begin=begin)
 
-    def _assemble(self, items: Iterable[Item], pieces: list[Piece]) -> None:
-        parts, size, limit, plain = self._parts, self._size, self._piece_bytes, self._plain
-        for item in items:
-            if plain and type(item) is bytes and item and item[0] in _CHANGES:
-                length = len(item)
-                parts.append(_pack_length(length))
-                parts.append(item)
-                size += length + 4
-                if size < limit:
-                    continue
-                self._size = size
-                pieces.append(self._cut(None))
-            else:
-                self._size = size
-                self._turn(item, pieces)
-                plain = self._plain
-            size = self._size
-        self._size = size
+    def _assemble(self, stretch: Stretch, pieces: list[Piece]) -> None:
+        run, alive = stretch.run, stretch.keepalives
+        at, heard = 0, 0
+        for mark in (*stretch.marks, len(run)):
+            if at < mark:
+                heard = self._hear(alive, heard, at)
+                self._changes(run, at, mark, pieces)
+            if heard < len(alive):
+                heard = self._hear(alive, heard, mark)
+            if mark < len(run):
+                at = mark + 4 + _length_at(run, mark)[0]
+                self._turn(run, mark, at, pieces)
 
-    @property
-    def _plain(self) -> bool:
-        """Whether a change has only to be added."""
-        return self._begin is not None and not self._skipping and not self._owed
+    def _hear(self, alive: Sequence[tuple[int, Keepalive]], heard: int, upto: int) -> int:
+        """The keepalives from ``heard`` on that came before offset ``upto``; which comes next."""
+        while heard < len(alive) and alive[heard][0] <= upto:
+            wal_end = alive[heard][1].wal_end
+            if self._begin is None and wal_end > self._position:
+                self._reached = self._position = wal_end
+            heard += 1
+        return heard
 
-    def _turn(self, item: Item, pieces: list[Piece]) -> None:
-        """Everything that is not a change in plain sequence."""
-        if isinstance(item, Keepalive):
-            if self._begin is None and item.wal_end > self._position:
-                self._reached = self._position = item.wal_end
+    def _changes(self, run: bytes, at: int, end: int, pieces: list[Piece]) -> None:
+        """Plain changes, one frame behind the other."""
+        if self._begin is None:
+            raise ProtocolViolation(f"a message of kind {run[at + 4 : at + 5]!r} outside of a transaction")
+        if self._skipping:
             return
-        kind = pgoutput.tag(item)
-        if kind == pgoutput.MESSAGE and not pgoutput.is_transactional(item):
+        while self._owed and at < end:
+            behind = at + 4 + _length_at(run, at)[0]
+            self._pay(run[at + 4], run[at + 4 : behind])
+            self._pass_on(run, at, behind, pieces)
+            at = behind
+        if at < end:
+            self._pass_on(run, at, end, pieces)
+
+    def _pass_on(self, run: bytes, at: int, end: int, pieces: list[Piece]) -> None:
+        """Frames as they stand, cut behind the first that brings the piece to its size."""
+        while self._size + end - at >= self._piece_bytes:
+            cut = _frame_end(run, at, self._piece_bytes - self._size)
+            self._keep(run, at, cut)
+            pieces.append(self._cut(None))
+            at = cut
+        if at < end:
+            self._keep(run, at, end)
+
+    def _turn(self, run: bytes, at: int, end: int, pieces: list[Piece]) -> None:
+        """The frame of a message that is no plain change."""
+        message = run[at + 4 : end]
+        kind = pgoutput.tag(message)
+        if kind == pgoutput.MESSAGE and not pgoutput.is_transactional(message):
             self.counters.messages_dropped += 1
         elif kind == pgoutput.BEGIN:
             self._tell_position(pieces)
-            self._open(item)
+            self._open(message)
+            if not self._skipping:
+                self._keep(run, at, end)
         elif self._begin is None:
-            raise ProtocolViolation(f"a message of kind {item[:1]!r} outside of a transaction")
+            raise ProtocolViolation(f"a message of kind {message[:1]!r} outside of a transaction")
         elif kind == pgoutput.COMMIT:
-            self._close(self._begin, item, pieces)
-        elif kind not in _CHANGES and kind != pgoutput.MESSAGE:
-            raise ProtocolViolation(f"a message of the unknown kind {item[:1]!r}")
+            self._close(self._begin, message)
+            if not self._skipping:
+                self._keep(run, at, end)
+                pieces.append(self._cut(self._position))
+            self._begin, self._skipping = None, False
+        elif kind not in _DESCRIPTIONS and kind != pgoutput.MESSAGE:
+            raise ProtocolViolation(f"a message of the unknown kind {message[:1]!r}")
         elif self._skipping:
-            if kind in (pgoutput.RELATION, pgoutput.TYPE):
-                self._owed[kind, pgoutput.relation_oid(item)] = item
+            if kind in _DESCRIPTIONS:
+                self._owed[kind, pgoutput.relation_oid(message)] = message
         else:
-            self._pay(kind, item)
-            self._add(item)
-            if self._size >= self._piece_bytes:
-                pieces.append(self._cut(None))
+            self._pay(kind, message)
+            self._pass_on(run, at, end, pieces)
 
     def _open(self, message: bytes) -> None:
         begin = pgoutput.begin_of(message)
@@ -182,15 +208,13 @@ class Assembler:
         # A commit record that starts before a position which is the end of a record ends there or before:
         # the rule by which the server itself decides (SnapBuildXactNeedsSkip).
         self._skipping = begin.commit_lsn < self._start
-        if not self._skipping:
-            if begin.commit_lsn < self._position:
-                raise ProtocolViolation(
-                    f"a transaction committed at {begin.commit_lsn} comes after position {self._position}"
-                )
-            self._add(message)
+        if not self._skipping and begin.commit_lsn < self._position:
+            raise ProtocolViolation(
+                f"a transaction committed at {begin.commit_lsn} comes after position {self._position}"
+            )
         self._begin, self._given = begin, False
 
-    def _close(self, begin: Begin, message: bytes, pieces: list[Piece]) -> None:
+    def _close(self, begin: Begin, message: bytes) -> None:
         commit = pgoutput.commit_of(message)
         if commit.commit_lsn != begin.commit_lsn or commit.end_lsn <= commit.commit_lsn:
             raise ProtocolViolation(
@@ -205,17 +229,14 @@ class Assembler:
                 )
             self.counters.transactions_skipped += 1
         else:
-            self._add(message)
             self._position = commit.end_lsn
             self.counters.transactions += 1
-            pieces.append(self._cut(commit.end_lsn))
-        self._begin, self._skipping = None, False
 
     def _pay(self, kind: int, message: bytes) -> None:
         """Put owed descriptions in front of the first change that needs them."""
         if not self._owed:
             return
-        if kind in (pgoutput.RELATION, pgoutput.TYPE):
+        if kind in _DESCRIPTIONS:
             self._owed.pop((kind, pgoutput.relation_oid(message)), None)
             return
         needed: Iterable[int] = ()
@@ -232,20 +253,37 @@ class Assembler:
                 self._add(self._owed.pop(key))
             self._add(relation)
 
+    def _keep(self, run: bytes, at: int, end: int) -> None:
+        """Frames go behind what has gathered of the piece."""
+        if self._held is run and self._to == at:
+            self._to = end
+        else:
+            self._settle()
+            self._held, self._from, self._to = run, at, end
+        self._size += end - at
+
     def _add(self, message: bytes) -> None:
-        self._parts.append(_pack_length(len(message)))
-        self._parts.append(message)
-        self._size += len(message) + 4
+        self._keep(_pack_length(len(message)) + message, 0, len(message) + 4)
+
+    def _settle(self) -> None:
+        """What is held becomes a part: the run it stands in is let go."""
+        if self._held:
+            self._parts.append(self._held[self._from : self._to])
+            self._held = b""
+
+    def _forget(self) -> None:
+        self._parts.clear()
+        self._held = b""
+        self._size = 0
 
     def _cut(self, end_lsn: Lsn | None) -> Piece:
         """What has gathered of the open transaction; ``end_lsn`` when it ends there."""
         assert self._begin is not None
         first, self._given = not self._given, True
-        self.counters.messages += len(self._parts) // 2
         self.counters.bytes += self._size
-        run = b"".join(self._parts)
-        self._parts.clear()
-        self._size = 0
+        self._settle()
+        run = b"".join(self._parts)  # a single part isn't copied
+        self._forget()
         return _piece(
             PieceKind.CHANGES, begin=self._begin, first=first, last=end_lsn is not None,
             end_lsn=end_lsn or INVALID, run=run,
@@ -255,6 +293,15 @@ class Assembler:
         if self._reached:
             pieces.append(_piece(PieceKind.POSITION, end_lsn=self._reached))
             self._reached = INVALID
+
+
+def _frame_end(run: bytes, at: int, size: int) -> int:
+    """Where the first frame from ``at`` on ends with which they come to ``size`` bytes."""
+    least = at + size
+    at += 4 + _length_at(run, at)[0]
+    while at < least:
+        at += 4 + _length_at(run, at)[0]
+    return at
 
 
 def _piece(

@@ -10,7 +10,7 @@ is the walsender's (`logship.capture.stream`); there is no slot to look at and n
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 import psycopg
 
@@ -36,7 +36,7 @@ RECORD: Final = ord("L")
 _FINAL: Final = ("authentication", "password", "no encryption", "must use", "certificate", "does not exist")
 
 
-class RelayStream(Stream[T]):
+class RelayStream(Stream[T | Keepalive], Generic[T]):
     """One connection: `identify`, `show`, `start`, then `read` and `send_status` in turn, `stop`, `close`."""
 
     def __init__(
@@ -81,7 +81,9 @@ class RelayStream(Stream[T]):
             if data[0] == RECORD:
                 append(decode(data))
             elif data[0] == KEEPALIVE:
-                self._alive(keepalive(data), items, keepalives)
+                message = keepalive(data)
+                items.append(message)
+                self._told(message, keepalives)
             else:
                 raise ProtocolViolation(f"CopyData of the unknown kind {bytes(data[:1])!r}")
         return size

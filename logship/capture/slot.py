@@ -1,7 +1,8 @@
 """The walsender client: streams one logical slot of the primary in pgoutput's protocol version 1.
 
-In: a conninfo, the names of slot and publications, the position to start from. Out: raw pgoutput
-messages and keepalives in the order in which they were sent; in return, status updates. Settings are
+In: a conninfo, the names of slot and publications, the position to start from. Out: stretches of pgoutput
+messages and keepalives in the order in which they were sent; in return, status updates. Messages are gathered
+by `logship.kernel.Drain`, not one by one. Settings are
 pinned by `logship.connection`, so values come as UTF-8 text in one spelling whatever the database
 says. Assumes one thread that does everything but `wake`.
 
@@ -15,27 +16,32 @@ Protocol".
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import psycopg
 from psycopg import pq
 
-from logship.capture.copydata import KEEPALIVE, PAYLOAD, XLOGDATA, Keepalive, header, keepalive
+from logship.capture.copydata import Keepalive, Stretch, header, keepalive
+from logship.capture.libpq import copy_functions
 from logship.capture.slot_state import SlotState, check_slot
 from logship.capture.stream import ANSWER_S, State, Stream, System, identifier, literal
 from logship.capture.stream_errors import HINTS, stream_error
 from logship.connection import Side, connect
 from logship.errors import PrimaryError, ProtocolViolation, PublicationMissing, SlotActive, StreamBroken
+from logship.kernel import CopySource, Drain
 from logship.lsn import Lsn
 
 __all__ = ["SlotStream", "System", "start_command"]
 
 
-class SlotStream(Stream[bytes]):
+class SlotStream(Stream[Stretch]):
     """One connection: `identify`, `start`, then `read` and `send_status` in turn, `stop`, `close`."""
 
     def __init__(self, conninfo: str, *, application_name: str = "logship") -> None:
         """Connects. ``application_name`` is the name that synchronous_standby_names may list."""
         super().__init__(_walsender(conninfo, application_name))
+        # Each implementation of psycopg's PGconn has `pgconn_ptr`; its protocol class doesn't name it.
+        self._drain = Drain(cast("CopySource", self._pgconn), copy_functions())
         self._slot = ""
         self._publications: tuple[str, ...] = ()
 
@@ -58,30 +64,32 @@ class SlotStream(Stream[bytes]):
             raise self._refused(refused)
         return state
 
-    def _take(self, items: list[bytes | Keepalive], keepalives: list[Keepalive], max_bytes: int) -> int:
-        """Take what libpq has. This loop is run once per message: it parses the last header only."""
-        get, append = self._pgconn.get_copy_data, items.append
-        size = 0
-        newest: memoryview | bytes = b""
-        while size < max_bytes:
-            length, data = get(1)
-            if length <= 0:
-                if length < 0:
-                    raise self._broken(None)
-                break
-            size += length
-            if data[0] == XLOGDATA and length >= PAYLOAD:
-                append(bytes(data[PAYLOAD:]))
-                newest = data
-            elif data[0] == KEEPALIVE:
-                self._alive(keepalive(data), items, keepalives)
-                newest = b""
-            else:
-                raise ProtocolViolation(f"CopyData of the unknown kind {bytes(data[:1])!r}")
-        if newest:
-            last = header(newest)
-            self._wal_end, self._sent_time_us = last.wal_end, last.sent_time_us
+    def _take(self, items: list[Stretch], keepalives: list[Keepalive], max_bytes: int) -> int:
+        """Take what libpq has, as one stretch."""
+        drain = self._drain
+        try:
+            size = drain.gather(max_bytes)
+        finally:
+            self._pass_on(items, keepalives)
+        if drain.odd:
+            raise ProtocolViolation(f"CopyData of the unknown kind {drain.odd[:1]!r}")
+        if drain.ended:
+            raise self._broken(None)
         return size
+
+    def _pass_on(self, items: list[Stretch], keepalives: list[Keepalive]) -> None:
+        """What has gathered, also in front of an error."""
+        gathered = self._drain.take()
+        if not gathered.size_bytes:
+            return
+        alive = [(offset, keepalive(data)) for offset, data in gathered.keepalives]
+        if gathered.run or alive:
+            items.append(Stretch(gathered.run, gathered.marks, alive))
+        for _, message in alive:
+            self._told(message, keepalives)
+        if gathered.header:
+            last = header(gathered.header)
+            self._wal_end, self._sent_time_us = last.wal_end, last.sent_time_us
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
         # From 18 on, a publication that is gone is a warning, and its tables silently aren't sent.

@@ -1,7 +1,7 @@
 """A connection on which a server streams replication: what the walsender's client and the relay's share.
 
 In: a connection of the kind `replication=database`, the bytes that come on it. Out: items in the order in
-which they were sent (a subclass says what they are), keepalives between them; in return, status updates.
+which they were sent (a subclass says what they are), keepalives among them; in return, status updates.
 Assumes one thread that does everything but `wake`.
 
 Never acknowledges by itself. After any error the stream is to be closed; ``error.transient`` says whether a
@@ -53,11 +53,11 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Received(Generic[T]):
-    """One `read`. ``items`` in the order sent; ``keepalives`` are those among them. ``wal_end`` and
+    """One `read`. ``items`` in the order sent; ``keepalives`` are those in them. ``wal_end`` and
     ``sent_time_us`` (microseconds since 2000, the server's clock) are of the newest header ever read in
     this session, INVALID and None before the first. ``woken``: `Stream.wake` ended the wait."""
 
-    items: list[T | Keepalive]
+    items: list[T]
     keepalives: tuple[Keepalive, ...]
     bytes: int
     wal_end: Lsn
@@ -98,7 +98,7 @@ class Stream(ABC, Generic[T]):
     # -- what a subclass knows -------------------------------------------------------------------
 
     @abstractmethod
-    def _take(self, items: list[T | Keepalive], keepalives: list[Keepalive], max_bytes: int) -> int:
+    def _take(self, items: list[T], keepalives: list[Keepalive], max_bytes: int) -> int:
         """Take what libpq has: `get_copy_data` until it gives nothing, or about ``max_bytes``. Their size."""
 
     @abstractmethod
@@ -146,7 +146,7 @@ class Stream(ABC, Generic[T]):
         self._expect(State.STREAMING)
         if self._failure is not None:
             raise self._failure
-        items: list[T | Keepalive] = []
+        items: list[T] = []
         keepalives: list[Keepalive] = []
         end = time.monotonic() + timeout_s
         size, woken = 0, False
@@ -236,7 +236,7 @@ class Stream(ABC, Generic[T]):
 
     # -- reading ---------------------------------------------------------------------------------
 
-    def _gather(self, items: list[T | Keepalive], keepalives: list[Keepalive], max_bytes: int) -> int:
+    def _gather(self, items: list[T], keepalives: list[Keepalive], max_bytes: int) -> int:
         """Take what libpq has and what the socket has, up to ``max_bytes``."""
         size = self._take(items, keepalives, max_bytes)
         while size < max_bytes:
@@ -247,8 +247,8 @@ class Stream(ABC, Generic[T]):
             size += taken
         return size
 
-    def _alive(self, message: Keepalive, items: list[T | Keepalive], keepalives: list[Keepalive]) -> None:
-        items.append(message)
+    def _told(self, message: Keepalive, keepalives: list[Keepalive]) -> None:
+        """One of ``keepalives`` more."""
         keepalives.append(message)
         self._wal_end, self._sent_time_us = message.wal_end, message.sent_time_us
 

@@ -1,6 +1,7 @@
 """What the secondary knows of schema changes: those that were carried, and those an operator passed over.
 
-In: connections to the secondary. Out: frozen values; rows of `logship.ddl_skip`. Reading needs nothing but the
+In: connections to the secondary. Out: frozen values; rows of `logship.ddl_skip`, and fewer of
+`logship.ddl_replayed`. Reading needs nothing but the
 public view.
 """
 
@@ -54,6 +55,21 @@ def carried(
         {"lsn": None if lsn is None else str(lsn), "last": last},
     ).fetchall()
     return [Carried(Lsn.parse(row[0]), *row[1:]) for row in reversed(rows)]
+
+
+def trim(secondary: psycopg.Connection, replica: str, statements: int, age_s: float) -> int:
+    """Forget what is older than the newest ``statements``, or than ``age_s``; how many went. What one commit of the
+    primary changed stays together."""
+    return secondary.execute(
+        """
+        delete from logship.ddl_replayed d
+         where d.replica = %(replica)s
+           and (d.replayed_at < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %(age_s)s)
+                or d.lsn < (select n.lsn from logship.ddl_replayed n where n.replica = %(replica)s
+                             order by n.lsn desc offset %(last)s limit 1))
+        """,
+        {"replica": replica, "age_s": age_s, "last": statements - 1},
+    ).rowcount
 
 
 def summary(secondary: psycopg.Connection) -> tuple[int, Lsn | None, datetime.datetime | None]:

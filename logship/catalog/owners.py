@@ -6,12 +6,15 @@ own something; rights to make things that a role has on the primary and lacks on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import psycopg
 from psycopg import sql
 
+_SAME: Final[Mapping[str, str]] = MappingProxyType({})
 # Owners of whatever can be altered, those who may make something, and superusers. What initdb made is left
 # aside, but for the schema public: its owner is whoever owns the database.
 _OWNERS: Final = """
@@ -71,22 +74,26 @@ class Owner:
     owns: bool
 
 
-def owners(secondary: psycopg.Connection, primary: psycopg.Connection | None = None) -> list[Owner]:
-    """Of the secondary; with the primary also its roles of those names that own something there, so that what comes
-    next can be run. Superusers only for who is one: nobody else could give them a function."""
+def owners(
+    secondary: psycopg.Connection, primary: psycopg.Connection | None = None, roles: Mapping[str, str] = _SAME
+) -> list[Owner]:
+    """Of the secondary; with the primary also its roles of those names (``roles``: of another) that own something
+    there, so that what comes next can be run. Superusers only for who is one: nobody else could give them one."""
     found = [Owner(oid, name, owns) for oid, name, owns in secondary.execute(_OWNERS).fetchall()]
     if primary is not None:
         known = {owner.name for owner in found}
-        there = [name for _, name, owns in primary.execute(_OWNERS).fetchall() if owns and name not in known]
+        theirs = {roles.get(name, name) for _, name, owns in primary.execute(_OWNERS).fetchall() if owns}
         rows = secondary.execute(
             "select r.oid::pg_catalog.int8, r.rolname from pg_catalog.pg_roles r where r.rolname = any (%s)",
-            [there],
+            [sorted(theirs - known)],
         ).fetchall()
         found += [Owner(oid, name, True) for oid, name in rows]
     return found
 
 
-def may_not_make(primary: psycopg.Connection, secondary: psycopg.Connection) -> list[str]:
+def may_not_make(
+    primary: psycopg.Connection, secondary: psycopg.Connection, renamed: Mapping[str, str] = _SAME
+) -> list[str]:
     """GRANT statements for what roles of both sides may make on the primary, and not on the secondary."""
     theirs = set(secondary.execute(_MAKERS).fetchall())
     roles = {
@@ -98,9 +105,10 @@ def may_not_make(primary: psycopg.Connection, secondary: psycopg.Connection) -> 
     schemas = {
         name for (name,) in secondary.execute("select n.nspname from pg_catalog.pg_namespace n").fetchall()
     }
+    makers = [(renamed.get(role, role), schema) for role, schema in primary.execute(_MAKERS).fetchall()]
     wanted = [
         (role, schema)
-        for role, schema in primary.execute(_MAKERS).fetchall()
+        for role, schema in makers
         if (role, schema) not in theirs and role in roles and (schema is None or schema in schemas)
     ]
     return [

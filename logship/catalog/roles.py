@@ -29,7 +29,10 @@ _OF_DDL: Final = (
     "logship.ddl_keys()",
     "logship.ddl_object_at(pg_catalog.text, pg_catalog._text, pg_catalog._text)",
     "logship.ddl_object(pg_catalog.oid, pg_catalog.oid, pg_catalog.int4)",
+    "logship.ddl_described(pg_catalog.oid, pg_catalog.oid, pg_catalog.int4)",
+    "logship.ddl_owner(pg_catalog.oid, pg_catalog.oid)",
     "logship.ddl_facts(pg_catalog.oid, pg_catalog.oid)",
+    "logship.ddl_relation(pg_catalog.oid)",
     "logship.ddl_family(pg_catalog.oid)",
     'logship.ddl_acl(pg_catalog._aclitem, pg_catalog."char", pg_catalog.oid)',
     "logship.ddl_sorted(pg_catalog._text)",
@@ -63,11 +66,13 @@ OWN: Final = (
     ),
     Right(
         "grant insert, update, delete on table logship.replay_report, logship.object_report, "
-        "logship.ddl_replayed, logship.hold, logship.memory_question to {role}",
+        "logship.ddl_replayed, logship.hold, logship.memory_question, logship.memory_request, "
+        "logship.memory_reply to {role}",
         "select pg_catalog.bool_and(pg_catalog.has_table_privilege(%(role)s, c.oid, p.privilege)) "
         "from pg_catalog.pg_class c, pg_catalog.unnest(array['insert', 'update', 'delete']) p (privilege) "
         "where c.relnamespace = pg_catalog.to_regnamespace('logship') "
-        "and c.relname in ('replay_report', 'object_report', 'ddl_replayed', 'hold', 'memory_question')",
+        "and c.relname in ('replay_report', 'object_report', 'ddl_replayed', 'hold', 'memory_question', "
+        "'memory_request', 'memory_reply')",
         "it reports once a second what the views show",
     ),
     Right(

@@ -338,6 +338,15 @@ ddl_skip: Final = Table(
     comment="schema changes that an operator named, to be passed over: logship ddl skip",
 )
 
+role_map: Final = Table(
+    "role_map",
+    SECONDARY,
+    _replica(),
+    Column("primary_role", Text, primary_key=True),
+    Column("secondary_role", Text, nullable=False),
+    comment="roles of the primary that have another name here: --map-role",
+)
+
 ddl_replayed: Final = Table(
     "ddl_replayed",
     SECONDARY,
@@ -383,4 +392,32 @@ memory_question: Final = Table(
     _time("expires_at", nullable=False),
     prefixes=["UNLOGGED"],
     comment="what a command asks the replayer about its memory, and the answer; over at expires_at",
+)
+
+# What clients ask the running replayer's memory, each through views that show a role its own rows: see
+# logship.catalog.memory_request.
+memory_request: Final = Table(
+    "memory_request",
+    SECONDARY,
+    _replica(),
+    Column("asker", Text, primary_key=True, nullable=False, server_default=text("current_user")),
+    Column("slot", Integer, primary_key=True, autoincrement=False, nullable=False),
+    Column("token", Text, nullable=False, unique=True),
+    Column("question", Text, nullable=False),  # JSON
+    Column("asked_at", DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()")),
+    _time("expires_at", nullable=False),
+    Column("pid", Integer),  # of the replayer's session that answers; null: none does yet
+    Column("head", Text),  # JSON: what is said of the answer; its rows are memory_reply's
+    prefixes=["UNLOGGED"],
+    comment="what a client asks the replayer's memory, and what is said of the answer; over at expires_at",
+)
+
+memory_reply: Final = Table(
+    "memory_reply",
+    SECONDARY,
+    Column("token", Text, ForeignKey(f"{SCHEMA}.memory_request.token", ondelete="CASCADE"), primary_key=True),
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("content", LargeBinary, nullable=False),
+    prefixes=["UNLOGGED"],
+    comment="rows that answer a question to memory: parts of an Arrow stream",
 )

@@ -62,6 +62,7 @@ def check(
     as_json: bool,
     tables: tuple[str, ...],
     exclude: tuple[str, ...],
+    map_role: tuple[str, ...],
     jobs: int | None,
     **rest: Any,
 ) -> int:
@@ -71,12 +72,14 @@ def check(
     Before init it looks at what init and run need; afterwards, at what run needs. Nothing is changed. Exit
     code 1: something blocks.
     """
+    from logship.catalog import role_map
     from logship.catalog.selection import Selection, split
     from logship.service.checks.facts import Asked
 
     if jobs is not None:
         rest["jobs"] = jobs
-    asked = Asked(**rest, selection=Selection(split(tables), split(exclude)))
+    selection = Selection(split(tables), split(exclude))
+    asked = Asked(**rest, selection=selection, map_roles=role_map.parse(map_role))
     if print_grants is not None:
         return _grants(primary, secondary, asked, print_grants, init_role, run_role, as_json=as_json)
     from logship.service.check import check as look

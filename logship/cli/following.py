@@ -20,7 +20,18 @@ import click
 
 from logship.cli import options, output
 from logship.cli.quantity import Duration, Listen, Size, StopAt, written, written_s
-from logship.config import GIB, KIB, MIB, Address, Intervals, JournalBounds, ReplayBounds
+from logship.config import (
+    GIB,
+    KIB,
+    MIB,
+    Address,
+    Cold,
+    History,
+    Intervals,
+    JournalBounds,
+    MemorySettings,
+    ReplayBounds,
+)
 from logship.lsn import Lsn
 
 if TYPE_CHECKING:
@@ -41,6 +52,7 @@ class Follow:
     name: str | None
     stop_at: Lsn | str | None
     memory: Callable[[str, str], MakeMemory] | None
+    cold: Cold
     journal_bounds: JournalBounds
     replay_bounds: ReplayBounds
     intervals: Intervals
@@ -66,10 +78,35 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     options.setting(
         "--memory",
-        type=click.Choice(["lazy", "off"]),
+        type=click.Choice(["lazy", "eager", "off"]),
         default="lazy",
         show_default=True,
-        help="Keep replayed tables in memory, loaded at their first change; or keep none.",
+        help="Keep replayed tables in memory: loaded at their first change, or as soon as the log describes them; "
+        "or only those that --memory-eager and --memory-pin name.",
+    ),
+    options.setting(
+        "--memory-eager",
+        multiple=True,
+        metavar="PATTERN",
+        help="Load these without waiting for a change: schema.table, with * and ?; several times, or with commas "
+        "between.",
+    ),
+    options.setting(
+        "--memory-off", multiple=True, metavar="PATTERN", help="Never load these, whatever else names them."
+    ),
+    options.setting(
+        "--memory-pin",
+        multiple=True,
+        metavar="PATTERN",
+        help="Load these like eager ones, and never evict them to make room.",
+    ),
+    options.setting(
+        "--memory-loaders",
+        type=click.IntRange(1, 16),
+        default=2,
+        show_default=True,
+        metavar="N",
+        help="Tables that are read into memory at a time, each over a connection of its own.",
     ),
     options.setting(
         "--memory-budget",
@@ -77,6 +114,14 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         default=quarter_of_memory,
         show_default="a quarter of the machine's memory",
         help="What the tables in memory may take; a table that doesn't fit stays on the secondary only.",
+    ),
+    options.setting(
+        "--memory-cold",
+        type=click.Choice([cold.value for cold in Cold]),
+        default=Cold.PERSISTENCE.value,
+        show_default=True,
+        help="What becomes of a query that reads a table which isn't in memory, unless the query says: the secondary "
+        "answers it, or the table is loaded first, or the query is refused.",
     ),
     options.setting(
         "--batch-size",
@@ -93,6 +138,29 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Log that may wait, decoded, before each store.",
     ),
     options.journal_bounds,
+    options.setting(
+        "--lock-timeout",
+        type=Duration(at_least=0.05, at_most=3600),
+        default=ReplayBounds().lock_timeout_s,
+        show_default=written_s(ReplayBounds().lock_timeout_s),
+        help="Wait so long for a lock on the secondary (a schema change behind a long query), then let those pass "
+        "that came later, and try again.",
+    ),
+    options.setting(
+        "--ddl-history",
+        type=click.IntRange(1, 10_000_000),
+        default=History().statements,
+        show_default=True,
+        metavar="N",
+        help="Of the schema changes that were carried, keep so many in logship.stat_ddl.",
+    ),
+    options.setting(
+        "--ddl-history-age",
+        type=Duration(at_least=60, at_most=36500 * 86400),
+        default=History().age_s,
+        show_default=written_s(History().age_s),
+        help="And none that was carried longer ago than this.",
+    ),
     options.intervals,
     options.setting(
         "--metrics",
@@ -120,12 +188,25 @@ def follow_options(command: Callable[..., int]) -> Callable[..., int]:
             journal=given.pop("journal"),
             name=given.pop("name"),
             stop_at=given.pop("stop_at"),
-            memory=_memory(given.pop("memory"), given.pop("memory_budget")),
+            memory=_memory(
+                MemorySettings(
+                    given.pop("memory_budget"),
+                    given.pop("memory"),
+                    given.pop("memory_eager"),
+                    given.pop("memory_off"),
+                    given.pop("memory_pin"),
+                    given.pop("memory_loaders"),
+                )
+            ),
+            cold=Cold(given.pop("memory_cold")),
             journal_bounds=JournalBounds(
                 given.pop("segment_size"), given.pop("journal_limit"), given.pop("journal_min_age")
             ),
             replay_bounds=ReplayBounds(
-                batch_bytes=given.pop("batch_size"), queue_bytes=given.pop("queue_size")
+                batch_bytes=given.pop("batch_size"),
+                queue_bytes=given.pop("queue_size"),
+                history=History(given.pop("ddl_history"), given.pop("ddl_history_age")),
+                lock_timeout_s=given.pop("lock_timeout"),
             ),
             intervals=Intervals(
                 feedback_s=given.pop("feedback_interval"),
@@ -162,12 +243,13 @@ def to_its_end(program: Program, *, as_json: bool) -> int:
     return 0
 
 
-def memory_of(budget_bytes: int) -> Callable[[str, str], MakeMemory]:
+def memory_of(settings: MemorySettings) -> Callable[[str, str], MakeMemory]:
     """DuckDB and Arrow are imported here and nowhere earlier: with memory off they never are."""
     from logship.service.remember import memory_maker
 
-    return memory_maker(budget_bytes)
+    return memory_maker(settings)
 
 
-def _memory(choice: str, budget_bytes: int) -> Callable[[str, str], MakeMemory] | None:
-    return None if choice == "off" else memory_of(budget_bytes)
+def _memory(settings: MemorySettings) -> Callable[[str, str], MakeMemory] | None:
+    nothing = settings.policy == "off" and not settings.eager and not settings.pinned
+    return None if nothing else memory_of(settings)

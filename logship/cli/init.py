@@ -48,6 +48,7 @@ def init(
     partitions: Partitions,
     ddl: SchemaChanges | None,
     roles: Roles,
+    map_role: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Prepare both databases and copy schema and rows.
@@ -55,13 +56,14 @@ def init(
     Installs the schema `logship` on both sides, a publication and a slot on the primary, copies schema and
     rows at one snapshot, sets sequences. If it is interrupted, run it again.
     """
+    from logship.catalog import role_map
     from logship.service.init import initialise
 
     with copying.shown() as progress:
         result = initialise(
             primary, secondary, name, slot=slot, publication=publication, keyless=keyless, schema=schema,
             pg_dump=pg_dump, jobs=jobs, partitions=partitions, tables=tables, exclude=exclude,
-            existing=existing, ddl=ddl, roles=roles, progress=progress,
+            existing=existing, ddl=ddl, roles=roles, map_roles=role_map.parse(map_role), progress=progress,
         )  # fmt: skip
     settings_file.write(click.get_current_context())
     if as_json:
@@ -77,6 +79,11 @@ def _summary(result: InitResult) -> None:
         )
         if result.roles_made:
             output.line(f"roles made, without login: {', '.join(result.roles_made)}")
+        if result.roles_mapped:
+            pairs = [f"{one} is {two}" for one, two in result.roles_mapped.items()]
+            output.line(
+                f"roles with another name: {', '.join(pairs)} (a running replayer is to be started again)"
+            )
         for warning in result.warnings:
             output.line(f"warning: {warning}")
         return
@@ -88,6 +95,7 @@ def _summary(result: InitResult) -> None:
     for title, names in (
         ("REPLICA IDENTITY FULL set on the primary", result.identity_full),
         ("roles made, without login", result.roles_made),
+        ("roles with another name", [f"{one} is {two}" for one, two in result.roles_mapped.items()]),
         ("left out", result.left_out),
         ("not selected", result.not_selected),
         ("kept from an init that was interrupted", result.resumed),

@@ -57,6 +57,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     ),
     "repair": Entry("logship.cli.verify", "repair", "Make rows that differ what they are on the primary."),
     "verifier": Entry("logship.cli.verifier", "verifier", "Print a line for the relay's file of users."),
+    "query": Entry("logship.cli.query", "query", "Ask a running replayer's memory one SELECT."),
     "journal": Entry("logship.cli.journal", "journal", "Read a journal: ls, dump, verify."),
     "ddl": Entry("logship.cli.ddl", "ddl", "Schema changes: ls, show, skip; capture on, off, rotate-key."),
     "drop": Entry(

@@ -82,7 +82,8 @@ def intervals(command: F) -> F:
 
 def initial_copy(command: F) -> F:
     """What init is told and check asks about: `--keyless`, `--schema`, `--pg-dump`, `--jobs`, `--tables`,
-    `--exclude`, `--existing`, `--publication`, `--slot`, `--partitions`, `--roles`, `--ddl`."""
+    `--exclude`, `--existing`, `--publication`, `--slot`, `--partitions`, `--roles`,
+    `--map-role`, `--ddl`."""
     for option in reversed(
         (
             setting(
@@ -118,6 +119,11 @@ def initial_copy(command: F) -> F:
             setting(
                 "--roles", type=click.Choice(["refuse", "create-nologin"]), default="refuse", show_default=True,
                 help="Roles of the primary's objects that the secondary lacks: refuse, or create them, without login.",
+            ),
+            setting(
+                "--map-role", "map_role", multiple=True, metavar="ROLE=ROLE",
+                help="The primary's role, and its name on the secondary: app=app_replica; several times, or with "
+                "commas between.",
             ),
             setting(
                 "--ddl", type=click.Choice(["on", "off"]),

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from logship.errors import InternalError, LogshipError
 from logship.failpoints import hit
@@ -25,6 +26,8 @@ from logship.lsn import Lsn
 from logship.metrics import FSYNC_BOUNDS_S, Durations
 
 Completion = Callable[[Lsn], None]
+
+_QUICK_S: Final = 0.001  # an fdatasync that takes longer is the thread's: what is written is told meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Flusher:
         self._busy = False  # an fdatasync is under way, here or in a caller's thread
         self._waiting = 0  # threads that wait for one: it is not put off
         self._spacing_s = 0.0
-        self._began_s = 0.0  # when the last fdatasync began
+        self._began_s = self._took_s = 0.0  # the last fdatasync
         self._stopping = False
         self._told = False
         self._thread = threading.Thread(target=self._run, name="journal fsync", daemon=True)
@@ -76,10 +79,10 @@ class Flusher:
                 self._work.notify()
 
     def sync(self, segment: ActiveSegment, lsn: Lsn, completions: Sequence[Completion]) -> bool:
-        """As `submit`, and durable on return, completions called; False: one is under way, and the thread
-        makes the next. Raises what ended the journal."""
+        """As `submit`, and durable on return, completions called; False: it is left to the thread, as one is under
+        way, or as they take long on this disk. Raises what ended the journal."""
         with self._lock:
-            if self._busy or self.failure is not None:
+            if self._busy or self._took_s > _QUICK_S or self.failure is not None:
                 mine = None
             else:
                 mine, due = _Target(segment, segment.written, lsn), [*self._completions, *completions]
@@ -178,7 +181,8 @@ class Flusher:
             hit("journal.fsync.before")
             began = self._began_s = time.monotonic()
             self._files.fdatasync(target.segment.fd)
-            self.durations.observe(time.monotonic() - began)
+            self._took_s = time.monotonic() - began
+            self.durations.observe(self._took_s)
             hit("journal.fsync.after")
         except OSError as error:
             self.fail(failure(error, "fsync", target.segment.header.name))

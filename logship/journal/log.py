@@ -147,7 +147,7 @@ class Journal:
 
     def write_through(self, written: Callable[[], None]) -> None:
         """As `write`, and fsync here, while the readers read; ``written`` is called between the two. Where an fsync
-        is under way, its thread makes this one, too, and nothing is waited for."""
+        is under way, or where they take long, it is left to the thread, and nothing is waited for."""
         if self._hand_out():
             written()
             self._flusher.sync(self._active, self._active.contents.last_lsn, self._due())

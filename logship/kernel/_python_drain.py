@@ -70,38 +70,36 @@ class Drain:
     def gather(self, max_bytes: int) -> int:
         """Take messages until libpq holds no whole one, or their sizes come to ``max_bytes``. Returns the sizes' sum.
         What libpq raises comes through; what was gathered before it stays."""
-        size = 0
-        get = self._pgconn.get_copy_data
-        while size < max_bytes and not self.odd and not self.ended:
-            length, data = get(1)
-            if length == 0:
-                break
-            if length < 0:
-                self.ended = True
-                break
-            size += length
-            self._size += length
-            if data[0] == XLOGDATA and length >= HEADER_BYTES:
-                self._payload(bytes(data[HEADER_BYTES:]))
-                self._header = data[:HEADER_BYTES]
-            elif data[0] == KEEPALIVE:
-                self._keepalives.append((self._offset, bytes(data)))
-                self._header = b""
-            else:
-                self.odd = bytes(data)
+        get, append, mark = self._pgconn.get_copy_data, self._parts.append, self._marks.append
+        size, offset, newest = 0, self._offset, self._header
+        try:
+            while size < max_bytes and not self.odd and not self.ended:
+                length, data = get(1)
+                if length <= 0:
+                    self.ended = length < 0
+                    break
+                size += length
+                if data[0] == XLOGDATA and length >= HEADER_BYTES:
+                    if length == HEADER_BYTES or data[HEADER_BYTES] not in PLAIN:
+                        mark(offset)
+                    append(_pack_length(length - HEADER_BYTES))
+                    append(bytes(data[HEADER_BYTES:]))
+                    offset += 4 + length - HEADER_BYTES
+                    newest = data
+                elif data[0] == KEEPALIVE:
+                    self._keepalives.append((offset, bytes(data)))
+                    newest = b""
+                else:
+                    self.odd = bytes(data)
+        finally:
+            self._offset, self._header = offset, newest
+            self._size += size
         return size
-
-    def _payload(self, message: bytes) -> None:
-        if not message or message[0] not in PLAIN:
-            self._marks.append(self._offset)
-        self._parts.append(_pack_length(len(message)))
-        self._parts.append(message)
-        self._offset += 4 + len(message)
 
     def take(self) -> Drained:
         """All that was gathered since the last call."""
         drained = Drained(
-            b"".join(self._parts), self._marks, self._keepalives, bytes(self._header), self._size
+            b"".join(self._parts), self._marks, self._keepalives, bytes(self._header[:HEADER_BYTES]), self._size
         )
         self._reset()
         return drained

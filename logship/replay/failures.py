@@ -86,7 +86,8 @@ class OwnerMissing(ReplayError):
         super().__init__(
             f'{what} belongs to "{owner}", and the secondary has no function that runs schema changes as that role',
             hint="run `logship init` again as a superuser of the secondary or a member of "
-            f'"{quoted}"; if the role is not there: create role "{quoted}" first, or pass --roles create-nologin',
+            f'"{quoted}"; if the role is not there: create role "{quoted}" first, or pass --roles create-nologin, or, '
+            "where it has another name, --map-role",
         )
         self.owner = owner
 

@@ -10,7 +10,7 @@ same transaction as the rows. Never writes.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
@@ -20,14 +20,16 @@ import pyarrow as pa
 import pyarrow.csv
 from psycopg import sql
 
-from logship.connection import Side, connect
+from logship.change import Relation, TypeName
+from logship.connection import Side, connect, cut
 from logship.errors import SecondaryError
 from logship.lsn import Lsn
 from logship.replay.target import Target
+from logship.replay.targets import Targets
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 
-_CHUNK_BYTES: Final = 4 << 20
+_CHUNK_BYTES: Final = 1 << 20  # small: between two of them memory's writer replays batches
 # Persistence may hold a table inside a large transaction whose end can't come before memory goes on.
 _SETTINGS: Final = {"lock_timeout": "1s"}
 
@@ -54,6 +56,14 @@ class SnapshotSource(Protocol):
 
     def snapshot(self, target: Target) -> Any:
         """A context manager that gives a `Snapshot`."""
+        ...
+
+    def describe(self, relation: Relation, types: Mapping[int, TypeName]) -> Target:
+        """What the relation is here, as it is committed; raises what the look-up raises."""
+        ...
+
+    def interrupt(self) -> None:
+        """End what another thread is reading: it gets an error. From any thread."""
         ...
 
     def close(self) -> None: ...
@@ -88,6 +98,14 @@ class Loader:
             # A COPY may stand half read: the connection is of no use any more.
             self.close()
             raise
+
+    def describe(self, relation: Relation, types: Mapping[int, TypeName]) -> Target:
+        return Targets(self._connected()).resolve(relation, types)
+
+    def interrupt(self) -> None:
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            cut(connection)
 
     def close(self) -> None:
         if self._connection is not None:

@@ -1,12 +1,12 @@
 """The in-memory store: the objects that are resident, at one position, for many readers.
 
-In: `Batch`es in order, from one thread; a `SnapshotSource` to load objects from; the function that
-waits for persistence. Out: answers to queries from any thread, each with the LSN it is true at, and
-`ObjectState`s. One batch is one DuckDB transaction and one new position: readers see whole batches.
+In: `Batch`es in order, from one thread; `Readers`, which load objects beside it; persistence, to wait for.
+Out: answers to queries from any thread, each with the LSN it is true at, and `ObjectState`s. One batch is
+one DuckDB transaction and one new position: readers see whole batches.
 
-An object is loaded at its first change, before the batch: persistence is waited for up to the position
-readers see, then rows and position are read in one snapshot. A snapshot that is ahead stays hidden, and
-batches up to its position are passed over, until the position readers see has caught up.
+A cold object's first change starts a load: a snapshot no older than the position before that change is read
+into a hidden table, while other objects' changes are replayed. Its own changes are kept, and replayed on top
+when it has been read; it is shown when nothing is left of them (`memory_residency`).
 
 Assumes that batches end at the same positions here and in persistence. Lack of memory, a value that a
 type can't hold and a secondary that can't be read are no errors: the object is cold, with the reason,
@@ -15,76 +15,81 @@ and persistence has it. A change that doesn't fit the rows is one, always: `Memo
 
 from __future__ import annotations
 
-import enum
-import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import duckdb
 
-from logship.errors import InternalError, ReplayError
+from logship.change import Relation, TypeName
+from logship.errors import InternalError
 from logship.lsn import Lsn
 from logship.replay.batch import Batch, SchemaChange
-from logship.replay.load import SnapshotSource
-from logship.replay.memory_load import CouldNotLoad, convert, load
+from logship.replay.memory_follow import Followed, agrees, follow
+from logship.replay.memory_load import CouldNotLoad, convert
+from logship.replay.memory_merge import Merger
 from logship.replay.memory_pin import Pinned
-from logship.replay.memory_query import answer
-from logship.replay.memory_replay import Misses, Named, OpenTransaction, carry_out, named, prepare
+from logship.replay.memory_policy import Policies
+from logship.replay.memory_query import Reading, answer
+from logship.replay.memory_reading import Readers
+from logship.replay.memory_replay import (
+    Before,
+    Misses,
+    Named,
+    OpenTransaction,
+    carry_out,
+    named,
+    prepare,
+)
+from logship.replay.memory_residency import Behind, Residency
 from logship.replay.memory_schema import concerned, gone
 from logship.replay.memory_store import Store
-from logship.replay.memory_table import same_shape, why_not
+from logship.replay.memory_table import same_shape, table_of
+from logship.replay.merge import merged
 from logship.replay.resident import Happening, MemoryObject, Name, ObjectState, Residence
 from logship.replay.target import Target
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 
-_log: Final = logging.getLogger(__name__)
-
 _RESULT_BYTES: Final = 256 << 20
-_TABLES_SHARE: Final = (3, 4)  # of the budget; the rest is for batches, loads and queries at work
-
-
-class Policy(enum.Enum):
-    LAZY = "lazy"  # load an object at its first change
-    OFF = "off"  # load nothing; only the position moves
+_SERVE_S: Final = 0.015  # of loads and the like between two batches: they wait no longer than this
 
 
 class Memory:
-    """``apply``, ``abandon``, ``want`` and ``evict`` belong to one thread: the first that calls one."""
+    """What isn't said to be for any thread belongs to one: the first that calls such a method."""
 
     def __init__(
         self,
-        loader: SnapshotSource,
+        readers: Readers,
         *,
         start_lsn: Lsn,
         budget_bytes: int,
-        wait_for_persistence: Callable[[Lsn], None],
-        policy: Policy = Policy.LAZY,
-        may_be_resident: Callable[[Target], bool] = lambda _: True,
+        behind: Behind,
+        policies: Policies | None = None,
         spill_directory: Path | None = None,
         threads: int = 2,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``start_lsn`` is persistence's position, behind which the first batch follows.
-
-        ``wait_for_persistence(lsn)`` returns once persistence has committed everything up to ``lsn``;
-        what it raises goes through, with nothing changed here.
-        """
-        self._loader = loader
-        self._wait = wait_for_persistence
-        self._policy = policy
-        self._may_be_resident = may_be_resident
-        self._tables_budget = budget_bytes * _TABLES_SHARE[0] // _TABLES_SHARE[1]
+        """``start_lsn`` is persistence's position, behind which the first batch follows."""
+        self._now = now
         self._store = Store(
             limit_bytes=budget_bytes, spill_directory=spill_directory, threads=threads, start_lsn=start_lsn
         )
-        self._lsn = start_lsn
-        self._objects: dict[Name, MemoryObject] = {}
-        self._wanted: dict[Name, Target] = {}  # to be loaded before the next transaction
+        self._residency = Residency(
+            self._store,
+            readers,
+            behind,
+            start_lsn=start_lsn,
+            budget_bytes=budget_bytes,
+            policies=policies or Policies(),
+            catch_up=self._catch_up,
+        )
+        self._merger = Merger(self._store, now)
         self._open: OpenTransaction | None = None
-        self._batches = 0
-        self._uses = 0
+        self._decisions: dict[tuple[Lsn, int, bool], Future[bool]] = {}
         self._writer: int | None = None
 
     # -- for any thread ------------------------------------------------------------------------
@@ -92,11 +97,16 @@ class Memory:
     @property
     def memory_lsn(self) -> Lsn:
         """What readers see at least. A query's own LSN comes with its answer."""
-        return self._lsn
+        return self._residency.lsn
+
+    @property
+    def busy(self) -> bool:
+        """Whether `serve` has, or will have, something to do without a batch."""
+        return self._residency.busy or self._merger.pending(list(self._residency.objects.values()))
 
     def objects(self) -> list[ObjectState]:
         """Every object that a batch has named so far."""
-        return [known.state() for known in list(self._objects.values())]
+        return self._residency.states()
 
     def query(
         self, query: str, *, as_text: bool = False, limit_bytes: int = _RESULT_BYTES
@@ -108,14 +118,34 @@ class Memory:
         table, lsn, names = answer(
             self._store, query, self.objects(), as_text=as_text, limit_bytes=limit_bytes
         )
-        for known in list(self._objects.values()):
-            if f"{known.target.schema}.{known.target.name}" in names or known.target.name in names:
-                self._used(known)
+        self.used(
+            known.name
+            for known in list(self._residency.objects.values())
+            if f"{known.target.schema}.{known.target.name}" in names or known.target.name in names
+        )
         return table, lsn
+
+    def used(self, names: Iterable[Name]) -> None:
+        """A query has read these objects in memory: hits, and a later eviction."""
+        self._residency.used(names)
+
+    def request(self, schema: str, name: str) -> Future[ObjectState]:
+        """Load this object now. The result is its state as soon as readers see it, or when it can't be loaded,
+        with the reason; cancelled when memory is closed. Wake the writer's thread: `serve` does it."""
+        return self._residency.request((schema, name))
+
+    def heard(self, relation: Relation, types: Mapping[int, TypeName]) -> bool:
+        """The log has described ``relation``: from here on it can be loaded, changed or not. Whether `serve`
+        has something to do now."""
+        return self._residency.heard(relation, types)
 
     def pin(self) -> Pinned:
         """Memory as it is now, to be closed. The caller sees to it that no batch is under way."""
-        return Pinned(self._store.reader(), list(self._objects.values()))
+        return Pinned(self._store.reader(), list(self._residency.objects.values()))
+
+    def reading(self) -> Reading:
+        """Memory as it is now, for one query in DuckDB's SQL, whatever is replayed meanwhile; to be closed."""
+        return Reading(self._store.reader())
 
     # -- for the writer ------------------------------------------------------------------------
 
@@ -124,19 +154,100 @@ class Memory:
 
         `MemoryDiffers` when a change doesn't fit: nothing of the transaction stays, stop the replica.
         """
+        self.replay([batch])
+
+    def replay(self, batches: Sequence[Batch]) -> None:
+        """Whole batches that follow one another, in as few transactions as may be; or one piece alone."""
         self._require_writer()
-        self._batches += 1
-        if batch.schema_change is not None:
-            self._change_schema(batch.schema_change)
+        self._merger.replayed()
+        if batches[0].schema_change is not None:
+            self._change_schema(batches[0].schema_change)
             return
+        if self._open is None:
+            self._residency.begin_wanted()
+        for batch in batches:
+            self._meet(batch)
+        for batch in merged(batches) if len(batches) > 1 else batches:
+            self._apply(batch)
+
+    def serve(self) -> bool:
+        """What is to be done beside the replay, for a moment: loads, requests, evictions. Whether there may be
+        more; call it again then, when no batch has come."""
+        self._require_writer()
+        began = self._now()
+        while self._open is None and (self._residency.serve() or self._merge()):
+            if self._now() - began >= _SERVE_S:
+                return True
+        return False
+
+    def _merge(self) -> bool:
+        try:
+            return self._merger.step(self._residency.objects.values(), self.memory_lsn)
+        except duckdb.OutOfMemoryException:
+            self._residency.give_way(())
+            return True
+
+    def abandon(self) -> None:
+        """Forget the open transaction: its pieces will come again, or never."""
+        self._require_writer()
+        self._residency.abandon()
+        if self._open is not None:
+            self._roll_back(self._open)
+            self._open = None
+
+    def want(self, target: Target) -> None:
+        """Load ``target``, changed or not."""
+        self._require_writer()
+        self._residency.want(target)
+
+    def evict(self, schema: str, name: str, reason: str = "evicted on request") -> None:
+        """Drop an object once persistence has all of it; it is loaded again at a later change."""
+        self._require_writer()
+        if self._open is not None:
+            raise InternalError("an object can't be evicted inside a transaction")
+        known = self._residency.objects.get((schema, name))
+        if known is not None and known.residence is not Residence.COLD:
+            self._residency.evict(known, reason)
+
+    def close(self) -> None:
+        """After the writer's last call and the readers' last answer."""
+        for decided in list(self._decisions.values()):
+            decided.cancel()
+        self._residency.close()
+        self._store.close()
+
+    # -- replay ----------------------------------------------------------------------------------
+
+    def _meet(self, batch: Batch) -> None:
+        """Before it is replayed: what has another shape now goes, what is changed and cold is loaded."""
+        changed = named(batch)
+        opened = self._open
+        for name, target in changed.targets.items():
+            known = self._shown(name)
+            if known is None or (same_shape(known.target, target) and name not in changed.reshaped):
+                continue
+            if known.provisional and name not in changed.reshaped and agrees(known, target):
+                self._adopt(known, target)
+            elif opened is not None:
+                self._lose(opened, "its shape changed inside a transaction")
+            else:
+                self._residency.evict(known, "its shape changed")
+                known.target, known.not_before = target, 0
+        self._residency.meet(batch, changed, may_begin=opened is None)
+
+    def _adopt(self, known: MemoryObject, target: Target) -> None:
+        """The shape that memory made by itself is the one that rows have."""
+        if self._open is not None:
+            self._open.before.append(_before(known))
+        known.target, known.provisional = target, False
+        known.table = table_of(target, known.as_text, known.held.name)
+
+    def _apply(self, batch: Batch) -> None:
         changed = named(batch)
         if self._open is None:
-            if batch.complete and batch.end_lsn <= self._lsn and batch.steps:
-                raise InternalError(f"a batch that ends at {batch.end_lsn} came after {self._lsn}")
-            self._make_resident(changed)
+            if batch.complete and batch.end_lsn <= self.memory_lsn and batch.steps:
+                raise InternalError(f"a batch that ends at {batch.end_lsn} came after {self.memory_lsn}")
             self._open = OpenTransaction()
-        else:
-            self._put_off(changed, self._open)
         try:
             self._open.touched.update(changed.targets)
             if not self._open.lost:
@@ -144,216 +255,99 @@ class Memory:
             if batch.complete:
                 self._complete(batch.end_lsn, self._open)
                 self._open = None
-                self._keep_within_budget()
+                self._residency.keep_within_budget()
         except BaseException:
             self.abandon()
             raise
 
     def _change_schema(self, change: SchemaChange) -> None:
-        """What it concerns goes when the transaction commits, and comes back at its next change."""
+        """In the transaction that is open, or begins: readers see it with the rows of the same one."""
+        self._residency.give_up_loads("the schema changed while it was loaded")
         if self._open is None:
             self._open = OpenTransaction()
-        known = self._objects.values()
-        concerns = concerned(change.statement, known)
-        self._open.touched |= concerns
-        self._open.reshaped |= concerns
-        self._open.gone |= gone(change.statement, known)
-        if concerns:
-            self._lose(self._open, "its schema changed")
-
-    def holds(self, change: SchemaChange) -> bool:
-        """Whether it concerns anything that is resident, or on its way. Any thread may ask."""
-        known = [one for one in list(self._objects.values()) if one.residence is not Residence.COLD]
-        return bool(concerned(change.statement, known))
-
-    def abandon(self) -> None:
-        """Forget the open transaction: its pieces will come again, or never."""
-        self._require_writer()
-        if self._open is not None:
-            self._roll_back(self._open)
-            self._open = None
-
-    def want(self, target: Target) -> None:
-        """Load ``target`` before the next batch, changed or not."""
-        self._require_writer()
-        self._wanted[(target.schema, target.name)] = target
-
-    def evict(self, schema: str, name: str, reason: str = "evicted on request") -> None:
-        """Drop an object once persistence has all of it; it is loaded again at a later change."""
-        self._require_writer()
-        if self._open is not None:
-            raise InternalError("an object can't be evicted inside a transaction")
-        known = self._objects.get((schema, name))
-        if known is not None and known.residence is not Residence.COLD:
-            self._evict(known, reason)
-
-    def close(self) -> None:
-        """After the writer's last call and the readers' last answer."""
-        self._loader.close()
-        self._store.close()
-
-    # -- residence -------------------------------------------------------------------------------
-
-    def _make_resident(self, changed: Named) -> None:
-        """Before a transaction: drop what has another shape now, load what it changes."""
-        for name, target in changed.targets.items():
-            known = self._objects.setdefault(name, MemoryObject(target))
-            if not same_shape(known.target, target) or name in changed.reshaped:
-                if known.residence is not Residence.COLD:
-                    self._evict(known, "its shape changed")
-                known.target = target
-                known.not_before = 0
-        wanted = dict(self._wanted)
-        wanted.update({name: target for name, target in changed.targets.items() if name in changed.rows})
-        for name, target in wanted.items():
-            known = self._objects.setdefault(name, MemoryObject(target))
-            self._used(known)
-            if name in changed.reshaped:
-                self._wanted[name] = target
-            elif known.residence is Residence.COLD and self._batches >= known.not_before:
-                self._wanted.pop(name, None)
-                self._load(known, protected=set(wanted))
-
-    def _put_off(self, changed: Named, opened: OpenTransaction) -> None:
-        """What a later piece changes first is loaded after the transaction: half of it may have been
-        replayed by then in persistence, or none, and no snapshot lies between."""
-        for name, target in changed.targets.items():
-            known = self._objects.setdefault(name, MemoryObject(target))
-            if known.residence is Residence.COLD:
-                known.target = target
-                if name in changed.rows:
-                    self._wanted[name] = target
-            elif not same_shape(known.target, target) or name in changed.reshaped:
-                self._lose(opened, "its shape changed inside a transaction")
-
-    def _load(self, known: MemoryObject, protected: set[Name]) -> None:
-        refusal = self._refusal(known)
-        if refusal:
-            known.reason = refusal
-            return
-        known.on(Happening.LOAD)
         try:
-            self._wait(self._lsn)
-        except BaseException:
-            known.failed("waiting for persistence was broken off", self._batches)
-            raise
-        try:
-            self._read(known, protected)
-        except CouldNotLoad as error:
-            known.failed(error.message, self._batches)
-            _log.info("%s stays out of memory: %s", known.target, error.message)
-        except BaseException:
-            known.failed("loading was broken off", self._batches)
-            raise
+            carried = self._carry(change, self._open)
+        except duckdb.Error as error:  # lack of memory, or a value that its type can't hold
+            self._lose(self._open, f"its schema changed, and memory couldn't follow ({type(error).__name__})")
+            carried = False
+        decided = self._decisions.pop(_key(change), None)
+        if decided is not None and not decided.cancelled():
+            decided.set_result(carried)
 
-    def _read(self, known: MemoryObject, protected: set[Name]) -> None:
-        while True:
-            try:
-                load(self._store, self._loader, known, self._lsn, lambda size: self._room(size, protected))
-                break
-            except duckdb.OutOfMemoryException:
-                victim = self._least_used(protected)
-                if victim is None:
-                    raise CouldNotLoad("there is not enough memory for it") from None
-                self._evict(victim, "out of memory")
-        if known.loaded_lsn == self._lsn:
-            self._show(known)
-        _log.info("%s loaded at %s, %d rows", known.target, known.loaded_lsn, known.rows)
+    def _carry(self, change: SchemaChange, opened: OpenTransaction) -> bool:
+        """Whether the change was carried out on anything that readers see."""
+        objects = self._residency.objects
+        concerns = concerned(change.statement, objects.values())
+        dropped = gone(change.statement, objects.values())
+        opened.touched |= concerns
+        opened.gone |= dropped
+        held = [objects[name] for name in concerns if self._shown(name) is not None]
+        opened.reshaped |= {name for name in concerns if self._shown(name) is None}
+        if opened.lost or not held:
+            return False
+        if not opened.begun:
+            self._store.begin()
+            opened.begun = True
+        opened.pieces += 1
+        carried = False
+        for known in held:
+            followed = None if known.name in dropped else follow(change, known)
+            if followed is None:
+                self._take_out(known, opened)
+                carried |= known.name in dropped
+            elif followed.changed:
+                self._alter(known, followed, opened)
+                carried = True
+        return carried
 
-    def _refusal(self, known: MemoryObject) -> str:
-        if self._policy is Policy.OFF:
-            return "memory is off"
-        if not self._may_be_resident(known.target):
-            return "the settings keep it out of memory"
-        for other in self._objects.values():
-            same = (other.name[0].lower(), other.name[1].lower()) == (
-                known.name[0].lower(),
-                known.name[1].lower(),
-            )
-            if same and other is not known and other.residence is not Residence.COLD:
-                return (
-                    f"its name differs from {other.target}, which is in memory, in upper and lower case only"
-                )
-        return why_not(known.target)
-
-    def _show(self, known: MemoryObject) -> None:
-        shown = known.held
-        self._store.execute(shown.rename(known.target.name))
-        known.table = shown.shown()
-        known.on(Happening.SHOW)
-
-    def _evict(self, known: MemoryObject, reason: str) -> None:
-        """Outside of transactions. Readers lose it only when persistence can answer in its place."""
-        if known.residence is Residence.LOADING:
-            self._store.execute(known.held.drop())
-            known.failed(reason, self._batches)
-            return
-        known.on(Happening.EVICT)
-        try:
-            self._wait(self._lsn)
-        except BaseException:
-            known.on(Happening.KEEP)
-            raise
+    def _take_out(self, known: MemoryObject, opened: OpenTransaction) -> None:
+        """Readers lose it when the transaction commits; persistence has what was before it then."""
+        opened.leaving[known.name] = known
+        opened.reshaped.add(known.name)
+        if known.residence is not Residence.EVICTING:
+            known.on(Happening.LOSE)
         self._store.execute(known.held.drop())
-        known.dropped(reason, self._batches)
-        _log.info("%s evicted: %s", known.target, reason)
 
-    # -- budget ----------------------------------------------------------------------------------
+    def _alter(self, known: MemoryObject, followed: Followed, opened: OpenTransaction) -> None:
+        opened.before.append(_before(known))
+        for statement in followed.statements:
+            self._store.execute(statement)
+        old = known.name
+        known.target, known.table, known.as_text = followed.target, followed.table, followed.as_text
+        known.provisional = True
+        known.schema_changes += 1
+        opened.touched.add(known.name)
+        if known.name != old:
+            self._residency.renamed(known, old)
+            change = opened.changes.pop(old, None)
+            if change is not None:
+                opened.changes[known.name] = change
 
-    def _used(self, known: MemoryObject) -> None:
-        self._uses += 1
-        known.last_used = self._uses
+    def _restore(self, opened: OpenTransaction) -> None:
+        """What the transaction made of objects is void."""
+        for before in reversed(opened.before):
+            known, name = before.known, before.known.name
+            known.target, known.table = before.target, before.table
+            known.as_text, known.provisional = before.as_text, before.provisional
+            if known.name != name:
+                self._residency.renamed(known, name)
+        opened.before.clear()
+        for known in opened.leaving.values():
+            known.keep()
+        opened.leaving.clear()
 
-    def _least_used(self, protected: set[Name]) -> MemoryObject | None:
-        held = [
-            known
-            for known in self._objects.values()
-            if known.table is not None and known.name not in protected
-        ]
-        return min(held, key=lambda known: known.last_used, default=None)
-
-    def _used_bytes(self) -> int:
-        return sum(known.size_bytes for known in self._objects.values())
-
-    def _room(self, size_bytes: int, protected: set[Name]) -> None:
-        """Evict until ``size_bytes`` more fit; `CouldNotLoad` when they can't."""
-        if size_bytes > self._tables_budget:
-            raise CouldNotLoad(
-                f"it is larger ({size_bytes} bytes) than memory is for ({self._tables_budget} bytes)"
-            )
-        while self._used_bytes() + size_bytes > self._tables_budget:
-            victim = self._least_used(protected)
-            if victim is None:
-                raise CouldNotLoad("there is no room beside what the same batch changes")
-            self._evict(victim, "made room for another object")
-
-    def _keep_within_budget(self) -> None:
-        while self._used_bytes() > self._tables_budget:
-            victim = self._least_used(set())
-            if victim is None:
-                return
-            self._evict(victim, "memory is full, and it was used least recently")
-
-    def _give_way(self, changed: Named) -> None:
-        """After lack of memory in a batch: the least used object goes, or one that the batch changes."""
-        victim = self._least_used(set(changed.targets)) or max(
-            (known for known in self._objects.values() if known.table is not None),
-            key=lambda known: known.size_bytes,
-            default=None,
-        )
-        if victim is None:
-            raise ReplayError(
-                "memory is too small to move its position", hint="raise the memory budget, or set memory off"
-            )
-        self._evict(victim, "out of memory")
-
-    # -- replay ------------------------------------------------------------------------------------
+    def decision(self, change: SchemaChange) -> Future[bool]:
+        """Whether memory carries ``change`` out, once it has come to it; cancelled when memory is closed. To be
+        asked before the change is handed over; any thread."""
+        decided: Future[bool] = Future()
+        self._decisions[_key(change)] = decided
+        return decided
 
     def _replay(self, batch: Batch, changed: Named, opened: OpenTransaction) -> None:
         """Carry out ``batch``'s steps in the open transaction, which begins here."""
         while True:
             try:
-                prepared = prepare(batch, self._store, self._resident)
+                prepared = prepare(batch, self._store, self._shown)
                 if not opened.begun:
                     self._store.begin()
                     opened.begun = True
@@ -368,27 +362,53 @@ class Memory:
                 if isinstance(error, Misses):
                     self._convert(error)
                 else:
-                    self._give_way(changed)
+                    self._residency.give_way(changed.targets)
         opened.pieces += 1
         opened.add(prepared)
 
-    def _resident(self, name: Name) -> MemoryObject | None:
-        known = self._objects[name]
-        return known if known.residence is Residence.RESIDENT else None
+    def _shown(self, name: Name) -> MemoryObject | None:
+        known = self._residency.objects.get(name)
+        if known is None or not known.shown or (self._open is not None and name in self._open.leaving):
+            return None
+        return known
 
     def _convert(self, misses: Misses) -> None:
         for name, columns in misses.columns.items():
-            known = self._objects[name]
+            known = self._residency.objects[name]
             try:
                 convert(self._store, known, columns)
             except duckdb.OutOfMemoryException:
-                self._evict(known, "out of memory")
+                self._residency.evict(known, "out of memory")
 
     def _remember(self, error: Exception) -> None:
         if isinstance(error, Misses):
             for name, columns in error.columns.items():
-                known = self._objects[name]
+                known = self._residency.objects[name]
                 known.as_text |= {column.name for column in columns}
+
+    def _catch_up(self, known: MemoryObject, batches: list[Batch]) -> None:
+        """Replay what was kept for an object that is being loaded, in a transaction that nobody sees."""
+        for batch in batches:
+            opened = OpenTransaction()
+            while True:
+                try:
+                    prepared = prepare(batch, self._store, lambda _: known)
+                    break
+                except Misses as misses:
+                    convert(self._store, known, misses.columns[known.name])
+            self._store.begin()
+            opened.begun = True
+            try:
+                carry_out(prepared, opened, self._store, batch.end_lsn)
+                self._store.commit()
+            except duckdb.OutOfMemoryException:
+                self._roll_back(opened)
+                raise CouldNotLoad("there is not enough memory for what changed in it") from None
+            except BaseException:
+                self._roll_back(opened)
+                raise
+            opened.add(prepared)
+            self._account(batch.end_lsn, opened, {known.name})
 
     def _lose(self, opened: OpenTransaction, reason: str) -> None:
         """What earlier pieces changed can't be replayed again here: those objects go when it commits."""
@@ -399,68 +419,63 @@ class Memory:
         if opened.begun:
             opened.begun = False
             self._store.rollback()
+        self._restore(opened)
+
+    # -- commit ----------------------------------------------------------------------------------
 
     def _complete(self, end_lsn: Lsn, opened: OpenTransaction) -> None:
         if not opened.lost:
             try:
-                shown = self._commit(end_lsn, opened)
+                self._commit(end_lsn, opened)
             except duckdb.OutOfMemoryException:
                 self._lose(opened, "out of memory")
             else:
-                self._account(end_lsn, opened, shown)
+                self._account(end_lsn, opened, opened.touched)
         if opened.lost:
             self._commit_without(end_lsn, opened)
         for name in opened.gone:
-            self._objects.pop(name, None)
-            self._wanted.pop(name, None)
-        self._lsn = end_lsn
+            self._residency.forget(name)
+        self._residency.lsn = end_lsn
 
-    def _commit(self, end_lsn: Lsn, opened: OpenTransaction) -> list[MemoryObject]:
-        """Rows, position and the objects that the position has caught up with, for readers at once."""
+    def _commit(self, end_lsn: Lsn, opened: OpenTransaction) -> None:
+        """Rows and position, for readers at once."""
+        if opened.leaving:
+            self._residency.wait_behind(self.memory_lsn)
         if not opened.begun:
             self._store.begin()
             opened.begun = True
-        caught_up = [
-            known
-            for known in self._objects.values()
-            if known.residence is Residence.LOADING and known.loaded_lsn <= end_lsn
-        ]
-        for known in caught_up:
-            if known.loaded_lsn == end_lsn or known.name not in opened.touched:
-                self._store.execute(known.held.rename(known.target.name))
-            else:  # its snapshot lies inside this batch: it can't be told which changes it has
-                self._store.execute(known.held.drop())
         self._store.move(end_lsn)
         self._store.commit()
         opened.begun = False
-        return caught_up
+        opened.before.clear()
+        for known in opened.leaving.values():
+            known.dropped("its schema changed", self._residency.batches)
+            known.not_before = 0
+        opened.leaving.clear()
 
-    def _account(self, end_lsn: Lsn, opened: OpenTransaction, caught_up: list[MemoryObject]) -> None:
-        for known in caught_up:
-            if known.loaded_lsn == end_lsn or known.name not in opened.touched:
-                known.table = known.held.shown()
-                known.on(Happening.SHOW)
-            else:
-                known.failed("persistence was inside a batch when it was read", self._batches)
-                self._wanted[known.name] = known.target
-        for name in opened.touched:
-            known = self._objects[name]
-            known.last_change_lsn = end_lsn
-            self._used(known)
+    def _account(self, end_lsn: Lsn, opened: OpenTransaction, names: Iterable[Name]) -> None:
+        for name in names:
+            known = self._residency.objects.get(name)
+            if known is None:
+                continue
+            known.last_change_lsn = max(known.last_change_lsn, end_lsn)
             change = opened.changes.get(name)
             if change is not None:
+                self._residency.touch(known)
                 known.changes += change.changes
                 known.rows += change.rows
-                known.size_bytes = max(0, known.size_bytes + change.size_bytes)
+                if change.parts is not None:
+                    known.lay_out(change.parts)
 
     def _commit_without(self, end_lsn: Lsn, opened: OpenTransaction) -> None:
         """Move on without the objects of a transaction that was lost; they are loaded anew behind it."""
-        going = [self._objects[name] for name in opened.touched if self._objects[name].table is not None]
+        objects = self._residency.objects
+        going = [objects[name] for name in opened.touched if name in objects and objects[name].shown]
         for known in going:
-            if known.residence is Residence.RESIDENT:
-                known.on(Happening.EVICT)
+            if known.residence is not Residence.EVICTING:
+                known.on(Happening.LOSE)
         try:
-            self._wait(self._lsn)
+            self._residency.wait_behind(self.memory_lsn)
             self._store.begin()
             opened.begun = True
             for known in going:
@@ -470,17 +485,13 @@ class Memory:
             opened.begun = False
         except BaseException:
             for known in going:
-                if known.residence is Residence.EVICTING:
-                    known.on(Happening.KEEP)
+                known.keep()
             raise
         for known in going:
-            if known.residence is Residence.LOADING:
-                known.failed(opened.lost, self._batches)
-            else:
-                known.dropped(opened.lost, self._batches)
+            known.dropped(opened.lost, self._residency.batches)
             known.last_change_lsn = end_lsn
             if known.name not in opened.reshaped:
-                self._wanted[known.name] = known.target
+                self._residency.want_again(known)
 
     def _require_writer(self) -> None:
         me = threading.get_ident()
@@ -488,3 +499,11 @@ class Memory:
             self._writer = me
         if self._writer != me:
             raise InternalError("memory is written by two threads; DuckDB would lose rows")
+
+
+def _key(change: SchemaChange) -> tuple[Lsn, int, bool]:
+    return change.commit_lsn, change.number, change.done
+
+
+def _before(known: MemoryObject) -> Before:
+    return Before(known, known.target, known.held, known.as_text, known.provisional)

@@ -1,46 +1,125 @@
-"""Brings the rows of one object into memory, and its columns from their type to text.
+"""One load, as memory's writer sees it: what was read goes into a hidden table, what changed meanwhile on top.
 
-In: a `SnapshotSource`, a `MemoryObject` that is LOADING. Out: a table that holds the snapshot, under a
-name that readers don't ask for; the caller shows it. Every failure but lack of memory is
-`CouldNotLoad`, with a reason that quotes no value; nothing is left behind. Each chunk is its own
-DuckDB transaction.
+In: what a `Reading` brings, and the batches that change the object while it is read. Out: a table that holds
+what the log says up to the end of the last batch, under a name that readers don't ask for; the caller shows it.
+Changes up to the snapshot's position are passed over, later ones are kept, bounded by the caller, and
+replayed in larger portions the more of them there are. Assumes the writer's thread, and no open transaction
+but in `Load.keep`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
-import duckdb
-import psycopg
-import pyarrow as pa
-
-from logship.errors import LogshipError, SecondaryError
 from logship.lsn import Lsn
-from logship.replay.load import Snapshot, SnapshotSource
-from logship.replay.memory_store import Store, size_of
-from logship.replay.memory_table import MemoryColumn, MemoryTable, table_of
-from logship.replay.resident import MemoryObject
+from logship.replay.batch import Batch, Rows, Step, Truncation
+from logship.replay.memory_main import Writing
+from logship.replay.memory_reading import Brought, CouldNotLoad, Opened, Reading
+from logship.replay.memory_store import Store
+from logship.replay.memory_table import MemoryColumn, table_of
+from logship.replay.merge import merged
+from logship.replay.resident import MemoryObject, Name
+
+__all__ = ["CouldNotLoad", "Load", "convert", "truncates"]
 
 
-class CouldNotLoad(SecondaryError):
-    """The object stays cold. Not an error of the replica: persistence has it."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One batch's changes of the object: they come behind ``start``."""
+
+    start: Lsn
+    batch: Batch
 
 
-def load(
-    store: Store, source: SnapshotSource, known: MemoryObject, least: Lsn, room: Callable[[int], None]
-) -> None:
-    """Read ``known`` into a hidden table. ``room(bytes)`` makes room, or raises `CouldNotLoad`."""
-    hidden = f"logship loading {known.target.name}"
-    try:
+@dataclass(slots=True)
+class Load:
+    known: MemoryObject
+    reading: Reading
+    lsn: Lsn | None = None  # the snapshot's position
+    filled: bool = False  # every row of the snapshot is in the hidden table
+    reserved_bytes: int = 0
+    kept: deque[Kept] = field(default_factory=deque)
+    kept_bytes: int = 0
+    pieces: list[Batch] = field(default_factory=list)  # of the transaction that is open
+    pieces_start: Lsn | None = None
+
+    # -- changes ---------------------------------------------------------------------------------
+
+    def keep(self, batch: Batch, start: Lsn) -> None:
+        """The object's part of ``batch``, which follows ``start``; of a piece until its transaction ends."""
+        part = _part(batch, self.known.name)
+        if part is not None:
+            self.pieces.append(part)
+            self.kept_bytes += part.size_bytes
+            if self.pieces_start is None:
+                self.pieces_start = start
+        if batch.complete and self.pieces:
+            begun = start if self.pieces_start is None else self.pieces_start
+            whole = replace(
+                self.pieces[-1], end_lsn=batch.end_lsn, complete=True,
+                steps=tuple(step for piece in self.pieces for step in piece.steps),
+                size_bytes=sum(piece.size_bytes for piece in self.pieces),
+            )  # fmt: skip
+            self.kept.append(Kept(begun, whole))
+            self.pieces.clear()
+            self.pieces_start = None
+            self.pass_over()
+
+    def abandon(self) -> None:
+        """The open transaction's pieces will come again, or never."""
+        self.kept_bytes -= sum(piece.size_bytes for piece in self.pieces)
+        self.pieces.clear()
+        self.pieces_start = None
+
+    def pass_over(self) -> None:
+        """Forget what the snapshot has; `CouldNotLoad` when it can't be told of a batch."""
+        while self.lsn is not None and self.kept and self.kept[0].start < self.lsn:
+            first = self.kept[0]
+            if first.batch.end_lsn > self.lsn:
+                raise CouldNotLoad("persistence was inside a batch when it was read")
+            self._forget_first()
+
+    def take(self, most_bytes: int) -> list[Batch]:
+        """The oldest changes, as few batches: at least one, where there is one."""
+        taken: list[Batch] = []
+        size = 0
+        while self.kept and (not taken or size + self.kept[0].batch.size_bytes <= most_bytes):
+            taken.append(self.kept[0].batch)
+            size += self._forget_first()
+        return list(merged(taken))
+
+    def _forget_first(self) -> int:
+        size = self.kept.popleft().batch.size_bytes
+        self.kept_bytes -= size
+        return size
+
+    # -- rows --------------------------------------------------------------------------------------
+
+    def open(self, store: Store, opened: Opened) -> None:
+        """Make the hidden table."""
+        known = self.known
+        known.target = opened.target
+        self.lsn = opened.lsn
+        self.pass_over()
         store.make_schema(known.target.schema)
-        with source.snapshot(known.target) as snapshot:
-            _require_position(snapshot, least)
-            room(snapshot.size.size_bytes)
-            _fill(store, snapshot, known, hidden, room)
-    except BaseException as error:
-        store.execute(table_of(known.target, frozenset(), hidden).drop())
-        _explain(error)
-        raise
+        known.table = table_of(known.target, known.as_text)
+        writing = Writing(store, known.held, known.parts, opened.lsn)
+        writing.create()
+        known.lay_out(writing.parts)
+
+    def fill(self, store: Store, brought: Brought) -> None:
+        """Put rows into it, in a transaction of their own."""
+        known = self.known
+        late = brought.as_text - known.as_text
+        if late:
+            convert(store, known, [column for column in known.held.columns if column.name in late])
+        if brought.rows.num_rows:
+            writing = Writing(store, known.held, known.parts, known.last_change_lsn)
+            writing.append(brought.rows)
+            known.rows += brought.rows.num_rows
+            known.lay_out(writing.parts)
 
 
 def convert(store: Store, known: MemoryObject, columns: Iterable[MemoryColumn]) -> None:
@@ -48,57 +127,45 @@ def convert(store: Store, known: MemoryObject, columns: Iterable[MemoryColumn]) 
 
     Its values stay what they are (`MemoryType.text` is exact), so nothing has to be loaded again.
     """
-    table = known.held
-    for column in columns:
-        store.execute(table.to_text(column))
-        known.as_text |= {column.name}
-        known.table = table_of(known.target, known.as_text, table.name)
+    changed = list(columns)
+    as_text = known.as_text | {column.name for column in changed}
+    table = table_of(known.target, as_text)
+    store.begin()
+    try:
+        Writing(store, known.held, known.parts, known.last_change_lsn).to_text(changed)
+        if known.parts.shown:
+            store.execute(table.show(known.parts))
+        store.commit()
+    except BaseException:
+        store.rollback()
+        raise
+    known.as_text, known.table = as_text, table
 
 
-def _require_position(snapshot: Snapshot, least: Lsn) -> None:
-    if snapshot.lsn < least:
-        raise CouldNotLoad(f"persistence is at {snapshot.lsn}, behind memory at {least}")
+def truncates(batch: Batch, name: Name) -> bool:
+    return any(
+        (target.schema, target.name) == name
+        for step in batch.steps
+        if isinstance(step, Truncation)
+        for target in step.targets
+    )
 
 
-def _fill(
-    store: Store, snapshot: Snapshot, known: MemoryObject, hidden: str, room: Callable[[int], None]
-) -> None:
-    table = table_of(known.target, known.as_text, hidden)
-    store.execute(table.create())
-    rows = size = 0
-    for texts in snapshot.tables([column.index for column in table.columns]):
-        typed, misses = store.typed(texts, table.columns)
-        if misses:
-            table = _to_text(store, known, table, misses)
-            typed, _ = store.typed(texts, table.columns)
-        with store.staged(typed) as view:
-            store.execute(table.insert(view))
-        rows += typed.num_rows
-        size += size_of(typed, table.columns)
-        if size > snapshot.size.size_bytes:  # the estimate was too small, or there was none
-            room(size)
-    known.hold(table, snapshot.lsn, rows, size)
-
-
-def _to_text(
-    store: Store, known: MemoryObject, table: MemoryTable, misses: Sequence[MemoryColumn]
-) -> MemoryTable:
-    for column in misses:
-        store.execute(table.to_text(column))
-    known.as_text |= {column.name for column in misses}
-    return table_of(known.target, known.as_text, table.name)
-
-
-def _explain(error: BaseException) -> None:
-    """Raise `CouldNotLoad` for what isn't a defect of ours; DuckDB's and Arrow's words may hold values."""
-    if isinstance(error, CouldNotLoad | duckdb.OutOfMemoryException):
-        return
-    if isinstance(error, psycopg.Error):
-        reason = error.diag.message_primary or "the connection was lost"
-        raise CouldNotLoad(f"the secondary can't be read: {reason}") from error
-    if isinstance(error, LogshipError):
-        raise CouldNotLoad(error.message, hint=error.hint) from error
-    if isinstance(error, pa.ArrowInvalid):
-        raise CouldNotLoad("it holds text that isn't UTF-8") from error
-    if isinstance(error, duckdb.Error):
-        raise CouldNotLoad(f"DuckDB can't hold it ({type(error).__name__})") from error
+def _part(batch: Batch, name: Name) -> Batch | None:
+    """What ``batch`` changes of one object; its bytes are estimated by the number of rows."""
+    steps: list[Step] = []
+    own = every = 0
+    for step in batch.steps:
+        if not isinstance(step, Rows):
+            continue
+        every += sum(table.count for table in step.tables)
+        tables = [table for table in step.tables if (table.target.schema, table.target.name) == name]
+        if tables:
+            steps.append(Rows(tables))
+            own += sum(table.count for table in tables)
+    if not steps:
+        return None
+    size = batch.size_bytes * own // max(every, 1)
+    return replace(
+        batch, steps=tuple(steps), runs=(), targets={}, left_out=frozenset(), sequences=(), size_bytes=size
+    )

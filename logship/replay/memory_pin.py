@@ -23,7 +23,7 @@ import duckdb
 from logship.errors import ReplayError, UsageError
 from logship.lsn import Lsn
 from logship.replay.memory_table import POSITION, MemoryColumn, MemoryTable, quoted
-from logship.replay.resident import MemoryObject, Name, ObjectState, Residence
+from logship.replay.resident import SHOWN, MemoryObject, Name, ObjectState
 
 _MODULUS: Final = 2**64
 
@@ -50,7 +50,7 @@ class Pinned:
         self.lsn = Lsn(self._fetch(f"select lsn from {POSITION}")[0][0])
         for known in objects:
             table, state = known.table, known.state()
-            if state.residence is not Residence.RESIDENT or table is None:
+            if state.residence not in SHOWN or table is None:
                 self.objects.append(PinnedObject(state))
                 continue
             self._tables[known.name] = table

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 import duckdb
@@ -17,7 +18,7 @@ import pyarrow as pa
 from logship.errors import UsageError
 from logship.lsn import Lsn
 from logship.replay.memory_store import Store
-from logship.replay.memory_table import POSITION
+from logship.replay.memory_table import DATABASE, POSITION, quoted, relation_of
 from logship.replay.resident import ObjectState, Residence
 from logship.replay.types import text_of
 
@@ -42,7 +43,7 @@ def answer(
         position = reader.execute(f"select lsn from {POSITION}").fetchall()
 
         table = _run(reader, query, as_text, limit_bytes)
-        names = {name.replace('"', "") for name in reader.get_table_names(query, qualified=True)}
+        names = {relation_of(name) for name in reader.get_table_names(query, qualified=True)}
         return table, Lsn(position[0][0]), names
     except duckdb.OutOfMemoryException as error:
         raise QueryRefused(
@@ -53,6 +54,41 @@ def answer(
         raise _refusal(error, objects) from error
     finally:
         reader.close()  # ends the transaction too
+
+
+class CouldNotRead(Exception):
+    """DuckDB doesn't take the query, or has failed to compute it. The words of its error may quote a value."""
+
+
+class Reading:
+    """One read transaction of DuckDB. One thread asks; `interrupt` may come from another."""
+
+    def __init__(self, reader: duckdb.DuckDBPyConnection) -> None:
+        self._reader = reader
+        reader.execute("begin transaction read only").fetchall()
+        self.lsn = Lsn(reader.execute(f"select lsn from {POSITION}").fetchall()[0][0])
+
+    def columns(self, schema: str, name: str) -> dict[str, str] | None:
+        """DuckDB's type of each column; None: there is no such table in memory."""
+        try:
+            relation = self._reader.sql(f"select * from {DATABASE}.{quoted(schema)}.{quoted(name)} limit 0")
+        except duckdb.CatalogException:
+            return None
+        return dict(zip(relation.columns, map(str, relation.types), strict=True))
+
+    def table(self, query: str, limit_bytes: int) -> Table:
+        """The result, in columns c0, c1, … `CouldNotRead`; `QueryRefused` for one that is too large."""
+        try:
+            return _run(self._reader, query, False, limit_bytes)
+        except duckdb.Error as error:
+            raise CouldNotRead(type(error).__name__.removesuffix("Exception")) from error
+
+    def interrupt(self) -> None:
+        with suppress(duckdb.ConnectionException):  # it is closed already
+            self._reader.interrupt()
+
+    def close(self) -> None:
+        self._reader.close()  # ends the transaction too
 
 
 def _require_read(reader: duckdb.DuckDBPyConnection, query: str) -> None:

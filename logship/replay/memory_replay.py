@@ -12,31 +12,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from logship.errors import ReplayError
 from logship.lsn import Lsn
 from logship.replay.batch import Batch, NetChanges, Rows, Truncation
-from logship.replay.memory_rows import RowsGoingAndComing, of_net, of_ordered
-from logship.replay.memory_store import Store, size_of
+from logship.replay.memory_main import MemoryDiffers, Writing
+from logship.replay.memory_parts import Parts
+from logship.replay.memory_rows import KeyedPart, KeylessPart, of_net, of_ordered
+from logship.replay.memory_store import Store
 from logship.replay.memory_table import MemoryColumn, MemoryTable, same_shape
 from logship.replay.resident import MemoryObject, Name
 from logship.replay.target import Target
 
+__all__ = [
+    "MemoryDiffers",
+    "Misses",
+    "Named",
+    "OpenTransaction",
+    "Operation",
+    "Prepared",
+    "carry_out",
+    "named",
+    "prepare",
+]  # fmt: skip
+
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
-
-
-class MemoryDiffers(ReplayError):
-    """A change names rows that aren't in memory as the log has them."""
-
-    def __init__(self, target: Target, lsn: Lsn, expected: int, found: int) -> None:
-        super().__init__(
-            f"{target} in memory differs from the log at {lsn}: {expected} rows to change, {found} found",
-            hint="run `logship verify`: the secondary may differ too. If it doesn't, start again: memory is "
-            "loaded anew; --memory off goes on without it",
-        )
-        self.target = target
-        self.lsn = lsn
-        self.expected = expected
-        self.found = found
 
 
 class Misses(Exception):
@@ -59,8 +57,8 @@ class Named:
 @dataclass(slots=True)
 class Change:
     rows: int = 0
-    size_bytes: int = 0
     changes: int = 0
+    parts: Parts | None = None  # of the object, as of the latest operation
 
 
 @dataclass(slots=True)
@@ -69,11 +67,20 @@ class Operation:
 
     known: MemoryObject
     table: MemoryTable
-    part: RowsGoingAndComing | None
+    part: KeyedPart | KeylessPart | None
     change: Change
 
 
 Prepared: TypeAlias = list[Operation]
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    known: MemoryObject
+    target: Target
+    table: MemoryTable
+    as_text: frozenset[str]
+    provisional: bool
 
 
 @dataclass(slots=True)
@@ -87,13 +94,16 @@ class OpenTransaction:
     reshaped: set[Name] = field(default_factory=set)  # by schema changes: not to be loaded as they were
     gone: set[Name] = field(default_factory=set)  # dropped
     changes: dict[Name, Change] = field(default_factory=dict)
+    # What objects were before a schema change made others of them, the last first; and those that it made go.
+    before: list[Before] = field(default_factory=list)
+    leaving: dict[Name, MemoryObject] = field(default_factory=dict)
 
     def add(self, prepared: Prepared) -> None:
         for operation in prepared:
             total = self.changes.setdefault(operation.known.name, Change())
             total.rows += operation.change.rows
-            total.size_bytes += operation.change.size_bytes
             total.changes += operation.change.changes
+            total.parts = operation.change.parts
 
 
 def named(batch: Batch) -> Named:
@@ -143,7 +153,7 @@ def prepare(batch: Batch, store: Store, resident: Callable[[Name], MemoryObject 
     return prepared
 
 
-def _cast(part: RowsGoingAndComing, table: MemoryTable, store: Store) -> list[MemoryColumn]:
+def _cast(part: KeyedPart | KeylessPart, table: MemoryTable, store: Store) -> list[MemoryColumn]:
     missed: list[MemoryColumn] = []
 
     def cast(texts: Table | None, columns: Sequence[MemoryColumn], prefix: str = "c") -> Table | None:
@@ -153,55 +163,32 @@ def _cast(part: RowsGoingAndComing, table: MemoryTable, store: Store) -> list[Me
         missed.extend(misses)
         return typed
 
-    part.keys = cast(part.keys, table.key)
-    part.equal = cast(part.equal, table.columns)
-    part.partial = cast(cast(part.partial, table.columns), table.key, "k")
+    if isinstance(part, KeyedPart):
+        part.gone = cast(part.gone, table.key)
+        part.partial = cast(cast(part.partial, table.columns), table.key, "k")
+    else:
+        part.equal = cast(part.equal, table.columns)
     part.rows = cast(part.rows, table.columns)
     return missed
 
 
 def carry_out(prepared: Prepared, opened: OpenTransaction, store: Store, lsn: Lsn) -> None:
     """``lsn`` is for the error. After any exception the transaction has to be rolled back."""
-    standing: dict[Name, tuple[int, int]] = {}  # rows and bytes as of the operation before
-    for name, earlier in opened.changes.items():
-        known = next((one.known for one in prepared if one.known.name == name), None)
-        if known is not None:
-            standing[name] = (known.rows + earlier.rows, known.size_bytes + earlier.size_bytes)
+    standing: dict[Name, tuple[int, Writing]] = {}  # rows as of the operation before
     for operation in prepared:
-        name = operation.known.name
-        rows, size = standing.get(name, (operation.known.rows, operation.known.size_bytes))
+        known = operation.known
+        if known.name not in standing:
+            earlier = opened.changes.get(known.name) or Change()
+            parts = earlier.parts or known.parts
+            standing[known.name] = known.rows + earlier.rows, Writing(store, operation.table, parts, lsn)
+        rows, writing = standing[known.name]
         if operation.part is None:
-            store.execute(operation.table.delete_all())
-            change = Change(-rows, -size, 0)
+            writing.truncate()
+            operation.change.rows = -rows
         else:
-            change = _change(operation.table, operation.part, store, lsn)
-            # Nobody counts the bytes of rows that go: they are taken for rows of average size.
-            if rows:
-                change.size_bytes -= size * min(operation.part.going, rows) // rows
-        operation.change.rows, operation.change.size_bytes = change.rows, change.size_bytes
-        standing[name] = (rows + change.rows, size + change.size_bytes)
-
-
-def _change(table: MemoryTable, part: RowsGoingAndComing, store: Store, lsn: Lsn) -> Change:
-    completed = None
-    if part.partial is not None:
-        with store.staged(part.partial) as view:
-            completed = store.table(table.complete(view))
-        if completed.num_rows != part.partial.num_rows:
-            raise MemoryDiffers(table.target, lsn, part.partial.num_rows, completed.num_rows)
-    gone = 0
-    if part.keys is not None:
-        with store.staged(part.keys) as view:
-            gone = store.count(table.delete_keys(view))
-    if part.equal is not None:
-        with store.staged(part.equal) as view:
-            gone = store.count(table.delete_equal(view))
-    if gone != part.going:
-        raise MemoryDiffers(table.target, lsn, part.going, gone)
-    size = 0
-    for rows in (part.rows, completed):
-        if rows is not None:
-            size += size_of(rows, table.columns)
-            with store.staged(rows) as view:
-                store.execute(table.insert(view))
-    return Change(part.coming - part.going, size, 0)
+            writing.change(operation.part)
+            operation.change.rows = operation.part.coming - operation.part.going
+        standing[known.name] = rows + operation.change.rows, writing
+        operation.change.parts = writing.parts
+    for _, writing in standing.values():
+        writing.settle()

@@ -1,17 +1,18 @@
 """Rows of the log as Arrow tables, and changes as what goes and what comes.
 
-In: `NetChanges` and `OrderedChanges`, cells as PostgreSQL's text. Out: `RowsGoingAndComing`: Arrow
-tables of texts, columns named ``c`` and the index in the relation (a key: ``k`` and the index).
-Assumes UTF-8; anything else is `pyarrow.ArrowInvalid`. No I/O.
+In: `NetChanges` and `OrderedChanges`, cells as PostgreSQL's text. Out: `KeyedPart` and `KeylessPart`: Arrow
+tables, columns named ``c`` and the index in the relation (a key: ``k`` and the index). Integers and booleans
+are typed already, everything else is text. Assumes UTF-8; anything else is `pyarrow.ArrowInvalid`. No I/O.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from logship.change import Cell, Row
 from logship.kernel import Rows
@@ -19,48 +20,121 @@ from logship.replay.batch import DeleteOne, InsertRun, NetChanges, OrderedChange
 from logship.replay.memory_table import MemoryColumn, MemoryTable
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
+Bools: TypeAlias = Any  # an array or chunked array of them
+
+_INTEGERS: Final = {"SMALLINT": (16, pa.int16()), "INTEGER": (32, pa.int32()), "BIGINT": (64, pa.int64())}
 
 
 @dataclass(slots=True)
-class RowsGoingAndComing:
+class KeyedPart:
     """One table's part of a step. First all that goes goes, then all that comes comes.
 
-    ``partial``: rows that keep cells of the row at their key, to be read before it goes.
-    ``equal``: for a table without key, the rows that go, with how many copies of each.
+    ``rows``: whole ones; first those that stay at their keys, behind them ``moves`` that come to another, then
+    new ones. ``partial`` rows keep cells of the row at their key, to be read before it goes; ``moved`` says
+    which come to another key. ``gone``: the keys of rows that are deleted or moved.
     """
 
-    keys: Table | None
-    equal: Table | None
+    table: MemoryTable
+    gone: Table | None
+    rows: Table | None
     partial: Table | None
+    updates: int
+    moves: int
+    going: int
+    coming: int
+    changes: int
+
+    def keys(self) -> Table:
+        """Of every row that goes."""
+        names = self._key_names()
+        found = [] if self.gone is None else [self.gone]
+        if self.rows is not None:
+            found.append(self.rows.slice(0, self.updates).select(names))
+        if self.partial is not None:
+            staying = self.partial.filter(pc.invert(self.partial.column("moved")))
+            keys = staying.select([f"k{column.index}" for column in self.table.key])
+            found.append(keys.rename_columns(names))
+        return pa.concat_tables(found)
+
+    def entries(self, completed: Table | None) -> tuple[Table, Table | None]:
+        """The delta's entries: the rows at their keys (``live``) and the keys that lose theirs, with ``main``
+        where there was a row before; and the rows at keys that were never heard of."""
+        made = []
+        arriving = []
+        new = None
+        if self.rows is not None:
+            made.append(flagged(self.rows.slice(0, self.updates), live=True, main=True))
+            arriving.append(self.rows.slice(self.updates, self.moves))
+            new = self.rows.slice(self.updates + self.moves)
+        if completed is not None:
+            moved = completed.column("moved")
+            cells = completed.drop_columns(["moved"])
+            made.append(flagged(cells.filter(pc.invert(moved)), live=True, main=True))
+            arriving.append(cells.filter(moved))
+        if self.gone is not None:
+            names = self._key_names()
+            if new is not None:
+                again = _among(new.select(names), self.gone)
+                arriving.append(new.filter(again))
+                new = new.filter(pc.invert(again))
+            for rows in arriving:
+                taken = _among(rows.select(names), self.gone)
+                made.append(flagged(rows.filter(taken), live=True, main=True))
+                made.append(flagged(rows.filter(pc.invert(taken)), live=True, main=False))
+            left = self.gone
+            for rows in arriving:
+                left = left.filter(pc.invert(_among(left, rows.select(names))))
+            made.append(flagged(left, live=False, main=True))
+        entries = pa.concat_tables([one for one in made if one.num_rows], promote_options="default")
+        return entries, new if new is not None and new.num_rows else None
+
+    def _key_names(self) -> list[str]:
+        return [f"c{column.index}" for column in self.table.key]
+
+
+@dataclass(slots=True)
+class KeylessPart:
+    """``equal``: the rows that go, with how many copies of each."""
+
+    equal: Table | None
     rows: Table | None
     going: int
     coming: int
     changes: int
 
 
-def of_net(changes: NetChanges, table: MemoryTable) -> RowsGoingAndComing:
+def of_net(changes: NetChanges, table: MemoryTable) -> KeyedPart:
     """A key's net change. Deletes, updates and moves name different rows as they were at the start,
     so all of them may go at once; moves may then exchange keys."""
     key_width, width = len(table.target.key), len(table.target.columns)
-    changed = [(group.keys, group.rows) for group in changes.updates]
-    changed.append((changes.move_keys, changes.move_rows))
-    keys = Rows.joined(key_width, [changes.deletes, *(named for named, _ in changed)])
-    parts = [(named, rows, *_by_wholeness(rows, table)) for named, rows in changed]
-    whole = Rows.joined(width, [*(rows.take(w) for _, rows, w, _ in parts), changes.inserts])
-    partial_keys = Rows.joined(key_width, [named.take(p) for named, _, _, p in parts])
-    partial = Rows.joined(width, [rows.take(p) for _, rows, _, p in parts])
-    return RowsGoingAndComing(
-        keys=_keys(keys, table) if len(keys) else None,
-        equal=None,
-        partial=_partial(partial_keys, partial, table) if len(partial) else None,
-        rows=_cells(whole, table.columns) if len(whole) else None,
-        going=len(keys),
-        coming=len(whole) + len(partial),
-        changes=len(keys) + len(changes.inserts),
+    columns = {column.index for column in table.columns}
+    whole = [group for group in changes.updates if columns.issubset(group.columns)]
+    lacking = [group for group in changes.updates if not columns.issubset(group.columns)]
+    moved, moved_partly = _by_wholeness(changes.move_rows, columns)
+    moves = changes.move_rows if not moved_partly else changes.move_rows.take(moved)
+    rows = Rows.joined(width, [*(group.rows for group in whole), moves, changes.inserts])
+    updates = sum(len(group.rows) for group in whole)
+    partial = None
+    if lacking or moved_partly:
+        keys = [*(group.keys for group in lacking), changes.move_keys.take(moved_partly)]
+        found = [*(group.rows for group in lacking), changes.move_rows.take(moved_partly)]
+        partial = _partial(Rows.joined(key_width, keys), Rows.joined(width, found), len(moved_partly), table)
+    gone = Rows.joined(key_width, [changes.deletes, changes.move_keys])
+    going = len(gone) + sum(len(group.rows) for group in changes.updates)
+    return KeyedPart(
+        table,
+        gone=_keys(gone, table) if len(gone) else None,
+        rows=_cells(rows, table.columns) if len(rows) else None,
+        partial=partial,
+        updates=updates,
+        moves=len(moves),
+        going=going,
+        coming=len(rows) + (partial.num_rows if partial is not None else 0),
+        changes=going + len(changes.inserts),
     )
 
 
-def of_ordered(changes: OrderedChanges, table: MemoryTable) -> RowsGoingAndComing:
+def of_ordered(changes: OrderedChanges, table: MemoryTable) -> KeylessPart:
     """The net of changes in order, over rows that are told apart by nothing but their cells.
 
     A row may be taken of those that the same changes put there. So many copies must have been there
@@ -102,37 +176,73 @@ def of_ordered(changes: OrderedChanges, table: MemoryTable) -> RowsGoingAndComin
         equal = _cells(Rows.of(len(table.target.columns), going), table.columns)
         equal = equal.append_column("copies", pa.array(going.values(), pa.int64()))
         equal = equal.append_column("number", pa.array(range(len(going)), pa.int64()))
-    return RowsGoingAndComing(
-        None, equal, None, _cells(coming, table.columns) if len(coming) else None,
-        sum(going.values()), len(coming), count,
-    )  # fmt: skip
+    return KeylessPart(
+        equal, _cells(coming, table.columns) if len(coming) else None, sum(going.values()), len(coming), count
+    )
 
 
-def _by_wholeness(rows: Rows, table: MemoryTable) -> tuple[list[int], list[int]]:
-    """Which ``rows`` carry every column that memory has, and which don't."""
+def _by_wholeness(rows: Rows, columns: set[int]) -> tuple[list[int], list[int]]:
+    """Which ``rows`` carry all of ``columns``, and which don't."""
     masks, groups = rows.masks()
-    columns = {column.index for column in table.columns}
     lacking = [not columns.isdisjoint(mask) for mask in masks]
     whole = [place for place, group in enumerate(groups) if not lacking[group]]
     return whole, [place for place, group in enumerate(groups) if lacking[group]]
 
 
 def _cells(rows: Rows, columns: Sequence[MemoryColumn]) -> Table:
-    return pa.table({f"c{column.index}": _texts(rows.column(column.index)) for column in columns})
+    return pa.table({f"c{column.index}": _array(rows, column.index, column) for column in columns})
 
 
 def _keys(keys: Rows, table: MemoryTable) -> Table:
-    return pa.table({f"c{column.index}": _texts(keys.column(nth)) for nth, column in enumerate(table.key)})
+    return pa.table({f"c{column.index}": _array(keys, nth, column) for nth, column in enumerate(table.key)})
 
 
-def _partial(keys: Rows, rows: Rows, table: MemoryTable) -> Table:
+def _partial(keys: Rows, rows: Rows, moved: int, table: MemoryTable) -> Table:
+    """The last ``moved`` of them come to another key."""
     staged = _cells(rows.unchanged_as_null(), table.columns)
     for nth, column in enumerate(table.key):
-        staged = staged.append_column(f"k{column.index}", _texts(keys.column(nth)))
+        staged = staged.append_column(f"k{column.index}", _array(keys, nth, column))
     masks, groups = rows.masks()
     texts = ["".join("01"[column.index in mask] for column in table.columns) for mask in masks]
-    return staged.append_column("kept", pa.array([texts[group] for group in groups], pa.string()))
+    staged = staged.append_column("kept", pa.array([texts[group] for group in groups], pa.string()))
+    flags = [False] * (len(rows) - moved) + [True] * moved
+    return staged.append_column("moved", pa.array(flags, pa.bool_()))
 
 
-def _texts(cells: Sequence[Cell]) -> Any:
-    return pa.array(cells, pa.binary()).cast(pa.string())
+def _array(rows: Rows, place: int, column: MemoryColumn) -> Any:
+    """Typed where the kernel does it exactly; else text, to be cast with the type's guards."""
+    count = len(rows)
+    try:
+        if column.type.duckdb in _INTEGERS:
+            bits, kind = _INTEGERS[column.type.duckdb]
+            return _made(kind, count, rows.arrow_int(place, bits))
+        if column.type.duckdb == "BOOLEAN":
+            return _made(pa.bool_(), count, rows.arrow_bool(place))
+    except ValueError:  # a text that the type can't hold: the cast says so, too
+        pass
+    array = _made(pa.string(), count, rows.arrow_text(place))
+    array.validate(full=True)
+    return array
+
+
+def _made(kind: Any, count: int, buffers: Sequence[bytes | None]) -> Any:
+    return pa.Array.from_buffers(
+        kind, count, [None if buffer is None else pa.py_buffer(buffer) for buffer in buffers]
+    )
+
+
+def flagged(rows: Table, *, live: bool, main: bool) -> Table:
+    """``rows`` as entries of the delta."""
+    count = rows.num_rows
+    return rows.append_column("live", pa.array([live] * count, pa.bool_())).append_column(
+        "main", pa.array([main] * count, pa.bool_())
+    )
+
+
+def _among(keys: Table, others: Table) -> Bools:
+    """Which ``keys`` are among ``others``."""
+    if keys.num_columns == 1:
+        return pc.is_in(keys.column(0), value_set=others.column(0).combine_chunks())
+    known = set(zip(*(column.to_pylist() for column in others.columns), strict=True))
+    mine = zip(*(column.to_pylist() for column in keys.columns), strict=True)
+    return pa.array([key in known for key in mine], pa.bool_())

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import duckdb
+import pyarrow as pa
 
 from logship.lsn import Lsn
 from logship.replay.memory_table import DATABASE, POSITION, MemoryColumn, literal, quoted
@@ -21,6 +22,7 @@ from logship.replay.memory_table import DATABASE, POSITION, MemoryColumn, litera
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 
 _STAGED: Final = "logship_staged"
+_NEVER: Final = "1000000TB"
 
 
 class Store:
@@ -42,6 +44,8 @@ class Store:
         self._root.execute(f"create schema {DATABASE}.logship")
         self._root.execute(f"create table {POSITION} (lsn ubigint)")
         self._root.execute(f"insert into {POSITION} values ({int(start_lsn)})")
+        # As soon as 16 MB have changed it would stop the writer for a second, to compress what hardly pays.
+        self._root.execute(f"set checkpoint_threshold = '{_NEVER}'")
         self._root.execute("set enable_external_access = false")
         self._root.execute("set lock_configuration = true")
         self.writer = self._root.cursor()
@@ -85,16 +89,8 @@ class Store:
     @contextmanager
     def staged(self, table: Table) -> Iterator[str]:
         """``table`` as a view of the writer's, by the name that is given."""
-        self.writer.register(_STAGED, table)
-        try:
-            yield _STAGED
-        except BaseException:
-            # In an aborted transaction it can't be taken away; `rollback` does it then.
-            with suppress(duckdb.TransactionException):
-                self.writer.unregister(_STAGED)
-            raise
-        else:
-            self.writer.unregister(_STAGED)
+        with staged(self.writer, table) as view:
+            yield view
 
     def table(self, query: str) -> Table:
         return self.writer.sql(query).to_arrow_table()
@@ -103,22 +99,66 @@ class Store:
         self, texts: Table, columns: Sequence[MemoryColumn], prefix: str = "c"
     ) -> tuple[Table, list[MemoryColumn]]:
         """``texts`` with the cells of ``columns`` cast, and the columns that had a miss."""
-        native = [column for column in columns if not column.type.is_text]
-        if not native:
-            return texts, []
-        cells = ", ".join(
-            f"{column.type.cast_of(f'{prefix}{column.index}')} as {prefix}{column.index}" for column in native
-        )
-        with self.staged(texts) as view:
-            cast = self.table(f"select {cells} from {view}")
-        misses: list[MemoryColumn] = []
-        for column in native:
-            name = f"{prefix}{column.index}"
-            place = texts.schema.get_field_index(name)
-            if cast.column(name).null_count != texts.column(place).null_count:
-                misses.append(column)
-            texts = texts.set_column(place, name, cast.column(name))
-        return texts, misses
+        return typed(self.writer, texts, columns, prefix)
+
+    def caster(self) -> Caster:
+        """For a thread that reads what will be written. To be closed by it."""
+        return Caster(self.reader())
+
+
+class Caster:
+    """Casts texts on a connection of its own, beside the writer."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def typed(self, texts: Table, columns: Sequence[MemoryColumn]) -> tuple[Table, list[MemoryColumn]]:
+        return typed(self._connection, texts, columns)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@contextmanager
+def staged(connection: duckdb.DuckDBPyConnection, table: Table) -> Iterator[str]:
+    """``table`` as a view of ``connection``, by the name that is given."""
+    connection.register(_STAGED, table)
+    try:
+        yield _STAGED
+    except BaseException:
+        # In an aborted transaction it can't be taken away; `rollback` does it then.
+        with suppress(duckdb.TransactionException):
+            connection.unregister(_STAGED)
+        raise
+    else:
+        connection.unregister(_STAGED)
+
+
+def typed(
+    connection: duckdb.DuckDBPyConnection, texts: Table, columns: Sequence[MemoryColumn], prefix: str = "c"
+) -> tuple[Table, list[MemoryColumn]]:
+    """``texts`` with the cells of ``columns`` cast, and the columns that had a miss."""
+    # The log's integers come typed already.
+    native = [
+        column
+        for column in columns
+        if not column.type.is_text and pa.types.is_string(texts.schema.field(f"{prefix}{column.index}").type)
+    ]
+    if not native:
+        return texts, []
+    cells = ", ".join(
+        f"{column.type.cast_of(f'{prefix}{column.index}')} as {prefix}{column.index}" for column in native
+    )
+    with staged(connection, texts) as view:
+        cast = connection.sql(f"select {cells} from {view}").to_arrow_table()
+    misses: list[MemoryColumn] = []
+    for column in native:
+        name = f"{prefix}{column.index}"
+        place = texts.schema.get_field_index(name)
+        if cast.column(name).null_count != texts.column(place).null_count:
+            misses.append(column)
+        texts = texts.set_column(place, name, cast.column(name))
+    return texts, misses
 
 
 def size_of(table: Table, columns: Sequence[MemoryColumn]) -> int:

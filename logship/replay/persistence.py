@@ -44,8 +44,8 @@ __all__ = ["Persistence", "ReplayStopped", "TransactionLost"]
 
 log = logging.getLogger(__name__)
 
-_BEGIN: Final = b"begin isolation level read committed read write"
 _VIOLATIONS: Final = ("23505", "23P01")  # unique, exclusion
+_COUNT_DIFFERS: Final = "22012"  # from a statement of ours that counts, or from users' code
 _MOVED: Final = ("LS001", "LS002")  # logship.advance: not where we thought
 _COPIED_ANEW: Final = "LS004"  # logship.advance: rows are newer than this process knows
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -54,6 +54,14 @@ _LONGEST_PAUSE_S: Final = 5.0
 
 _ADVANCE: Final = b"select logship.advance($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _ADVANCE_TYPES: Final = (TEXT, 3220, 3220, 1184, 20, 20, 20, 20, 20)
+
+
+class _Care(enum.Enum):
+    """How a group of batches is carried out; after a failure that may have to do with that, the next way."""
+
+    NONE = enum.auto()
+    COUNTS = enum.auto()  # each count of rows is looked at here: what is missing gets a name
+    SAVEPOINTS = enum.auto()  # each batch behind a savepoint, a rung higher at each violation
 
 
 class _State(enum.Enum):
@@ -105,6 +113,7 @@ class Persistence:
         self._session: Session | None = None
         self._transaction: Transaction | None = None
         self._writers: dict[int, bytes] = {}
+        self._roles: dict[str, str] = {}  # of the primary's that have another name here
         self._totals = _Totals()
         self._position = INVALID
         self._copied: dict[tuple[str, str], Lsn] = {}
@@ -186,6 +195,7 @@ class Persistence:
         if not was_open:
             return
         try:
+            self._live.discard()
             self._live.run([Command(b"rollback"), Command(b"reset all")])
         except ServerError:
             self._disconnect()
@@ -198,18 +208,20 @@ class Persistence:
 
     def _apply(self, group: Sequence[Batch]) -> None:
         """From no open transaction: whatever may succeed later is tried again from the start."""
-        careful = False
+        care = _Care.NONE
         tries = 0
         while True:
             try:
                 if self._state is _State.CLOSED and self._found_committed(group):
                     return
-                self._carry_out(group, careful)
+                self._carry_out(group, care)
             except ServerError as error:
                 failure = self._explain(error, group)
                 self.abandon()
-                if error.sqlstate in _VIOLATIONS and not careful:
-                    careful = True
+                if error.sqlstate in _VIOLATIONS and care is not _Care.SAVEPOINTS:
+                    care = _Care.SAVEPOINTS
+                elif error.sqlstate == _COUNT_DIFFERS and care is _Care.NONE:
+                    care = _Care.COUNTS
                 elif is_transient(error.sqlstate):
                     tries += 1
                     self._pause(error, tries)
@@ -221,20 +233,20 @@ class Persistence:
             else:
                 return
 
-    def _carry_out(self, group: Sequence[Batch], careful: bool) -> None:
+    def _carry_out(self, group: Sequence[Batch], care: _Care) -> None:
         transaction = self._transaction = Transaction(
-            self._live, self._writers, self._span(group), self._replica
+            self._live, self._writers, self._span(group), self._replica, self._roles
         )
-        transaction.utility(_BEGIN)
         for batch in group:
-            if careful:
+            if care is _Care.SAVEPOINTS:
                 self._climb(transaction, batch)
             else:
                 transaction.write(climb(batch, Rung.NET))
             transaction.set_sequences(batch.sequences)
             self._totals.add(batch)
         if group[-1].complete:
-            self._commit(transaction, group[-1].end_lsn, counted=bool(group[-1].steps or len(group) > 1))
+            counted = bool(group[-1].steps or len(group) > 1)
+            self._commit(transaction, group[-1].end_lsn, counted=counted, at_once=care is _Care.NONE)
         else:
             transaction.flush()
             self._state = _State.PIECES
@@ -251,7 +263,7 @@ class Persistence:
                 transaction.set_sequences(batch.sequences)
                 self._totals.add(batch)
             if group[-1].complete:
-                self._commit(transaction, group[-1].end_lsn, counted=True)
+                self._commit(transaction, group[-1].end_lsn, counted=True, at_once=False)
         except ServerError as error:
             failure = self._explain(error, group)
             self.abandon()
@@ -286,12 +298,14 @@ class Persistence:
                     raise
                 else:
                     self._pause(error, tries)
+                self._live.discard()
                 self._live.run([Command(b"rollback to savepoint batch"), Command(b"reset all")])
             else:
                 return
 
-    def _commit(self, transaction: Transaction, reached: Lsn, *, counted: bool) -> None:
-        """Rows are checked before COMMIT is sent. `advance` goes along with the last of them."""
+    def _commit(self, transaction: Transaction, reached: Lsn, *, counted: bool, at_once: bool) -> None:
+        """Rows are checked before COMMIT is sent, or, ``at_once``, by the server before it gets there. `advance`
+        goes along with the last of them."""
         totals = self._totals
         at = _EPOCH + timedelta(microseconds=totals.commit_time_us) if totals.commit_time_us else None
         numbers = (
@@ -304,9 +318,9 @@ class Persistence:
         ]  # fmt: skip
         hit("persistence.after_rows")
         transaction.utility(_ADVANCE, parameters, _ADVANCE_TYPES)
-        transaction.flush()
-        hit("persistence.before_commit")
-        self._live.run([Command(b"commit")])
+        if not (at_once and transaction.flush_and(_commit)):
+            transaction.flush()
+            self._live.run(_commit())
         hit("persistence.after_commit")
         self._committed(reached)
 
@@ -398,6 +412,7 @@ class Persistence:
             self._take_origin(session, origin)
             copied = standing.notice_copies(session, self._replica)
             position = standing.position(session, self._replica)
+            roles = standing.roles(session, self._replica)
         except ServerError as error:
             session.close()
             raise standing.refused(error) from None
@@ -407,6 +422,7 @@ class Persistence:
         self._session = session
         self._copied = copied
         self._writers = {}
+        self._roles = roles
         self._position = position
         self._state = _State.IDLE
         self._on_mended()
@@ -443,6 +459,12 @@ class Persistence:
         session, self._session = self._session, None
         if session is not None:
             session.close()
+
+
+def _commit() -> Sequence[Command]:
+    """What is left when everything else is on its way."""
+    hit("persistence.before_commit")
+    return [Command(b"commit")]
 
 
 def _groups(batches: Sequence[Batch]) -> Iterator[list[Batch]]:

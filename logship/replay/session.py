@@ -2,7 +2,8 @@
 
 In: a psycopg connection of persistence's own, and `Command`s. Out: the first cell of each command's
 result, or a `ServerError` for the first that failed. One call of `Session.run` is one round trip,
-whatever the number of commands (libpq's pipeline mode). Waiting never holds the interpreter's lock. A
+whatever the number of commands (libpq's pipeline mode). `send` and `receive` are its two halves: what is sent
+before an earlier answer was received is worked on meanwhile. Waiting never holds the interpreter's lock. A
 server's message may hold row values, so only those that can't are passed on.
 
 Source: PostgreSQL documentation, "Pipeline Mode"; "Error Message Fields".
@@ -15,13 +16,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import psycopg
 from psycopg import pq
 
 from logship.connection import Side, connect
-from logship.errors import is_users_text
+from logship.errors import InternalError, is_users_text
+
+T = TypeVar("T")
 
 TEXT: Final = 25
 TEXT_ARRAY: Final = 1009
@@ -41,10 +44,12 @@ SETTINGS: Final[dict[str, str]] = {
     "enable_indexscan": "on",
     "enable_tidscan": "on",
     "jit": "off",
+    "work_mem": "32MB",  # the arrays of one statement, as rows, stay in memory
     "array_nulls": "on",
     "transform_null_equals": "off",
 }
 _LARGE_BYTES: Final = 16 << 20
+_GATHERED_BYTES: Final = 64 << 10  # what goes to the socket at once: most transactions are one write
 _STOP_GRACE_S: Final = 4.0  # how long a statement under way may go on after the stop
 # SQLSTATE classes whose primary message is made of identifiers, never of values.
 _SAYABLE: Final = ("08", "23", "25", "28", "2B", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "LS")
@@ -81,6 +86,7 @@ class Session:
         self._pgconn = connection.pgconn
         self._stop = stop
         self._cancel_at: float | None = None
+        self._flights = 0  # sent, and their answers not received
         self._pgconn.nonblocking = 1
 
     @property
@@ -96,27 +102,79 @@ class Session:
         return self._pgconn.status == pq.ConnStatus.OK
 
     def run(self, commands: Sequence[Command]) -> list[bytes | None]:
-        """The first cell of the first row of each; the commands behind one that fails don't run."""
+        """The first cell of the first row of each; the commands behind one that fails don't run. Everything that
+        was sent before must have been received."""
         if not commands:
             return []
-        self._cancel_at = None
+        self.send(commands)
+        return self.receive()
+
+    def send(
+        self, commands: Sequence[Command], and_then: Callable[[], Sequence[Command]] | None = None
+    ) -> None:
+        """Let the server begin. Inside a transaction block only, unless the answers to all that was sent before
+        have come: what was sent behind a command that fails is refused then. ``and_then`` is called when
+        ``commands`` have left, and gives the last ones, which don't run either when one of those fails."""
+        if not self._flights:
+            self._cancel_at = None
+        self._guarded(lambda: self._send_all(commands, and_then))
+        self._flights += 1
+
+    def receive(self) -> list[bytes | None]:
+        """The answers to the oldest `send`. After a `ServerError` nothing is left to be received."""
+        if not self._flights:
+            raise InternalError("no answer is due")
+        self._flights -= 1
+        cells, failure = self._guarded(self._receive)
+        if failure is not None or not self._flights:
+            self.discard()
+        if failure is not None:
+            raise failure
+        return cells
+
+    @property
+    def flights(self) -> int:
+        """How many answers are due."""
+        return self._flights
+
+    def discard(self) -> None:
+        """Take the answers that are due, whatever they say: their transaction is to be rolled back."""
+        while self._flights:
+            self._flights -= 1
+            self._guarded(self._receive)
+        if self.usable and self._pgconn.pipeline_status != pq.PipelineStatus.OFF:
+            self._pgconn.exit_pipeline_mode()
+
+    def close(self) -> None:
+        self._flights = 0
+        self._connection.close()
+
+    def _guarded(self, work: Callable[[], T]) -> T:
         try:
-            return self._run(commands)
+            return work()
         except psycopg.Error as error:
+            self._flights = 0
             self.close()
             raise ServerError(error.sqlstate, "the connection to the secondary is lost") from None
 
-    def close(self) -> None:
-        self._connection.close()
-
-    def _run(self, commands: Sequence[Command]) -> list[bytes | None]:
-        pgconn = self._pgconn
-        pgconn.enter_pipeline_mode()
+    def _send_all(
+        self, commands: Sequence[Command], and_then: Callable[[], Sequence[Command]] | None
+    ) -> None:
+        self._pgconn.enter_pipeline_mode()
+        gathered = 0
         for command in commands:
-            self._send(command)
+            gathered += self._send(command)
+            if gathered > _GATHERED_BYTES:
+                self._flush()
+                gathered = 0
+        if and_then is not None:
             self._flush()
-        pgconn.pipeline_sync()
+            for command in and_then():
+                self._send(command)
+        self._pgconn.pipeline_sync()
         self._flush()
+
+    def _receive(self) -> tuple[list[bytes | None], ServerError | None]:
         cells: list[bytes | None] = []
         failure: ServerError | None = None
         index = 0
@@ -125,22 +183,19 @@ class Session:
             if result is None:
                 index += 1
             elif result.status == pq.ExecStatus.PIPELINE_SYNC:
-                break
+                return cells, failure
             elif result.status == pq.ExecStatus.FATAL_ERROR:
                 failure = failure or _failure(result, index)
             elif result.status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
                 cells.append(result.get_value(0, 0) if result.ntuples else None)
-        pgconn.exit_pipeline_mode()
-        if failure is not None:
-            raise failure
-        return cells
 
-    def _send(self, command: Command) -> None:
-        """After each partial write libpq moves what is left to the front of its buffer, unless it may block: a
-        value of 200 MB would be moved a thousand times. It blocks without the interpreter's lock, and reads meanwhile.
-        """
+    def _send(self, command: Command) -> int:
+        """How many bytes that were. After each partial write libpq moves what is left to its buffer's front, unless
+        it may block: a value of 200 MB would be moved a thousand times. It blocks without the interpreter's lock, and
+        reads meanwhile."""
         formats = [pq.Format.BINARY if oid == TEXT_ARRAY else pq.Format.TEXT for oid in command.types]
-        large = sum(len(parameter or b"") for parameter in command.parameters) > _LARGE_BYTES
+        size_bytes = sum(len(parameter or b"") for parameter in command.parameters)
+        large = size_bytes > _LARGE_BYTES
         if large:
             self._flush()
             self._pgconn.nonblocking = 0
@@ -149,6 +204,7 @@ class Session:
         finally:
             if large and self._pgconn.status == pq.ConnStatus.OK:
                 self._pgconn.nonblocking = 1
+        return size_bytes
 
     def _flush(self) -> None:
         # Read meanwhile: a server that can't get rid of what it has to say doesn't listen.

@@ -24,6 +24,10 @@ _COPIED: Final = b"""
 select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(c.schemaname, c.relname, c.lsn))
   from logship.notice_copies($1) c
 """
+_ROLES: Final = b"""
+select pg_catalog.jsonb_object_agg(m.primary_role, m.secondary_role)
+  from logship.role_map m where m.replica operator(pg_catalog.=) $1
+"""
 _UNNOTICED: Final = b"""
 select exists (select from logship.copied c where c.replica operator(pg_catalog.=) $1 and not c.noticed)
 """
@@ -58,6 +62,12 @@ def notice_copies(session: Session, replica: str) -> dict[tuple[str, str], Lsn]:
     """Tables (schema, name) whose rows are newer than the position, and the LSN they are true at."""
     found = session.run([Command(_COPIED, [replica.encode()], [TEXT])])[0]
     return {(schema, name): Lsn.parse(lsn) for schema, name, lsn in (json.loads(found) if found else ())}
+
+
+def roles(session: Session, replica: str) -> dict[str, str]:
+    """The primary's roles that have another name here, with that name."""
+    found = session.run([Command(_ROLES, [replica.encode()], [TEXT])])[0]
+    return dict(json.loads(found)) if found else {}
 
 
 def has_unnoticed_copies(session: Session, replica: str) -> bool:

@@ -1,8 +1,9 @@
 """The SQL that carries out net changes of one table, and the arrays that feed it.
 
 In: a `SecondaryTarget` and rows of the log. Out: `Statement`s for the writer of the table's owner
-(`logship_writers.write_as_…`): text that names its parameters $1 … $96, all of type text[], and
-how many rows it must affect. Values stand in the parameters, never in the text. No I/O.
+(`logship_writers.write_as_…`): text that names its parameters $1 … $96, all of type text[] and encoded as
+they leave the process, and how many rows it must affect. Values stand in the parameters, never in the text.
+No I/O.
 
 A statement must mean the same whatever the database holds: names are quoted and schema-qualified,
 operators are written out, and each cell is cast to its column's type.
@@ -10,13 +11,14 @@ operators are written out, and each cell is cast to its column's type.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from logship.change import UNCHANGED, Cell, Row
 from logship.errors import InternalError
-from logship.kernel import Rows
+from logship.kernel import Rows, binary_text_array
 from logship.replay.shape import Input, SecondaryColumn, SecondaryTarget
 
 PARAMETERS: Final = 96  # what a writer takes
@@ -28,7 +30,7 @@ class Statement:
     target: SecondaryTarget
     verb: str  # for people: INSERT, UPDATE …
     sql: str
-    arrays: list[list[bytes | None]]
+    arrays: list[bytes]  # the parameters: text[] in binary format
     rows: int | None  # how many it must affect; None: any
     scans: bool = False  # there is no index to walk: hashing the table is right
 
@@ -47,7 +49,7 @@ def insert(target: SecondaryTarget, rows: Rows) -> Statement:
         sql = f"insert into {qualified(target)} select from pg_catalog.generate_series(1, {len(rows)})"
         return Statement(target, "INSERT", sql, [], len(rows))
     feed = _Feed(len(rows))
-    values = [_value(target.columns[i], feed.add(target.columns[i], rows.column(i))) for i in columns]
+    values = [_value(target.columns[i], feed.add(target.columns[i], rows, i)) for i in columns]
     names = ", ".join(quote(target.columns[i].name) for i in columns)
     sql = (
         f"insert into {qualified(target)} ({names}){_overriding(target)} "
@@ -76,7 +78,7 @@ def update(target: SecondaryTarget, columns: Sequence[int], keys: Rows, rows: Ro
     feed = _Feed(len(keys))
     match = _match_keys(target, feed, keys)
     sets = [
-        f"{quote(column.name)} = {_value(column, feed.add(column, rows.column(i)))}"
+        f"{quote(column.name)} = {_value(column, feed.add(column, rows, i))}"
         for i, column in ((i, target.columns[i]) for i in settable)
     ]
     sql = f"update {_one(target)} as t set {', '.join(sets)} from {feed.sql} where {match}"
@@ -92,7 +94,8 @@ def replace(target: SecondaryTarget, keys: Rows, rows: Rows) -> Statement:
     feed = _Feed(len(rows))
     match = _match_keys(target, feed, keys)
     masks, groups = rows.masks()
-    group = feed.add(None, [b"%d" % number for number in groups]) if len(masks) > 1 else ""
+    group = feed.add_cells([b"%d" % number for number in groups]) if len(masks) > 1 else ""
+    carried = rows if masks == [frozenset()] else rows.unchanged_as_null()
     names, kept = [], []
     for i in _writable(target):
         column = target.columns[i]
@@ -100,8 +103,7 @@ def replace(target: SecondaryTarget, keys: Rows, rows: Rows) -> Statement:
         without = [n for n, missing in enumerate(masks) if i in missing]
         new = f"t.{quote(column.name)}"
         if len(without) < len(masks):
-            cells = [None if cell is UNCHANGED else cell for cell in rows.column(i)]
-            new = _value(column, feed.add(column, cells))
+            new = _value(column, feed.add(column, carried, i))
             new = _unless(group, without, f"t.{quote(column.name)}", new) if without else new
         kept.append(new)
     for name in target.extra:
@@ -230,20 +232,24 @@ def _match_keys(target: SecondaryTarget, feed: _Feed, keys: Rows) -> str:
     tests = []
     for place, i in enumerate(target.key):
         column = target.columns[i]
-        value = _value(column, feed.add(column, keys.column(place)))
+        value = _value(column, feed.add(column, keys, place))
         tests.append(f"t.{quote(column.name)} {column.equals or _EQUALS} {value}")
     return " and ".join(tests)
 
 
-def _encode(column: SecondaryColumn | None, cells: Iterable[Cell]) -> list[bytes | None]:
-    if column is not None and column.input is Input.BYTE:
+def _encode(column: SecondaryColumn, cells: Iterable[Cell]) -> list[bytes | None]:
+    """Cells as text from which the column's type is made."""
+    if column.input is Input.BYTE:
         return [_byte_number(cell) for cell in cells]
     encoded: list[bytes | None] = []
     for cell in cells:
         if cell is UNCHANGED:
-            raise InternalError("a cell that the log does not carry can't be written")
+            raise InternalError(_NOT_CARRIED)
         encoded.append(cell)
     return encoded
+
+
+_NOT_CARRIED: Final = "a cell that the log does not carry can't be written"
 
 
 def _byte_number(cell: Cell) -> bytes | None:
@@ -251,7 +257,7 @@ def _byte_number(cell: Cell) -> bytes | None:
     if cell is None:
         return None
     if cell is UNCHANGED:
-        raise InternalError("a cell that the log does not carry can't be written")
+        raise InternalError(_NOT_CARRIED)
     byte = int(cell[1:], 8) if len(cell) == 4 and cell[:1] == b"\\" else (cell or b"\0")[0]
     return b"%d" % (byte - 256 if byte > 127 else byte)
 
@@ -261,10 +267,20 @@ class _Feed:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._columns: list[list[bytes | None]] = []
+        self._columns: list[bytes] = []
 
-    def add(self, column: SecondaryColumn | None, cells: Sequence[Cell]) -> str:
-        self._columns.append(_encode(column, cells))
+    def add(self, column: SecondaryColumn, rows: Rows, place: int) -> str:
+        """Column ``place`` of ``rows``; the expression that stands for a cell of it."""
+        if column.input is Input.BYTE:
+            return self.add_cells(_encode(column, rows.column(place)))
+        try:
+            self._columns.append(rows.text_array(place))
+        except ValueError as error:
+            raise InternalError(str(error)) from None
+        return f"u.c{len(self._columns) - 1}"
+
+    def add_cells(self, cells: Sequence[bytes | None]) -> str:
+        self._columns.append(binary_text_array(cells))
         return f"u.c{len(self._columns) - 1}"
 
     @property
@@ -272,14 +288,12 @@ class _Feed:
         return -(-len(self._columns) // PARAMETERS) or 1
 
     @property
-    def arrays(self) -> list[list[bytes | None]]:
+    def arrays(self) -> list[bytes]:
         share = self._share
         if share == 1:
             return self._columns
-        return [
-            [cell for column in self._columns[start : start + share] for cell in column]
-            for start in range(0, len(self._columns), share)
-        ]
+        starts = range(0, len(self._columns), share)
+        return [_end_to_end(self._columns[start : start + share], self._count) for start in starts]
 
     @property
     def sql(self) -> str:
@@ -303,6 +317,17 @@ class _Feed:
         return ", ".join(f"c{i}" for i in range(len(self._columns)))
 
 
+_HEAD: Final = struct.Struct(">iiIii")  # array_recv: dimensions, has nulls, element type, length, lower bound
+
+
+def _end_to_end(arrays: Sequence[bytes], count: int) -> bytes:
+    """One array of arrays of ``count`` cells each."""
+    heads = [_HEAD.unpack_from(array) for array in arrays]
+    has_nulls = max(head[1] for head in heads)
+    whole = _HEAD.pack(1, has_nulls, heads[0][2], count * len(arrays), 1)
+    return b"".join([whole, *(array[_HEAD.size :] for array in arrays)])
+
+
 class _Cells:
     """The cells of a single row, all in one array."""
 
@@ -314,5 +339,5 @@ class _Cells:
         return f"($1)[{len(self._cells)}]"
 
     @property
-    def arrays(self) -> list[list[bytes | None]]:
-        return [self._cells]
+    def arrays(self) -> list[bytes]:
+        return [binary_text_array(self._cells)]

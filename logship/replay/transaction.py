@@ -2,7 +2,9 @@
 
 In: statements of `logship.replay.statements`, for a `Session`. Out: rows, written with the rights of
 each table's owner, and an error of replay when a statement didn't affect the rows that it names.
-Statements gather until there are some bytes of them: a small batch is one round trip.
+Statements gather until there are some bytes of them: a small batch is one round trip, COMMIT included, in which
+the server itself refuses to go on when a count differs. While the server works on what was sent, the next
+statements are made and sent.
 
 Whatever users wrote (checks, defaults, triggers) runs inside the writers, and may leave settings
 behind, client_encoding and synchronous_commit among them. RESET ALL, which evaluates nothing, comes
@@ -11,7 +13,8 @@ after each writer. `advance` comes last: no user's code runs between it and COMM
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,7 +32,8 @@ from logship.replay.ladder import secondary
 from logship.replay.session import TEXT, TEXT_ARRAY, Command, ServerError, Session
 from logship.replay.statements import Statement
 
-_FLIGHT_BYTES: Final = 4 << 20  # what is sent before the first answer is looked at
+BEGIN: Final = b"begin isolation level read committed read write"
+_FLIGHT_BYTES: Final = 1 << 20  # what is sent at once
 _RESET: Final = Command(b"reset all")
 _HASHING: Final = (Command(b"set local enable_hashjoin = on"), Command(b"set local enable_nestloop = off"))
 _WRITERS: Final = b"""
@@ -49,15 +53,25 @@ class Span:
     upto: Lsn
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """What was sent at once: its statements by their place in it."""
+
+    written: dict[int, Statement]
+
+
 @dataclass(slots=True)
 class Transaction:
     session: Session
     writers: dict[int, bytes]  # by owner; kept over transactions by whoever makes them
     span: Span
     replica: str = ""  # in whose name schema changes are noted
+    roles: Mapping[str, str] = field(default_factory=dict)  # of the primary's that have another name here
+    _opening: list[Command] = field(default_factory=lambda: [Command(BEGIN)])  # until it is sent
     _commands: list[Command] = field(default_factory=list)
     _statements: dict[int, Statement] = field(default_factory=dict)  # by place in _commands
     _bytes: int = 0
+    _flights: deque[_Flight] = field(default_factory=deque)
     _failed: Statement | None = None
     _changing: str = ""  # the schema change under way
 
@@ -84,21 +98,64 @@ class Transaction:
             set_sequences(self.session, states)
 
     def flush(self) -> None:
-        """Send what is gathered, and check what it did."""
-        commands, self._commands = self._commands, []
-        written, self._statements, self._bytes = self._statements, {}, 0
+        """Send what is gathered, wait until all of it is done, and check what it did."""
+        if self._opening or self._commands:
+            self._launch()
+        while self._flights:
+            self._land()
+
+    def flush_and(self, last: Callable[[], Sequence[Command]]) -> bool:
+        """The same, and ``last`` behind it in the same round trip; the server doesn't get there when a count differs
+        (`ServerError` then, of which a `flush` says what it is). ``last`` is called when the rest is on
+        its way. False, and nothing is sent, when answers are due that must be looked at first."""
+        if self._flights:
+            return False
+        counted = [
+            Command(_counted(command.sql, self._statements[place]), command.parameters, command.types)
+            if place in self._statements
+            else command
+            for place, command in enumerate(self._commands)
+        ]
+        opening, written = self._opening, self._statements
+        self._clear()
         try:
-            cells = self.session.run(commands)
+            self.session.send([*opening, *counted], last)
+            self.session.receive()
         except ServerError as error:
-            self._failed = written.get(error.index)
+            self._failed = written.get(error.index - len(opening))
             raise
-        for place, statement in written.items():
+        return True
+
+    def _launch(self) -> None:
+        """What is sent later must not run outside of the transaction, should BEGIN fail: so its answer comes first,
+        unless nothing will be sent before all of this is answered."""
+        opening, commands, written = self._opening, self._commands, self._statements
+        self._clear()
+        if opening:
+            self.session.run(opening)
+        if commands:
+            self._failed = None
+            self.session.send(commands)
+            self._flights.append(_Flight(written))
+
+    def _land(self) -> None:
+        flight = self._flights.popleft()
+        try:
+            cells = self.session.receive()
+        except ServerError as error:
+            self._flights.clear()
+            self._failed = flight.written.get(error.index)
+            raise
+        for place, statement in flight.written.items():
             hit = int(cells[place] or b"0")
             if statement.rows is not None and hit != statement.rows:
                 raise RowMissing(
                     str(statement.target), statement.verb, named=statement.rows, hit=hit,
                     after=self.span.after, upto=self.span.upto,
                 )  # fmt: skip
+
+    def _clear(self) -> None:
+        self._opening, self._commands, self._statements, self._bytes = [], [], {}, 0
 
     @property
     def failed(self) -> Statement | None:
@@ -117,7 +174,7 @@ class Transaction:
         which = f"--lsn {change.commit_lsn} --number {change.number}"
         self._changing = f"{describe(change.statement)} ({which})"
         try:
-            carry_out(change, self.session, self.replica)
+            carry_out(change, self.session, self.replica, self.roles)
         except ReplayError as error:
             error.hint = error.hint.replace("logship ddl skip", f"logship ddl skip {which}")
             raise
@@ -127,10 +184,9 @@ class Transaction:
     def _write(self, statement: Statement) -> None:
         self._failed = statement
         writer = self._writer(statement)
-        parameters: list[bytes | None] = [statement.sql.encode()]
-        parameters += [binary_text_array(array) for array in statement.arrays]
+        parameters: list[bytes | None] = [statement.sql.encode(), *statement.arrays]
         places = ", ".join(f"${n}" for n in range(1, len(parameters) + 1))
-        types = [TEXT] + [TEXT_ARRAY] * len(statement.arrays)
+        types = [TEXT, *[TEXT_ARRAY] * len(statement.arrays)]
         if statement.scans:
             self._commands += _HASHING
         self._statements[len(self._commands)] = statement
@@ -138,7 +194,10 @@ class Transaction:
         self._commands.append(_RESET)
         self._bytes += sum(len(parameter or b"") for parameter in parameters)
         if self._bytes >= _FLIGHT_BYTES:
-            self.flush()
+            # One flight is worked on, one is on its way, one is being made: bounded, and nobody waits.
+            while len(self._flights) > 1:
+                self._land()
+            self._launch()
 
     def _writer(self, statement: Statement) -> bytes:
         """Found by owner, and only in the schema where owners can't change their writers."""
@@ -162,3 +221,15 @@ class Transaction:
         """Needs the answer now: send what is gathered along with it."""
         self.flush()
         return self.session.run([query])[0]
+
+
+def _counted(call: bytes, statement: Statement) -> bytes:
+    """The call of a writer, which fails unless it affects as many rows as it must: with a division by zero, that of
+    a number which only the server knows."""
+    if statement.rows is None:
+        return call
+    function = call.removeprefix(b"select ")
+    otherwise = b"w.n operator(pg_catalog./) 0"
+    return b"select case when w.n operator(pg_catalog.=) %d then w.n else %b end from %b as w (n)" % (
+        statement.rows, otherwise, function,
+    )  # fmt: skip

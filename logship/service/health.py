@@ -42,6 +42,9 @@ class Health:
         self._streamed = False
         self._held = False
         self._troubles: dict[str, str] = {}  # by who waits
+        self._again: dict[
+            str, str
+        ] = {}  # what is being tried again, by who does; servers that are away included
         self._verdicts: dict[Stage, Verdict] = {}
         self._stalled: dict[Stage, str] = {}  # in words
         self._since: dict[Stage, dt.datetime] = {}  # the stalled stages, each since when it stands
@@ -66,9 +69,12 @@ class Health:
             self._note(message)
 
     def over(self, who: str) -> None:
-        if who in self._troubles:  # called after each batch: the lock is for the rare case
+        if (
+            who in self._troubles or who in self._again
+        ):  # called after each batch: the lock is for the rare case
             with self._lock:
                 self._troubles.pop(who, None)
+                self._again.pop(who, None)
 
     def held(self, held: bool) -> None:
         """Whether replay stands still because a command asked for it."""
@@ -79,6 +85,7 @@ class Health:
         with self._lock:
             self._retries[(who, reason)] += 1
             self._note(message)
+            self._again[who] = message
             if away:
                 self._troubles[who] = message
 
@@ -178,8 +185,10 @@ class Health:
         with self._lock:
             if not self._stalled or self._last_error is None:
                 return self._last_error
-            stalled, (message, at) = self._why_stalled(), self._last_error
-            return (stalled if message in stalled else f"{stalled}; {message}"), at
+            said_all, (message, at) = self._why_stalled(), self._last_error
+            for each in (message, *self._again.values()):
+                said_all = said_all if each in said_all else f"{said_all}; {each}"
+            return said_all, at
 
     @property
     def errors(self) -> dict[str, int]:

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import psycopg
 
-from logship.catalog import identity, migrate, state
+from logship.catalog import identity, migrate, role_map, state
 from logship.catalog.selection import Selection, split
 from logship.catalog.shipper_role import give_to_shipper
 from logship.connection import Side, connect
@@ -41,7 +42,7 @@ from logship.service.init_types import (
 from logship.service.initial_copy import InitialCopy
 from logship.service.naming import names
 from logship.service.only_one import only_one, wait_for_turn
-from logship.service.secondary_roles import make_roles, make_writers
+from logship.service.secondary_roles import make_roles, make_writers, map_roles
 from logship.snapshot import guard, relations, schema, source
 from logship.snapshot.failures import failure
 from logship.snapshot.relations import TableName
@@ -77,6 +78,7 @@ def initialise(
     existing: Existing = "refuse",
     ddl: SchemaChanges | None = None,
     roles: Roles = "refuse",
+    map_roles: Mapping[str, str] = MappingProxyType({}),
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> InitResult:
     """Do all of it; nothing is left to do when it has been done before (``already``).
@@ -87,7 +89,7 @@ def initialise(
     options = Options(
         primary, secondary, name, slot, publication, keyless, schema, pg_dump,
         jobs or min(4, max(2, os.cpu_count() or 2)), partitions,
-        Selection(split(tables), split(exclude)), existing, ddl, roles,
+        Selection(split(tables), split(exclude)), existing, ddl, roles, map_roles,
     )  # fmt: skip
     began = time.monotonic()
     with (
@@ -133,6 +135,9 @@ class _Init:
 
     def run(self) -> InitResult:
         only_one(self.secondary, "init", self.say)
+        self.result.roles_mapped = map_roles(
+            self.primary, self.secondary, self.options.map_roles, self.result.replica
+        )
         require_ready(self.primary, self.secondary, self._asked())
         known = source.slot_state(self.primary, self.result.slot)
         with wait_for_turn(self.primary, self.say):
@@ -145,7 +150,7 @@ class _Init:
             pg_dump = None
             if self.options.schema == "dump":
                 pg_dump = schema.find_pg_dump(self.identity.major, self.options.pg_dump)
-                schema.require_roles_and_extensions(self.primary, self.secondary)
+                schema.require_roles_and_extensions(self.primary, self.secondary, self.result.roles_mapped)
             replica = self._record()
             hit("init.recorded")
             init_ddl.begin(self.primary, self.secondary, self.options.ddl, self.result, self.say)
@@ -187,7 +192,7 @@ class _Init:
             name=self.result.replica, slot=given.slot, publication=given.publication, keyless=given.keyless,
             schema=given.schema, pg_dump=given.pg_dump, jobs=given.jobs, partitions=given.partitions,
             selection=given.selection, existing=given.existing, ddl=given.ddl,
-            roles=given.roles,
+            roles=given.roles, map_roles=given.map_roles,
         )  # fmt: skip
 
     def _schema_logship(self) -> None:
@@ -232,6 +237,7 @@ class _Init:
             )
         self._refuse_other_tables(replica)
         self.result.already = True
+        role_map.store(self.secondary, replica.name, self.result.roles_mapped)
         make_writers(self.secondary, guard.owners(self.secondary), self.result, self.say)
         init_ddl.again(self.primary, self.secondary, self.options.ddl, self.result, self.say)
         self._owners()
@@ -276,6 +282,7 @@ class _Init:
             )
         self.side = Side.SECONDARY
         state.begin(self.secondary, replica)
+        role_map.store(self.secondary, replica.name, self.result.roles_mapped)
         return replica
 
     def _keyless(self) -> set[TableName]:

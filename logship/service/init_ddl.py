@@ -101,7 +101,7 @@ def make_functions(
     """For every owner that this user can act for; of the others, those that own something are named."""
     made: list[str] = []
     lacking: list[Owner] = []
-    for owner in owners(secondary, primary):
+    for owner in owners(secondary, primary, result.roles_mapped):
         try:
             made += ensure_wrappers(secondary, [owner.oid], replayer=result.replayer_role)
         except OwnerNotReachable:
@@ -120,14 +120,15 @@ def make_functions(
 def give_rights(primary: psycopg.Connection, secondary: psycopg.Connection, result: InitResult) -> None:
     """Roles may make on the secondary what they may make on the primary, or their CREATE would fail there."""
     lacking = []
-    for statement in may_not_make(primary, secondary):
+    for statement in may_not_make(primary, secondary, result.roles_mapped):
         try:
             with secondary.transaction():
                 secondary.execute(statement.encode())
         except psycopg.errors.InsufficientPrivilege:
             lacking.append(statement)
     # GRANT of what one may not grant is a warning of PostgreSQL's, and no error.
-    lacking += [statement for statement in may_not_make(primary, secondary) if statement not in lacking]
+    left = may_not_make(primary, secondary, result.roles_mapped)
+    lacking += [statement for statement in left if statement not in lacking]
     if lacking:
         result.warnings.append(
             "some roles may make things on the primary and not on the secondary, where their schema changes would "

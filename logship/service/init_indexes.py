@@ -37,15 +37,17 @@ class Indexes:
         lsns: Mapping[TableName, Lsn],
         unreplicated: set[TableName],
         result: InitResult,
+        rewrite: Callable[[str], str],
     ) -> None:
         self._secondary = secondary
         self._replica = replica
         self._lsns = lsns
         self._unreplicated = unreplicated
         self._result = result
+        script = rewrite(schema.statements(text, schema.known_settings(secondary)))
         found = [
             entry
-            for entry in schema_after.entries(schema.statements(text, schema.known_settings(secondary)))
+            for entry in schema_after.entries(script)
             if not (
                 entry.kind == "EVENT TRIGGER" and entry.name in TRIGGERS
             )  # the capture's, on the primary only

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -48,6 +49,9 @@ class InitResult:
     left_out: list[str] = field(default_factory=list)  # --keyless leave-out
     not_selected: list[str] = field(default_factory=list)  # --tables, --exclude
     roles_made: list[str] = field(default_factory=list)  # --roles create-nologin
+    roles_mapped: dict[str, str] = field(
+        default_factory=dict
+    )  # --map-role: the secondary's name by the primary's
     resumed: list[str] = field(default_factory=list)  # finished by an init that was interrupted
     replaced: list[str] = field(default_factory=list)  # --existing replace: rows that stood there are gone
     kept: list[str] = field(default_factory=list)  # --existing keep: taken for right as they are
@@ -77,3 +81,4 @@ class Options:
     existing: Existing
     ddl: SchemaChanges | None = None
     roles: Roles = "refuse"
+    map_roles: Mapping[str, str] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from logship.connection import Side, connect
 from logship.errors import RefusedAsUnsafe, SecondaryError
 from logship.failpoints import hit
 from logship.lsn import Lsn
+from logship.replay.ddl.roles import with_roles
 from logship.service.init_indexes import Indexes
 from logship.service.init_types import InitResult, Options, Progress
 from logship.service.only_one import is_worker
@@ -94,6 +95,9 @@ class InitialCopy:
         self._after_rows(values, dump)
         hit("init.finished")
 
+    def _with_roles(self, text: str) -> str:
+        return with_roles(text, self.result.roles_mapped)
+
     def _tables(self, left_out: set[TableName]) -> list[Source]:
         published = relations.published(self.primary, self.result.publication)
         selection = self.options.selection
@@ -144,7 +148,7 @@ class InitialCopy:
                 copies.forget(link, name, [pair(table) for table in unfinished])
             elif dump is not None:
                 self._refuse_existing([table.table for table in tables])
-                schema.apply(link, dump.before_rows)
+                schema.apply(link, dump.before_rows, self._with_roles)
             if self.options.existing == "replace":
                 for table in full:
                     self.say(f"emptying {table}: --existing replace")
@@ -310,6 +314,7 @@ class InitialCopy:
             indexes = Indexes(
                 self.secondary, self.replica.name,
                 text=dump.after_rows, lsns=self.lsns, unreplicated=self.unreplicated, result=self.result,
+                rewrite=self._with_roles,
             )  # fmt: skip
             indexes.make(self._index_session, self.options.jobs, self.say)
         self.say("triggers, rules, sequences and position" if dump else "sequences and position")

@@ -67,7 +67,7 @@ class Conversation:
         found = self._ask({"what": "objects"})
         if found["memory"] != "on":
             raise self._without(found["memory"])
-        resident = [one for one in found["objects"] if one["residence"] == "resident"]
+        resident = [one for one in found["objects"] if one["columns"]]
         return Held(
             Lsn.parse(found["lsn"]),
             tuple(_table(one) for one in resident),

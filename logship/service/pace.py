@@ -1,4 +1,4 @@
-"""How eagerly the shipper turns: at once where a commit on the primary may wait for its answer, gathering where none does.
+"""How eagerly the shipper turns: at once where a commit on the primary may wait for it, gathering where none does.
 
 In: what the primary says of its synchronous standbys; the time. Out: how long to let the stream gather before it is
 read again, how long an fsync may be put off, when a status update is due. Nothing here decides what may be told,
@@ -23,7 +23,8 @@ from logship.capture.feedback import Sent
 GATHER_S: Final = 0.004  # between two reads while nobody waits: the mean of what it adds to lag is half of it
 FSYNC_SPACING_S: Final = 0.02
 STATUS_SPACING_S: Final = 0.1
-_BACKLOG_BYTES: Final = 64 * 1024  # more than this at once: it is behind, and reads on
+_MUCH_BYTES: Final = 16 * 1024  # more than this at once: there is a backlog, or a load that needs no gathering
+_BACKLOG_S: Final = 0.1  # that it is taken to last
 
 _ASK: Final = """
 select pg_catalog.current_setting('synchronous_standby_names') operator(pg_catalog.<>) ''
@@ -39,6 +40,7 @@ class Pace:
         """``interval_s``: a status update goes at least this often. ``changed``: called when somebody waits now."""
         self._interval_s = interval_s
         self._changed = changed
+        self._busy_until_s = 0.0
         self.awaited = True
         self.backend_pid: int | None = None  # of the walsender session under way
 
@@ -55,8 +57,13 @@ class Pace:
         return 0.0 if self.awaited else FSYNC_SPACING_S
 
     def rest(self, read_bytes: int) -> None:
-        """After a read: let the stream gather, unless somebody waits, or there is more to read than that."""
-        if not self.awaited and read_bytes < _BACKLOG_BYTES:
+        """After a read: let the stream gather, unless somebody waits, or there is a backlog: a rest then would only
+        fill the socket, and hold the walsender up."""
+        if self.awaited:
+            return
+        if read_bytes > _MUCH_BYTES:
+            self._busy_until_s = time.monotonic() + _BACKLOG_S
+        elif time.monotonic() > self._busy_until_s:
             time.sleep(GATHER_S)
 
     def may_tell(self, sent: Sent, now_s: float) -> bool:

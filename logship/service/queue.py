@@ -25,6 +25,7 @@ class ByteQueue(Generic[T]):
         self._size_bytes = 0
         self._waiting = False
         self._closed = False
+        self._woken = False
         self._changed = threading.Condition()
 
     @property
@@ -51,15 +52,15 @@ class ByteQueue(Generic[T]):
             return True
 
     def take(self, max_bytes: int, timeout_s: float | None = None) -> list[T]:
-        """At least one item, and as many as ``max_bytes`` allow; none on timeout or when closed."""
+        """At least one item, and as many as ``max_bytes`` allow; none on timeout, after `wake`, or when closed."""
         with self._changed:
             found = bool(self._items)
             self._waiting = not found
         if not found:
             self._on_idle()
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._items, timeout_s)
-            self._waiting = False
+            self._changed.wait_for(lambda: self._closed or self._items or self._woken, timeout_s)
+            self._waiting = self._woken = False
             if self._closed:
                 return []
             taken: list[T] = []
@@ -71,6 +72,12 @@ class ByteQueue(Generic[T]):
             self._size_bytes -= taken_bytes
             self._changed.notify_all()
             return taken
+
+    def wake(self) -> None:
+        """Let the consumer look after something else; the next `take` returns at once."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
 
     @property
     def closed(self) -> bool:

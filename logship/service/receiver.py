@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 5.0
+_FEW_BYTES: Final = 64 * 1024  # read at once: what a group of commits that wait is made of
 _UNKNOWN_S: Final = 30.0  # the shipper sees a new replica about a second after init has made it
 
 
@@ -136,7 +137,7 @@ class Receiver:
             self.received_bytes += received.bytes
             records = self._intake.take(r for r in received.items if isinstance(r, RelayedRecord))
             if records:
-                self._append(records)
+                self._append(records, few=received.bytes < _FEW_BYTES)
             asked = heard(received.keepalives, wal_end)
             wal_end = asked.wal_end
             now_s, reached = time.monotonic(), self._reached()
@@ -147,20 +148,27 @@ class Receiver:
                 stream.send_status(reached)
                 sent = Sent(reached, now_s)
 
-    def _append(self, records: Sequence[Record]) -> None:
-        """Into the journal's buffer, then to its file and to the readers; the fsync follows by itself."""
+    def _append(self, records: Sequence[Record], *, few: bool) -> None:
+        """Into the journal's buffer, then to its file and to the readers; the fsync follows by itself. Where there are
+        ``few`` it is made here: a commit may wait for it, and nothing else for us."""
         for record in records[:-1]:
             self._journal.append(record)
         self._journal.append(records[-1], self._durable)
-        self._journal.write()
         whole = [record for record in records if record.last]
         if whole:
             for record in (whole[0], whole[-1]):
                 self._positions.received(record.end_lsn, record.commit_time_us)
+        if few:
+            self._journal.write_through(self._written)
+        else:
+            self._journal.write()
+            self._written()
+
+    def _written(self) -> None:
         self._positions.reach(Stage.RECEIVED, self._journal.written_lsn)
 
     def _durable(self, lsn: Lsn) -> None:
-        """Called by the journal's fsync thread."""
+        """Called when an fsync is over, by its thread."""
         self._positions.reach(Stage.FLUSHED, self._journal.flushed_lsn)
         self.wake()
 

@@ -1,25 +1,52 @@
-"""Makes memory for one replica: DuckDB, and a loader that reads the secondary. Imported only when memory is on."""
+"""Makes memory for one replica: DuckDB, and readers of the secondary. Imported only when memory is on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from logship.catalog.selection import Selection, split
+from logship.config import MemorySettings
 from logship.lsn import Lsn
 from logship.replay.load import Loader
 from logship.replay.memory import Memory
+from logship.replay.memory_policy import Policies, Policy
+from logship.replay.memory_reading import ReaderThreads
+from logship.service.behind import Behind
 from logship.service.replayer import MakeMemory
 
 
-def memory_maker(budget_bytes: int) -> Callable[[str, str], MakeMemory]:
+class _Selected:
+    """``(schema, name) in`` it: a pattern names the table. Without patterns, none is."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._selection = Selection(split(patterns)) if patterns else None
+
+    def __contains__(self, table: object) -> bool:
+        if self._selection is None or not isinstance(table, tuple):
+            return False
+        return self._selection.selects(*table)
+
+
+def memory_maker(settings: MemorySettings) -> Callable[[str, str], MakeMemory]:
     """From the secondary's conninfo and the replica's name: what makes memory at a position."""
+    policies = Policies(
+        Policy(settings.policy),
+        _Selected(settings.eager),
+        _Selected(settings.off),
+        _Selected(settings.pinned),
+    )
 
     def for_replica(secondary: str, replica: str) -> MakeMemory:
-        def make(start_lsn: Lsn, wait_for_persistence: Callable[[Lsn], None]) -> Memory:
+        def make(start_lsn: Lsn, behind: Behind, wake: Callable[[], None]) -> Memory:
+            readers = ReaderThreads(
+                lambda: Loader(secondary, replica), settings.loaders, wait=behind.wait_beside, wake=wake
+            )
             return Memory(
-                Loader(secondary, replica),
+                readers,
                 start_lsn=start_lsn,
-                budget_bytes=budget_bytes,
-                wait_for_persistence=wait_for_persistence,
+                budget_bytes=settings.budget_bytes,
+                behind=behind,
+                policies=policies,
             )
 
         return make

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from logship.capture.stream import System
 from logship.catalog.state import Replica
-from logship.config import Address, Intervals, JournalBounds, ReplayBounds
+from logship.config import Address, Cold, Intervals, JournalBounds, ReplayBounds
 from logship.errors import PrimaryError
 from logship.journal.log import Journal
 from logship.lsn import INVALID, Lsn
@@ -51,6 +51,9 @@ class ReceiveSettings:
         None  # "current": where the primary's log ends when the shipper is first asked
     )
     applied: Stage = Stage.PERSISTENCE
+    cold: Cold = (
+        Cold.PERSISTENCE
+    )  # what becomes of a query that memory can't answer, unless it says otherwise
     memory: Callable[[str, str], MakeMemory] | None = None  # from secondary and replica; None: off
     journal_bounds: JournalBounds = field(default_factory=JournalBounds)
     replay_bounds: ReplayBounds = field(default_factory=ReplayBounds)
@@ -113,7 +116,12 @@ class Replay:
         )
         replaying = self._replaying = Replaying(
             ReplaySettings(
-                given.secondary, given.memory, given.journal_bounds, given.replay_bounds, given.intervals
+                given.secondary,
+                given.memory,
+                given.journal_bounds,
+                given.replay_bounds,
+                given.intervals,
+                given.cold,
             ),
             found,
             journal=journal,

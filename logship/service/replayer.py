@@ -15,24 +15,30 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from logship import pgoutput
+from logship.change import Relation, TypeName
 from logship.config import Intervals, ReplayBounds
 from logship.errors import ReplayError
 from logship.journal.log import Journal
 from logship.journal.reader import JournalReader
 from logship.journal.segment import Record, RecordKind
+from logship.kernel import split_run
 from logship.lsn import Lsn
 from logship.metrics import APPLY_BOUNDS_S, Durations
 from logship.replay.assemble import Abandoned
 from logship.replay.batch import Batch, SchemaChange
 from logship.replay.batcher import Batcher, Item
-from logship.replay.classify import Classifier, Resolve
+from logship.replay.classify import OWN_SCHEMA, Classifier, Resolve
 from logship.replay.ddl.message import Verifier
 from logship.replay.ddl.whose import mentioned
 from logship.replay.merge import merged
 from logship.replay.persistence import Persistence, TransactionLost
+from logship.service.behind import Behind
 from logship.service.crew import Crew, Stopped
 from logship.service.hold import Doorkeeper, Gate
 from logship.service.positions import Positions, Stage
@@ -45,8 +51,12 @@ if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
 
 log = logging.getLogger(__name__)
 
-# Memory is made at persistence's position, with a function that waits until persistence is at another.
-MakeMemory: TypeAlias = Callable[[Lsn, Callable[[Lsn], None]], "Memory"]
+_DECIDED_S: Final = 0.2  # how late it is noticed that the replay ends
+_LOOK_S: Final = 0.05  # while memory loads something, or lets something go
+
+# Memory is made at persistence's position, with what waits until persistence is at another, and with what wakes
+# memory's thread when there is something to do beside batches.
+MakeMemory: TypeAlias = Callable[[Lsn, Behind, Callable[[], None]], "Memory"]
 
 
 @dataclass(slots=True)
@@ -120,6 +130,12 @@ class Replayer:
         """The memory that answers queries now; None while it is off or being made anew."""
         return self._session.memory if self._session else None
 
+    def wake_memory(self) -> None:
+        """Somebody has asked memory for something that its thread does."""
+        session = self._session
+        if session is not None:
+            session.wake_memory()
+
     def run(self) -> None:
         """Replay until `stop`. Raises what stops the replica.
 
@@ -179,6 +195,7 @@ class Replayer:
             relations=relations,
             persistence=self._persistence,
             make_memory=self._make_memory,
+            left_out=self._left_out,
             gate=self._gate,
             positions=self._positions,
             replayed=self.replayed,
@@ -199,6 +216,7 @@ class _Session:
         relations: Relations,
         persistence: Persistence,
         make_memory: MakeMemory | None,
+        left_out: Container[tuple[str, str]],
         gate: Gate,
         positions: Positions,
         replayed: Replayed,
@@ -215,14 +233,19 @@ class _Session:
         self._work = work
         self._bounds = bounds
         self._intervals = intervals
-        self._to_persistence: ByteQueue[Item | LookUp] = ByteQueue(bounds.queue_bytes, reader.wake)
+        self._to_persistence: ByteQueue[Item | LookUp] = ByteQueue(bounds.queue_bytes, self._is_idle)
         self._to_memory: ByteQueue[Item] | None = None
+        self._left_out = left_out
+        self._types: dict[int, TypeName] = {}
         self._in_pieces = False  # persistence has an open transaction, with pieces of one of the log
         self.memory: Memory | None = None
-        if make_memory is not None:
-            self._to_memory = ByteQueue(bounds.queue_bytes, reader.wake)
-            self.memory = make_memory(batcher.position, self._wait_for_persistence)
         self._crew = Crew(self._close_queues)
+        if make_memory is not None:
+            queue = self._to_memory = ByteQueue(bounds.queue_bytes, self._is_idle)
+            behind = Behind(
+                positions, lambda: self._crew.stopping, work[Stage.MEMORY], lambda: persistence.position
+            )
+            self.memory = make_memory(batcher.position, behind, queue.wake)
         self._gate = gate
         gate.on_change = reader.wake
         self._door = Doorkeeper(gate, batcher, self._hand_over, self._settled, lambda: self._crew.stopping)
@@ -255,6 +278,10 @@ class _Session:
         if self.memory is not None:
             self.memory.close()
 
+    def wake_memory(self) -> None:
+        if self._to_memory is not None:
+            self._to_memory.wake()
+
     def _close_queues(self) -> None:
         self._to_persistence.close()
         if self._to_memory is not None:
@@ -283,8 +310,33 @@ class _Session:
             self._batcher.advance(record.end_lsn)
         elif record.kind is RecordKind.SCHEMA:
             self._batcher.schema(record.run)
+            self._describe(record.run)
         elif record.kind is RecordKind.ABANDON:
             yield from self._batcher.abandon()
+
+    def _is_left_out(self, relation: Relation) -> bool:
+        return relation.schema == OWN_SCHEMA or (relation.schema, relation.name) in self._left_out
+
+    def _describe(self, run: bytes) -> None:
+        """Memory may load a relation from here on, before it is changed."""
+        if self.memory is None or self._to_memory is None:
+            return
+        relations: list[Relation] = []
+        for message in split_run(run):
+            event = pgoutput.decode(message)
+            if isinstance(event, TypeName):
+                self._types[event.oid] = event
+            elif isinstance(event, Relation) and not self._is_left_out(event):
+                relations.append(event)
+        calls = [self.memory.heard(relation, self._types) for relation in relations]
+        if any(calls):
+            self._to_memory.wake()
+
+    def _is_idle(self) -> None:
+        """A store has nothing to do. The replay thread is woken only for what it could hand over: what it takes in
+        from now on, it hands over by itself."""
+        if self._batcher.pending:
+            self._reader.wake()
 
     def _somebody_is_idle(self) -> bool:
         return self._to_persistence.idle or (self._to_memory is not None and self._to_memory.idle)
@@ -292,11 +344,13 @@ class _Session:
     def _hand_over(self, item: Item) -> None:
         size_bytes = item.size_bytes if isinstance(item, Batch) else 0
         change = item.schema_change if isinstance(item, Batch) else None
-        if change is not None and self.memory is not None and self.memory.holds(change):
-            assert isinstance(item, Batch)
-            item = replace(item, steps=(replace(change, in_memory=True),))
+        decided = None if change is None or self.memory is None else self.memory.decision(change)
         if self._to_memory is not None and not self._to_memory.put(item, size_bytes):
             raise Stopped
+        if decided is not None and self._is_carried(decided):
+            assert isinstance(item, Batch)
+            assert change is not None
+            item = replace(item, steps=(replace(change, in_memory=True),))
         if not self._to_persistence.put(item, size_bytes):
             raise Stopped
         if isinstance(item, Abandoned):
@@ -305,6 +359,13 @@ class _Session:
             self._relations.as_seen_by(self._ask)
         elif item.complete and not self._relations.committed:
             self._pass_the_barrier(item.end_lsn)
+
+    def _is_carried(self, decided: Future[bool]) -> bool:
+        """Whether memory carries a schema change out: it is written down with the change, in one transaction."""
+        while not self._crew.stopping:
+            with suppress(TimeoutError, CancelledError):
+                return decided.result(_DECIDED_S)
+        raise Stopped
 
     def _pass_the_barrier(self, end_lsn: Lsn) -> None:
         """What follows a schema change is looked up, and loaded, once it is committed on the secondary."""
@@ -329,24 +390,20 @@ class _Session:
     def _remember(self) -> None:
         assert self._to_memory is not None
         assert self.memory is not None
+        more = False  # to be done beside batches
         while not self._to_memory.closed:
-            for group in _groups(self._to_memory.take(self._bounds.batch_bytes)):
+            due_in_s = 0.0 if more else _LOOK_S if self.memory.busy else None
+            for group in _groups(self._to_memory.take(self._bounds.batch_bytes, due_in_s), merge=False):
                 if not isinstance(group, list):
                     self.memory.abandon()
                     continue
-                for batch in group:
-                    with self._work[Stage.MEMORY].on(_told(batch)):
-                        self.memory.apply(batch)
+                with self._work[Stage.MEMORY].on(_told(group[-1])):
+                    self.memory.replay(group)
                 if group[-1].complete:
                     self._positions.reach(
                         Stage.MEMORY, self.memory.memory_lsn, commit_time_us=_committed_us(group)
                     )
-
-    def _wait_for_persistence(self, lsn: Lsn) -> None:
-        with self._work[Stage.MEMORY].waiting():
-            there = self._positions.wait(Stage.PERSISTENCE, lsn, None, lambda: self._crew.stopping)
-        if not there:
-            raise Stopped
+            more = self.memory.serve()
 
     # -- the persistence thread ---------------------------------------------------------------------
 
@@ -414,8 +471,11 @@ def _told(batch: Batch) -> str:
     )
 
 
-def _groups(items: Sequence[Item] | Sequence[Item | LookUp]) -> Iterator[list[Batch] | Abandoned | LookUp]:
-    """Whole batches merged, for one commit; each piece of a large transaction by itself.
+def _groups(
+    items: Sequence[Item] | Sequence[Item | LookUp], *, merge: bool = True
+) -> Iterator[list[Batch] | Abandoned | LookUp]:
+    """Whole batches merged, for one commit; each piece of a large transaction by itself. Memory merges by itself:
+    what it keeps for a load has to end where persistence may stand.
 
     The batch behind pieces, which completes their transaction, stays with them and alone.
     """
@@ -426,12 +486,12 @@ def _groups(items: Sequence[Item] | Sequence[Item | LookUp]) -> Iterator[list[Ba
             whole.append(item)
             continue
         if whole:
-            yield list(merged(whole))
+            yield list(merged(whole)) if merge else whole
             whole = []
         in_pieces = isinstance(item, Batch) and not item.complete
         yield [item] if isinstance(item, Batch) else item
     if whole:
-        yield list(merged(whole))
+        yield list(merged(whole)) if merge else whole
 
 
 class _IdlePosition:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from logship.config import Intervals, JournalBounds, ReplayBounds
+from logship.config import Cold, Intervals, JournalBounds, ReplayBounds
 from logship.errors import rule_of
 from logship.journal.log import Journal
 from logship.lsn import INVALID, Lsn
@@ -24,6 +24,7 @@ from logship.service.hold import Gate, Holds
 from logship.service.holdup import HoldUp
 from logship.service.lookout import Lookout
 from logship.service.lookups import Lookups
+from logship.service.memory_readers import MemoryReaders
 from logship.service.objects import objects_of
 from logship.service.positions import Positions, Stage
 from logship.service.replayer import MakeMemory, Replayer
@@ -34,6 +35,7 @@ from logship.service.vitals import Upstream, Vitals
 
 if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
     from logship.replay.memory import Memory
+    from logship.service.memory_reader import MemoryReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,11 @@ class ReplaySettings:
     journal_bounds: JournalBounds
     replay_bounds: ReplayBounds
     intervals: Intervals
+    cold: Cold = Cold.PERSISTENCE  # unless a query says otherwise
 
 
 class Replaying:
-    """A `Side`: the threads replayer, holds, retention, reporter, hold-up and lookout."""
+    """A `Side`: the threads replayer, holds, memory-readers, retention, reporter, hold-up and lookout."""
 
     def __init__(
         self,
@@ -61,20 +64,24 @@ class Replaying:
         upstream: Upstream,
     ) -> None:
         self._replica = replica = found.replica.name
+        self._given = given
         self._positions = positions
         self._health = health
         self._reporter = Reporter(
-            given.secondary, replica, positions, self._objects, health, interval_s=given.intervals.report_s
-        )
+            given.secondary, replica, positions, self._objects, health, interval_s=given.intervals.report_s,
+            history=given.replay_bounds.history,
+        )  # fmt: skip
         self._stopping = threading.Event()
         self._persistence = Persistence(
-            given.secondary, replica, on_retry=self._retried, stop=self._stopping,
+            given.secondary, replica, lock_timeout_s=given.replay_bounds.lock_timeout_s,
+            on_retry=self._retried, stop=self._stopping,
             on_mended=lambda: health.over("replayer"),
         )  # fmt: skip
         self._lookups = Lookups(given.secondary, trouble=self._lookup_trouble)
         gate = Gate()
         unreplicated = Unreplicated(found.left_out)
         self._holds = Holds(given.secondary, replica, gate, health.held)
+        self._readers = MemoryReaders(given.secondary, replica, self._make_reader)
         self.replayer = Replayer(
             journal=journal,
             persistence=self._persistence,
@@ -115,9 +122,22 @@ class Replaying:
         """The memory that answers queries now; None while there is none."""
         return self.replayer.memory
 
+    def _make_reader(self) -> MemoryReader:
+        from logship.service.memory_reader import MemoryReader
+
+        return MemoryReader(
+            self._replica,
+            memory=lambda: self.replayer.memory,
+            wake=self.replayer.wake_memory,
+            switched_on=self._given.memory is not None,
+            positions=self._positions,
+            cold=self._given.cold,
+        )
+
     def start(self, crew: Crew) -> None:
         crew.start("replayer", self.replayer.run)
         crew.start("holds", self._holds.run)
+        crew.start("memory-readers", self._readers.run)
         crew.start("retention", self._keeper.run)
         crew.start("reporter", self._reporter.run)
         crew.start("hold-up", self._hold_up.run)
@@ -126,6 +146,7 @@ class Replaying:
     def stop(self) -> None:
         self._stopping.set()
         self._holds.stop()
+        self._readers.stop()
         for part in (self.replayer, self._lookups, self._keeper, self._reporter):
             part.stop()
         self._hold_up.stop()

@@ -2,7 +2,8 @@
 
 In: positions, counters and objects of the running replayer. Out: rows of `logship.replay_report` and
 `logship.object_report`, which are unlogged: after a crash of the secondary they are empty, and what
-the views don't know is NULL. Reporting never stops the replica; a report that stopped coming shows its age.
+the views don't know is NULL; and fewer of `logship.ddl_replayed`, where what is too old is forgotten. Reporting
+never stops the replica; a report that stopped coming shows its age.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import psycopg
 
+from logship.catalog import ddl_history
+from logship.config import History
 from logship.connection import Side, connect
 from logship.errors import SecondaryError, is_transient
 from logship.lsn import Lsn
@@ -23,6 +28,7 @@ from logship.service.positions import Positions, Stage
 
 log = logging.getLogger(__name__)
 
+_TRIM_S: Final = 600.0
 _EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 
 _REPORT = """
@@ -82,6 +88,7 @@ class Reporter:
         health: Health,
         *,
         interval_s: float,
+        history: History,
     ) -> None:
         self._secondary = secondary
         self._replica = replica
@@ -89,6 +96,8 @@ class Reporter:
         self._objects = objects
         self._health = health
         self._interval_s = interval_s
+        self._history = history
+        self._trimmed_at: float | None = None
         self._stopping = threading.Event()
         self._connection: psycopg.Connection | None = None
         self._reported: dict[tuple[str, str], ObjectReport] = {}
@@ -146,6 +155,14 @@ class Reporter:
             if changed:
                 cursor.executemany(_OBJECT, [self._object_row(o) for o in changed])
         self._reported = objects
+        self._trim(self._connection)
+
+    def _trim(self, connection: psycopg.Connection) -> None:
+        """The history of schema changes, now and then: on this connection, where no transaction of users' waits."""
+        now = time.monotonic()
+        if self._trimmed_at is None or now >= self._trimmed_at + _TRIM_S:
+            self._trimmed_at = now
+            ddl_history.trim(connection, self._replica, self._history.statements, self._history.age_s)
 
     def _row(self) -> list[object]:
         positions = self._positions

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from logship.config import Address, Intervals, JournalBounds, ReplayBounds
+from logship.config import Address, Cold, Intervals, JournalBounds, ReplayBounds
 from logship.journal.log import Journal
 from logship.lsn import Lsn
 from logship.service.acknowledge import OwnReplica
@@ -48,6 +48,9 @@ class RunSettings:
     stop_at: Lsn | str | None = None  # "current": where the primary's log ends when the run starts
     application_name: str = "logship"
     new_journal: bool = False  # the slot was read into another journal, which is given up knowingly
+    cold: Cold = (
+        Cold.PERSISTENCE
+    )  # what becomes of a query that memory can't answer, unless it says otherwise
     applied: Stage = Stage.PERSISTENCE  # or memory: what the primary is told is applied
     memory: Callable[[str, str], MakeMemory] | None = None  # from secondary and replica; None: off
     journal_bounds: JournalBounds = field(default_factory=JournalBounds)
@@ -127,7 +130,12 @@ class Run:
         if given.applied is Stage.MEMORY:
             positions.on_reach(Stage.MEMORY, shipping.shipper.moved)
         settings = ReplaySettings(
-            given.secondary, given.memory, given.journal_bounds, given.replay_bounds, given.intervals
+            given.secondary,
+            given.memory,
+            given.journal_bounds,
+            given.replay_bounds,
+            given.intervals,
+            given.cold,
         )
         replaying = self._replaying = Replaying(
             settings, found, journal=journal, positions=positions, health=health, upstream=shipping

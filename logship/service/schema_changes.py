@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 import psycopg
 
-from logship.catalog import ddl, ddl_history
+from logship.catalog import ddl, ddl_history, role_map
 from logship.catalog.roles import ensure_replayer
 from logship.connection import Side, connect
 from logship.errors import PrimaryError, RefusedAsUnsafe
@@ -34,7 +34,7 @@ def turn_on(primary: str, secondaries: Sequence[str]) -> tuple[bool, list[str]]:
         for target in targets:
             with _explained(Side.SECONDARY):
                 hand_over(source, target)
-                result = InitResult("", "", "", "")
+                result = InitResult("", "", "", "", roles_mapped=role_map.read(target))
                 result.replayer_role, result.warnings = ensure_replayer(target)
                 make_functions(source, target, result, lambda _: None)
                 give_rights(source, target, result)

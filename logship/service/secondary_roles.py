@@ -5,12 +5,13 @@ In: a connection to the secondary and the owners' oids. Out: what was made, in t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import psycopg
 from psycopg import sql
 
-from logship.catalog.roles import ensure_replayer
+from logship.catalog import role_map
+from logship.catalog.roles import ensure_replayer, identifier
 from logship.catalog.writers import ensure_wrappers
 from logship.errors import SecondaryError
 from logship.service.init_types import InitResult
@@ -29,11 +30,24 @@ def make_writers(
         say(f"functions to write with the rights of {', '.join(made)}")
 
 
+def map_roles(
+    primary: psycopg.Connection, secondary: psycopg.Connection, given: Mapping[str, str], replica: str
+) -> dict[str, str]:
+    """`--map-role`, with what an earlier init of this replica was given. `RefusedAsUnsafe`, `UsageError`."""
+    roles = role_map.together(role_map.read(secondary, replica), given)
+    if roles:
+        role_map.require_safe(
+            primary, secondary, roles, given=given, used=schema.used_roles(primary),
+            replayer=identifier("logship_replayer_", secondary.info.dbname),
+        )  # fmt: skip
+    return roles
+
+
 def make_roles(
     primary: psycopg.Connection, secondary: psycopg.Connection, result: InitResult, say: Callable[[str], None]
 ) -> None:
     """`--roles create-nologin`: what owns or may use the primary's objects, as roles that nobody can log in as."""
-    missing = schema.missing_roles(primary, secondary)
+    missing = schema.missing_roles(primary, secondary, result.roles_mapped)
     statements = [
         sql.SQL("create role {} nologin").format(sql.Identifier(role)).as_string(None) for role in missing
     ]

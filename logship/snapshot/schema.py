@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -202,9 +202,12 @@ def statements(text: str, known_settings: frozenset[str]) -> str:
     return "".join(kept)
 
 
-def apply(connection: psycopg.Connection, text: str) -> None:
-    """Run a section inside the caller's transaction. The session's settings are pg_dump's afterwards."""
-    result = connection.pgconn.exec_(statements(text, known_settings(connection)).encode("utf-8"))
+def apply(
+    connection: psycopg.Connection, text: str, rewrite: Callable[[str], str] = lambda text: text
+) -> None:
+    """Run a section inside the caller's transaction, as ``rewrite`` makes it. The session's settings are
+    pg_dump's afterwards."""
+    result = connection.pgconn.exec_(rewrite(statements(text, known_settings(connection))).encode("utf-8"))
     if result.status in {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY}:
         return
     error = psycopg.errors.error_from_result(result)
@@ -220,9 +223,9 @@ def known_settings(connection: psycopg.Connection) -> frozenset[str]:
     return frozenset(name for (name,) in rows)
 
 
-def missing_roles(primary: psycopg.Connection, secondary: psycopg.Connection) -> list[str]:
-    """Owners and grantees of the primary's objects that are no roles of the secondary."""
-    needed = primary.execute(
+def used_roles(primary: psycopg.Connection) -> list[str]:
+    """Owners and grantees of the primary's objects."""
+    rows = primary.execute(
         """
         select r.rolname
           from pg_catalog.pg_shdepend d
@@ -260,8 +263,16 @@ def missing_roles(primary: psycopg.Connection, secondary: psycopg.Connection) ->
         """,
         {"ours": list(OURS)},
     ).fetchall()
+    return [name for (name,) in rows]
+
+
+def missing_roles(
+    primary: psycopg.Connection, secondary: psycopg.Connection, roles: Mapping[str, str]
+) -> list[str]:
+    """Of `used_roles` those that are no roles of the secondary, by the name that each is to have there (``roles``)."""
     have = {row[0] for row in secondary.execute("select rolname from pg_catalog.pg_roles").fetchall()}
-    return [name for (name,) in needed if name not in have]
+    wanted = [roles.get(name, name) for name in used_roles(primary)]
+    return [name for name in wanted if name not in have]
 
 
 def missing_extensions(primary: psycopg.Connection, secondary: psycopg.Connection) -> list[str]:
@@ -272,17 +283,19 @@ def missing_extensions(primary: psycopg.Connection, secondary: psycopg.Connectio
     return [name for (name,) in needed if name not in have]
 
 
-def require_roles_and_extensions(primary: psycopg.Connection, secondary: psycopg.Connection) -> None:
+def require_roles_and_extensions(
+    primary: psycopg.Connection, secondary: psycopg.Connection, roles: Mapping[str, str]
+) -> None:
     """`SecondaryError` with the statements to run, before anything is changed."""
-    roles = missing_roles(primary, secondary)
-    if roles:
+    missing = missing_roles(primary, secondary, roles)
+    if missing:
         made = "; ".join(
-            f"create role {psycopg.sql.Identifier(role).as_string(None)} nologin" for role in roles
+            f"create role {psycopg.sql.Identifier(role).as_string(None)} nologin" for role in missing
         )
         raise SecondaryError(
             "roles that own or may use the primary's objects don't exist on the secondary: "
-            + ", ".join(roles),
-            hint=f"on the secondary, as a superuser: {made};",
+            + ", ".join(missing),
+            hint=f"on the secondary, as a superuser: {made}; or name others that are there: --map-role",
         )
     extensions = missing_extensions(primary, secondary)
     if extensions:

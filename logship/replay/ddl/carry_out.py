@@ -26,6 +26,7 @@ from logship.replay.ddl import made, values
 from logship.replay.ddl.facts import compare
 from logship.replay.ddl.message import Dropped, Object
 from logship.replay.ddl.plan import Plan, describe, plan
+from logship.replay.ddl.roles import Roles, mapped, with_roles
 from logship.replay.ddl.shown import without_secrets
 from logship.replay.failures import FactsDiffer, OwnerMissing
 from logship.replay.session import TEXT, TEXT_ARRAY, Command, ServerError, Session
@@ -67,16 +68,18 @@ insert into logship.left_out (replica, schemaname, relname) values ($1, $2, $3) 
 _LOOK: Final = b"select logship.ddl_object_at($1, $2, $3)"
 
 
-def carry_out(change: SchemaChange, session: Session, replica: str) -> None:
-    """See above. The caller has sent all that comes before, and rolls back after any exception."""
+def carry_out(change: SchemaChange, session: Session, replica: str, roles: Roles) -> None:
+    """See above. The caller has sent all that comes before, and rolls back after any exception. ``roles``: the
+    primary's that have another name here."""
     if change.leaves_out:
         _leave_out(change, session, replica)
         return
     if _skipped(change, session, replica):
         return
+    change = mapped(change, roles)
     if not change.done:
         began = time.monotonic()
-        planned = plan(change, lambda named: _look(session, named))
+        planned = _planned(change, session, roles)
         if planned.text:
             _run_with_values(session, planned, change)
         hit("schema_change.run")
@@ -84,6 +87,13 @@ def carry_out(change: SchemaChange, session: Session, replica: str) -> None:
         hit("schema_change.noted")
     if not change.ahead:
         _compare(session, change)
+
+
+def _planned(change: SchemaChange, session: Session, roles: Roles) -> Plan:
+    planned = plan(change, lambda named: _look(session, named))
+    if planned.made_from == "text":  # what is made from facts has their names already
+        return replace(planned, text=with_roles(planned.text, roles))
+    return planned
 
 
 def _skipped(change: SchemaChange, session: Session, replica: str) -> bool:

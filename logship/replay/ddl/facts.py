@@ -8,10 +8,11 @@ that a sequence has reached, missing values of columns, how another version writ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from logship.replay.ddl.acl import item, spelled
 from logship.replay.ddl.message import Json
 
 # Values, not definitions: they are carried for themselves.
@@ -22,7 +23,6 @@ _RULE: Final = "CREATE RULE"
 _SQL_BODY: Final = re.compile(r"^(?:BEGIN ATOMIC|RETURN )", re.MULTILINE)
 _PRIVILEGE_OF_17: Final = "m"  # MAINTAIN
 _NAMED: Final = frozenset({"columns", "constraints"})  # lists of things with a name
-_ROLES: Final = frozenset({"owner"})
 _SECRETS: Final = frozenset({"foreign_options"})  # name=mark of the value, which may be a password
 
 
@@ -44,17 +44,15 @@ def compare(
     primary: Json,
     secondary: Json | None,
     *,
-    roles: Mapping[str, str] | None = None,
     same_version: bool = True,
 ) -> tuple[Difference, ...]:
     """Every difference, in the order of the primary's facts; ``secondary`` None: the object isn't there.
 
-    ``roles`` maps names of the primary's roles to those of the secondary. ``same_version``: whether both
-    servers are of one major version.
+    ``same_version``: whether both servers are of one major version.
     """
     if secondary is None:
         return (Difference("object", "there", None),)
-    rules = _Rules(roles or {}, same_version)
+    rules = _Rules(same_version)
     # A message about privileges says nothing else.
     only = set(primary) if set(primary) <= {"acl", "columns"} else None
     other = {key: value for key, value in secondary.items() if only is None or key in only}
@@ -66,18 +64,8 @@ def compare(
     return tuple(rules.of(dict(primary), other, ""))
 
 
-def grantors(facts: Iterable[Json]) -> set[str]:
-    """The roles that gave the privileges which these objects and their columns have."""
-    given: list[str] = []
-    for one in facts:
-        given += one.get("acl") or ()
-        given += [item for column in one.get("columns") or () for item in column.get("acl") or ()]
-    return {_plain(_cut(_cut(item, "=")[1], "/")[1]) for item in given}
-
-
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    roles: Mapping[str, str]
     same_version: bool
 
     def of(self, one: Any, two: Any, path: str) -> Iterator[Difference]:
@@ -95,13 +83,11 @@ class _Rules:
             if one != two:
                 yield Difference(path, _without_values(one, two), _without_values(two, one))
         elif key == "acl":
-            expected, found = self._acl(one or [], mapped=True), self._acl(two or [], mapped=False)
+            expected, found = self._acl(one or []), self._acl(two or [])
             if expected != found:
                 yield Difference(path, expected, found)
-        elif key in _ROLES and isinstance(one, str):
-            yield from self.of(self.roles.get(one, one), two, path)
         elif key == "roles" and isinstance(one, list):
-            yield from self.of(sorted(self.roles.get(role, role) for role in one), sorted(two or []), path)
+            yield from self.of(sorted(one), sorted(two or []), path)
         else:
             yield from self.of(one, two, path)
 
@@ -113,28 +99,14 @@ class _Rules:
         if here.keys() == there.keys() and list(here) != list(there):
             yield Difference(f"{path} in order", list(here), list(there))
 
-    def _acl(self, items: Iterable[str], *, mapped: bool) -> list[str]:
-        """Items as PostgreSQL writes them: grantee=privileges/grantor."""
-        return sorted(self._item(item) if mapped else self._privileges(item) for item in items)
+    def _acl(self, items: Iterable[str]) -> list[str]:
+        return sorted(self._item(each) for each in items)
 
-    def _item(self, item: str) -> str:
-        grantee, rest = _cut(item, "=")
-        privileges, grantor = _cut(rest, "/")
-        return self._privileges(f"{self._role(grantee)}={privileges}/{self._role(grantor)}")
-
-    def _role(self, quoted: str) -> str:
-        mapped = self.roles.get(_plain(quoted))
-        if mapped is None:
-            return quoted
-        return mapped if mapped.replace("_", "a").isalnum() else '"' + mapped.replace('"', '""') + '"'
-
-    def _privileges(self, item: str) -> str:
-        if self.same_version:
-            return item
-        grantee, rest = _cut(item, "=")
-        privileges, grantor = _cut(rest, "/")
-        kept = privileges.replace(_PRIVILEGE_OF_17 + "*", "").replace(_PRIVILEGE_OF_17, "")
-        return f"{grantee}={kept}/{grantor}"
+    def _item(self, text: str) -> str:
+        grantee, privileges, grantor = item(text)
+        if not self.same_version:
+            privileges = privileges.replace(_PRIVILEGE_OF_17 + "*", "").replace(_PRIVILEGE_OF_17, "")
+        return spelled(grantee, privileges, grantor)
 
 
 def _comparable(key: str, one: Json, two: Json) -> bool:
@@ -153,21 +125,6 @@ def _comparable(key: str, one: Json, two: Json) -> bool:
 def _without_values(options: Iterable[str] | None, others: Iterable[str] | None) -> list[str]:
     """The names of what the other side hasn't got, or not with that value."""
     return sorted(each.partition("=")[0] for each in set(options or ()) - set(others or ()))
-
-
-def _plain(quoted: str) -> str:
-    return quoted[1:-1].replace('""', '"') if quoted.startswith('"') else quoted
-
-
-def _cut(text: str, mark: str) -> tuple[str, str]:
-    """At the first ``mark`` outside of double quotes."""
-    quoted = False
-    for place, letter in enumerate(text):
-        if letter == '"':
-            quoted = not quoted
-        elif letter == mark and not quoted:
-            return text[:place], text[place + 1 :]
-    return text, ""
 
 
 def _shown(value: object) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from logship.replay.ddl.facts import grantors
+from logship.replay.ddl.acl import grantors
 from logship.replay.ddl.message import Dropped, Object, Statement
 from logship.replay.ddl.text import Found, Located
 

@@ -88,7 +88,8 @@ class SequenceState:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """One event. ``context``: settings by name, as texts, to be set as they are before the text is run."""
+    """One event. ``context``: settings by name, as texts, to be set as they are before the text is run. ``query``: the
+    whole of what the client sent; empty when the statement stands in something that this called: see ``stack``."""
 
     number: int
     xid: int
@@ -104,6 +105,8 @@ class Captured:
     dropped: tuple[Dropped, ...] = ()
     error: str | None = None
     sequences: tuple[SequenceState, ...] = ()
+    # Functions in the language SQL that it may stand in, by the name that the stack has: name, body.
+    bodies: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +197,7 @@ def _captured(body: bytes) -> Captured | None:
             dropped=tuple(_dropped(each) for each in said["objects"]) if dropped else (),
             error=_of(str, said["error"], none=True),
             sequences=tuple(_sequence(*each) for each in said.get("sequences", ())),
+            bodies=tuple(_body(*each) for each in said.get("bodies") or ()),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None
@@ -226,6 +230,10 @@ def _below(schema: Any, table: Any, column: Any, value: Any) -> tuple[str, str, 
 
 def _sequence(schema: Any, name: Any, value: Any, called: Any) -> SequenceState:
     return SequenceState(_of(str, schema), _of(str, name), _of(int, value), _of(bool, called))
+
+
+def _body(name: Any, body: Any) -> tuple[str, str]:
+    return _of(str, name), _of(str, body)
 
 
 def _texts(said: Any) -> tuple[str, ...]:

@@ -20,9 +20,8 @@ from logship.replay.ddl.grammar import Piece, split
 from logship.replay.ddl.message import Dropped, Object, Statement
 
 _OPEN: Final = 'SQL statement "'
-_SQL_FUNCTION: Final = re.compile(
-    r'SQL function "(?P<name>.*)" (?:statement (?P<number>\d+)|during)', re.DOTALL
-)
+_SQL_FUNCTION: Final = 'SQL function "'
+_NUMBER: Final = re.compile(r"([1-9][0-9]{0,8})(?=\n|\Z)")
 _WITH_ARGUMENTS: Final = frozenset({"function", "procedure", "aggregate", "cast"})
 _EXTENSION: Final = frozenset({"CREATE EXTENSION", "ALTER EXTENSION", "DROP EXTENSION"})
 
@@ -33,7 +32,7 @@ class Why(enum.Enum):
     AMBIGUOUS = "several statements can have fired"
     NO_MATCH = "no statement of what was sent is this one"
     UNREADABLE = "what was sent is not in PostgreSQL's grammar"
-    SQL_FUNCTION = "it stands in a function in the language SQL"
+    SQL_FUNCTION = "it stands in a function in the language SQL: which one isn't known, or its body"
     EXTENSION = "an extension's script ran it: replaying the extension's statement does it"
 
 
@@ -80,9 +79,10 @@ def _frames(stack: str) -> str:
 def _nested(statement: Statement, frames: str) -> Found:
     if "extension script file " in frames.rpartition("\n")[2]:
         return Unlocated(Why.EXTENSION)
+    if frames.startswith(_SQL_FUNCTION):
+        return _in_sql_function(statement, frames)
     if not frames.startswith(_OPEN):
-        match = _SQL_FUNCTION.match(frames)
-        return Unlocated(Why.SQL_FUNCTION if match else Why.NO_MATCH, where=frames.partition("\n")[0])
+        return Unlocated(Why.NO_MATCH, where=frames.partition("\n")[0])
     texts = set()
     # The statement stands in quotes, unescaped: it may hold what looks like its end.
     for end in re.finditer(r'"(?=\n|\Z)', frames[len(_OPEN) :]):
@@ -96,6 +96,25 @@ def _nested(statement: Statement, frames: str) -> Found:
         ):
             texts.add(pieces[0].text)
     return _only(sorted(texts), statement.tag, nested=True)
+
+
+def _in_sql_function(statement: Statement, frames: str) -> Found:
+    """The stack says the function's name and the number of its statement, and the message has the body, as it was
+    then, of each function of that name whose owner may act for the object's. If they are several, they must agree."""
+    texts: set[Piece | None] = set()
+    for name, body in statement.last.bodies:
+        head = f'{_SQL_FUNCTION}{name}" statement '
+        number = _NUMBER.match(frames[len(head) :]) if frames.startswith(head) else None
+        pieces = split(body)
+        if pieces is None:
+            texts.add(None)  # it may be this one
+        elif number is not None and int(number[1]) <= len(pieces):
+            texts.add(pieces[int(number[1]) - 1])
+    match list(texts):
+        case [Piece() as piece] if piece.tag == statement.tag and _about(piece, statement):
+            return Located(piece.text, piece.tag, nested=True)
+    candidates = sorted(each.text for each in texts if each is not None)
+    return Unlocated(Why.SQL_FUNCTION, tuple(candidates), frames.partition("\n")[0])
 
 
 def _only(texts: Sequence[str], tag: str, *, nested: bool) -> Found:

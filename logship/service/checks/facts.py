@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
 import psycopg
 
-from logship.catalog import requirements, requirements_primary, requirements_relations, state
+from logship.catalog import requirements, requirements_primary, requirements_relations, role_map, state
 from logship.catalog.requirements import ServerFacts
 from logship.catalog.requirements_primary import PrimaryFacts
 from logship.catalog.requirements_relations import Name, RelationFacts
 from logship.catalog.roles import identifier
 from logship.catalog.selection import Selection
-from logship.errors import UsageError
+from logship.errors import LogshipError, RefusedAsUnsafe, UsageError
 from logship.service.checks.grants import Grant, lacking
 from logship.service.checks.schema_changes import CaptureFacts, capture_facts
 from logship.service.naming import Names, names
@@ -47,6 +48,7 @@ class Asked:
     existing: Literal["refuse", "replace", "keep"] = "refuse"
     ddl: Literal["on", "off"] | None = None
     roles: Literal["refuse", "create-nologin"] = "refuse"
+    map_roles: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class Facts:
     secondary_free_bytes: int | None  # on its data directory's file system, where that can be known
     lacking: tuple[Grant, ...] = ()
     capture: CaptureFacts = field(default_factory=CaptureFacts)
+    roles: Mapping[str, str] = field(default_factory=dict)  # the secondary's names, where they differ
+    roles_refused: LogshipError | None = None
 
     @property
     def initialised(self) -> bool:
@@ -159,7 +163,8 @@ def gather(primary: psycopg.Connection, secondary: psycopg.Connection, asked: As
         publication=asked.publication or (replica.publication if replica and replica.initialised else None),
     )  # fmt: skip
     filling = frozenset(state.filling(secondary, replica.name)) if replica else frozenset()
-    sources = requirements_relations.relations(primary)
+    roles, refused = _roles(primary, secondary, asked, replica, known=theirs.readable)
+    sources = _owned(requirements_relations.relations(primary), roles, secondary)
     targets = requirements_relations.relations(secondary)
     role_rows = secondary.execute(
         "select r.rolname, r.rolsuper, r.rolsuper or r.rolbypassrls from pg_catalog.pg_roles r"
@@ -185,7 +190,7 @@ def gather(primary: psycopg.Connection, secondary: psycopg.Connection, asked: As
         with_rows=_with_rows(secondary, sources, targets) if not (replica and replica.initialised) else frozenset(),
         secondary_roles={name: (superuser, bypasses) for name, superuser, bypasses in role_rows},
         secondary_schemas=frozenset(name for (name,) in schema_rows),
-        missing_roles=tuple(schema.missing_roles(primary, secondary)),
+        missing_roles=tuple(schema.missing_roles(primary, secondary, roles)),
         extensions=tuple(name for (name,) in installed),
         available=requirements.extensions(secondary),
         missing_collations=tuple(sorted(used - requirements.collations(secondary))),
@@ -198,13 +203,59 @@ def gather(primary: psycopg.Connection, secondary: psycopg.Connection, asked: As
         owners=(),
         clock=_clock(primary, secondary),
         secondary_free_bytes=_free_bytes(secondary, there),
+        roles=roles,
+        roles_refused=refused,
     )  # fmt: skip
     owners = {
         (r.owner, facts.secondary_roles.get(r.owner, (False, False))[0]) for r in facts.replicated_relations()
     }
-    capture = capture_facts(primary, secondary, initialised=facts.initialised)
+    capture = capture_facts(primary, secondary, initialised=facts.initialised, roles=roles)
     facts = replace(facts, owners=tuple(sorted(owners)), capture=capture)
     return replace(facts, lacking=lacking(facts, primary, secondary))
+
+
+# -- roles ---------------------------------------------------------------------------------------
+
+
+def _roles(
+    primary: psycopg.Connection,
+    secondary: psycopg.Connection,
+    asked: Asked,
+    replica: state.Replica | None,
+    *,
+    known: bool,
+) -> tuple[dict[str, str], LogshipError | None]:
+    """Names of the secondary's roles by the primary's; and why they can't be used, if so."""
+    before = role_map.read(secondary, replica.name) if known and replica else {}
+    roles = role_map.together(before, asked.map_roles)
+    try:
+        role_map.require_safe(
+            primary, secondary, roles, given=asked.map_roles, used=schema.used_roles(primary),
+            replayer=identifier("logship_replayer_", secondary.info.dbname),
+        )  # fmt: skip
+    except (RefusedAsUnsafe, UsageError) as error:
+        return roles, error
+    return roles, None
+
+
+def _owned(
+    relations_: tuple[RelationFacts, ...], roles: Mapping[str, str], secondary: psycopg.Connection
+) -> tuple[RelationFacts, ...]:
+    """The primary's relations, with the owners that they have, or will have, on the secondary."""
+    if not roles:
+        return relations_
+    superusers = {
+        name
+        for (name,) in secondary.execute(
+            "select r.rolname from pg_catalog.pg_roles r where r.rolsuper"
+        ).fetchall()
+    }
+    return tuple(
+        replace(one, owner=roles[one.owner], owner_superuser=roles[one.owner] in superusers)
+        if one.owner in roles
+        else one
+        for one in relations_
+    )
 
 
 # -- logship's own state -------------------------------------------------------------------------

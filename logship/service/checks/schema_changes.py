@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -37,7 +37,7 @@ class CaptureFacts:
 
 
 def capture_facts(
-    primary: psycopg.Connection, secondary: psycopg.Connection, *, initialised: bool
+    primary: psycopg.Connection, secondary: psycopg.Connection, *, initialised: bool, roles: Mapping[str, str]
 ) -> CaptureFacts:
     on = ddl.capturing(primary)
     without: list[str] = []
@@ -46,10 +46,10 @@ def capture_facts(
         have = {name for (name,) in secondary.execute(_FUNCTIONS).fetchall()}
         without = [
             owner.name
-            for owner in owners(secondary, primary)
+            for owner in owners(secondary, primary, roles)
             if owner.owns and f"{Function.DDL.value}_{owner.oid}" not in have
         ]
-        lacking = may_not_make(primary, secondary)
+        lacking = may_not_make(primary, secondary, roles)
     return CaptureFacts(on, ddl.may_capture(primary), tuple(sorted(without)), tuple(lacking))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from logship.catalog.requirements_relations import Name, quoted
+from logship.errors import RefusedAsUnsafe
 from logship.service.checks.facts import Facts
 from logship.service.checks.finding import Check, Finding, Severity, Stage, named
 
@@ -31,8 +32,24 @@ def roles(facts: Facts) -> Iterator[Finding]:
             "roles that own or may use the primary's objects don't exist on the secondary: " + ", ".join(missing),
             "its objects can't be given to them",
             sql=tuple(f"create role {quoted(role)} nologin" for role in missing),
-            action="init makes them, without login" if makes else "or let init do it: --roles create-nologin",
+            action="init makes them, without login" if makes else "or let init do it: --roles create-nologin; "
+            "or name roles that are there: --map-role",
             objects=missing,
+        )  # fmt: skip
+
+
+def mapped_roles(facts: Facts) -> Iterator[Finding]:
+    if facts.roles_refused is not None:
+        unsafe = isinstance(facts.roles_refused, RefusedAsUnsafe)
+        yield Finding(
+            _BLOCKS, "secondary", facts.roles_refused.message, "nobody may have more rights there than on the primary",
+            action=facts.roles_refused.hint, fault="unsafe" if unsafe else "usage",
+        )  # fmt: skip
+    elif facts.roles:
+        pairs = [f"{one} is {two}" for one, two in sorted(facts.roles.items())]
+        yield Finding(
+            _INFORMS, "secondary", f"roles that have another name there: {named(pairs)}",
+            "owners, privileges and policies are given to them: --map-role", objects=tuple(pairs),
         )  # fmt: skip
 
 
@@ -188,6 +205,7 @@ def disk(facts: Facts) -> Iterator[Finding]:
 
 CHECKS: Final = (
     Check("roles", (_BLOCKS, _INFORMS), "roles that own or may use the primary's objects", roles, Stage.INIT),
+    Check("role-map", (_BLOCKS, _INFORMS), "roles with another name on the secondary", mapped_roles),
     Check("extensions", (_BLOCKS,), "extensions are available on the secondary", extensions, Stage.INIT),
     Check("rows", (_BLOCKS,), "tables of the secondary are empty", rows, Stage.INIT),
     Check("rows-named", (_WARNS,), "rows that `--existing` replaces or keeps", rows_named, Stage.INIT),

@@ -2,118 +2,22 @@
 -- in an order of their own. The same text is installed on the primary, where it goes into the message of a
 -- schema change, and on the secondary, where it is asked after the replay.
 --
--- Names are found in pg_catalog alone: the path is pinned, and with it everything that changes how PostgreSQL
--- writes a definition down. What is null is left out. No user's code runs in here.
+-- Names are found in pg_catalog alone: those who are called from outside (ddl_object, ddl_object_at, and on the primary
+-- ddl_capture) pin the path, and with it everything that changes how PostgreSQL writes a definition down. The others
+-- are called by these only, and pin nothing: it would cost more than what they do. What is null is left out. No
+-- user's code runs in here.
+--
+-- What is seldom asked has a statement of its own, since what a session never runs it never plans; and there are
+-- no functions in the language SQL, which are planned at each call.
 create function logship.ddl_facts(class oid, object oid) returns jsonb
   language plpgsql stable security invoker
-  set search_path = pg_catalog, pg_temp
-  set datestyle = 'ISO, MDY'
-  set intervalstyle = postgres
-  set timezone = 'UTC'
-  set extra_float_digits = 1
-  set bytea_output = hex
-  set quote_all_identifiers = off
-  set standard_conforming_strings = on
-  -- Planning and compiling would cost ten times what running does.
-  set plan_cache_mode = force_generic_plan
-  set jit = off
 as $function$
 declare
   facts jsonb;
 begin
   case class::regclass
   when 'pg_catalog.pg_class'::regclass then
-    select jsonb_build_object(
-             'kind', c.relkind, 'owner', pg_get_userbyid(c.relowner), 'persistence', c.relpersistence,
-             'acl', case when c.relkind not in ('i', 'I', 'c') then logship.ddl_acl(c.relacl,
-               case c.relkind when 'S' then 's'::"char" else 'r' end, c.relowner) end,
-             'options', logship.ddl_sorted(c.reloptions),
-             'access_method', (select a.amname from pg_catalog.pg_am a where a.oid = c.relam),
-             'tablespace', (select t.spcname from pg_catalog.pg_tablespace t where t.oid = c.reltablespace))
-      into facts from pg_catalog.pg_class c where c.oid = object;
-    if facts ->> 'kind' in ('r', 'p', 'f', 'c', 'v', 'm') then
-      facts := facts || jsonb_build_object('columns', (
-        select jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
-                 'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
-                 'not_null', nullif(a.attnotnull, false),
-                 'default', pg_get_expr(d.adbin, d.adrelid),
-                 'type_default', case when a.atttypid >= 16384 then t.typdefault end,
-                 'generated', nullif(a.attgenerated, ''), 'identity', nullif(a.attidentity, ''),
-                 'collation', case when a.attcollation <> t.typcollation then a.attcollation::regcollation::text end,
-                 'storage', case when a.attstorage <> t.typstorage then a.attstorage end,
-                 'compression', nullif(a.attcompression, ''),
-                 'statistics', nullif(a.attstattarget, -1),
-                 'acl', logship.ddl_acl(a.attacl, 'c', 0), 'options', logship.ddl_sorted(a.attoptions),
-                 'foreign_options', logship.ddl_foreign(a.attfdwoptions),
-                 'missing', case when a.atthasmissing then (a.attmissingval::text::text[])[1] end,
-                 'comment', (select x.description from pg_catalog.pg_description x
-                              where x.objoid = a.attrelid and x.classoid = 'pg_catalog.pg_class'::regclass
-                                and x.objsubid = a.attnum))) order by a.attnum)
-          from pg_catalog.pg_attribute a
-          join pg_catalog.pg_type t on t.oid = a.atttypid
-          left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
-         where a.attrelid = object and a.attnum > 0 and not a.attisdropped));
-    end if;
-    case
-    when facts ->> 'kind' in ('r', 'p', 'f') then
-      facts := facts || (
-        select jsonb_build_object(
-                 'replica_identity', case c.relreplident when 'i' then 'index ' || coalesce(
-                   (select x.relname::text from pg_catalog.pg_index i
-                      join pg_catalog.pg_class x on x.oid = i.indexrelid
-                     where i.indrelid = c.oid and i.indisreplident), '') else c.relreplident::text end,
-                 'row_security', nullif(c.relrowsecurity, false),
-                 'force_row_security', nullif(c.relforcerowsecurity, false),
-                 'of_type', nullif(c.reloftype, 0)::regtype::text,
-                 'partition_key', pg_get_partkeydef(c.oid),
-                 'partition_bound', pg_get_expr(c.relpartbound, c.oid),
-                 'inherits', (select jsonb_agg(h.inhparent::regclass::text order by h.inhseqno)
-                                from pg_catalog.pg_inherits h where h.inhrelid = c.oid),
-                 'constraints', (
-                   -- From 18 on NOT NULL stands here too; the columns say it in every version.
-                   select jsonb_agg(jsonb_build_object(
-                            'name', k.conname, 'type', k.contype, 'definition', pg_get_constraintdef(k.oid),
-                            'validated', k.convalidated) order by k.conname)
-                     from pg_catalog.pg_constraint k
-                    where k.conrelid = c.oid and k.contype not in ('n', 't')),
-                 'server', (select s.srvname from pg_catalog.pg_foreign_table f
-                              join pg_catalog.pg_foreign_server s on s.oid = f.ftserver where f.ftrelid = c.oid),
-                 'foreign_options', (select logship.ddl_foreign(f.ftoptions)
-                                       from pg_catalog.pg_foreign_table f where f.ftrelid = c.oid))
-          from pg_catalog.pg_class c where c.oid = object);
-    when facts ->> 'kind' in ('v', 'm') then
-      facts := facts || (
-        select jsonb_build_object('definition', pg_get_viewdef(c.oid),
-                                  'populated', case c.relkind when 'm' then c.relispopulated end)
-          from pg_catalog.pg_class c where c.oid = object);
-    when facts ->> 'kind' in ('i', 'I') then
-      facts := facts || (
-        select jsonb_build_object('definition', pg_get_indexdef(i.indexrelid), 'table', i.indrelid::regclass::text,
-                                  'valid', i.indisvalid, 'primary', nullif(i.indisprimary, false),
-                                  'clustered', nullif(i.indisclustered, false),
-                                  'replica_identity', nullif(i.indisreplident, false),
-                                  'index_of', (select h.inhparent::regclass::text from pg_catalog.pg_inherits h
-                                                where h.inhrelid = i.indexrelid),
-                                  'statistics', (select jsonb_agg(a.attstattarget order by a.attnum)
-                                                   from pg_catalog.pg_attribute a
-                                                  where a.attrelid = i.indexrelid and a.attstattarget >= 0))
-          from pg_catalog.pg_index i where i.indexrelid = object);
-    when facts ->> 'kind' = 'S' then
-      facts := facts || (
-        select jsonb_build_object(
-                 'type', s.seqtypid::regtype::text, 'start', s.seqstart, 'increment', s.seqincrement,
-                 'min', s.seqmin, 'max', s.seqmax, 'cache', s.seqcache, 'cycle', s.seqcycle,
-                 'owned_by', (select d.refobjid::regclass::text || '.' || quote_ident(a.attname)
-                                from pg_catalog.pg_depend d
-                                join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
-                               where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = s.seqrelid
-                                 and d.refclassid = 'pg_catalog.pg_class'::regclass and d.deptype in ('a', 'i')),
-                 -- Never asked when the caller may not read it: that would be an error.
-                 'last_value', case when has_sequence_privilege(s.seqrelid, 'select')
-                                    then pg_sequence_last_value(s.seqrelid) end)
-          from pg_catalog.pg_sequence s where s.seqrelid = object);
-    else null;
-    end case;
+    facts := logship.ddl_relation(object);
 
   when 'pg_catalog.pg_type'::regclass then
     select jsonb_build_object(
@@ -311,74 +215,225 @@ begin
 end
 $function$;
 
--- These four are called by functions that pin the path, and by nobody else: they run once per column.
+-- Of anything in pg_class.
+create function logship.ddl_relation(relation oid) returns jsonb
+  language plpgsql stable security invoker
+as $function$
+declare
+  facts jsonb;
+  kind "char";
+  identity "char";
+  tablespace oid;
+begin
+  select jsonb_build_object(
+           'kind', c.relkind, 'owner', pg_get_userbyid(c.relowner), 'persistence', c.relpersistence,
+           'acl', case when c.relkind not in ('i', 'I', 'c') then logship.ddl_acl(c.relacl,
+             case c.relkind when 'S' then 's'::"char" else 'r' end, c.relowner) end,
+           'options', logship.ddl_sorted(c.reloptions),
+           'access_method', (select a.amname from pg_catalog.pg_am a where a.oid = c.relam)),
+         c.relkind, c.relreplident, c.reltablespace
+    into facts, kind, identity, tablespace
+    from pg_catalog.pg_class c where c.oid = relation;
+  if tablespace <> 0 then
+    facts := facts || jsonb_build_object(
+      'tablespace', (select t.spcname from pg_catalog.pg_tablespace t where t.oid = tablespace));
+  end if;
+  if kind in ('r', 'p', 'f', 'v', 'm') then
+    facts := facts || jsonb_build_object('columns', (
+      select jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+               'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
+               'not_null', nullif(a.attnotnull, false),
+               'default', case when a.atthasdef then (
+                 select pg_get_expr(d.adbin, d.adrelid) from pg_catalog.pg_attrdef d
+                  where d.adrelid = a.attrelid and d.adnum = a.attnum) end,
+               'type_default', case when a.atttypid >= 16384 then t.typdefault end,
+               'generated', nullif(a.attgenerated, ''), 'identity', nullif(a.attidentity, ''),
+               'collation', case when a.attcollation <> t.typcollation then a.attcollation::regcollation::text end,
+               'storage', case when a.attstorage <> t.typstorage then a.attstorage end,
+               'compression', nullif(a.attcompression, ''),
+               'statistics', nullif(a.attstattarget, -1),
+               'acl', logship.ddl_sorted(a.attacl::text[]), 'options', logship.ddl_sorted(a.attoptions),
+               'foreign_options', logship.ddl_foreign(a.attfdwoptions),
+               'missing', case when a.atthasmissing then (a.attmissingval::text::text[])[1] end,
+               'comment', (select x.description from pg_catalog.pg_description x
+                            where x.objoid = a.attrelid and x.classoid = 'pg_catalog.pg_class'::regclass
+                              and x.objsubid = a.attnum))) order by a.attnum)
+        from pg_catalog.pg_attribute a
+        join pg_catalog.pg_type t on t.oid = a.atttypid
+       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped));
+  end if;
+  case
+  when kind in ('r', 'p', 'f') then
+    facts := facts || (
+      select jsonb_build_object(
+               'replica_identity', c.relreplident,
+               'row_security', nullif(c.relrowsecurity, false),
+               'force_row_security', nullif(c.relforcerowsecurity, false),
+               'of_type', nullif(c.reloftype, 0)::regtype::text,
+               'partition_key', pg_get_partkeydef(c.oid),
+               'partition_bound', pg_get_expr(c.relpartbound, c.oid),
+               'inherits', (select jsonb_agg(h.inhparent::regclass::text order by h.inhseqno)
+                              from pg_catalog.pg_inherits h where h.inhrelid = c.oid),
+               'constraints', (
+                 -- From 18 on NOT NULL stands here too; the columns say it in every version.
+                 select jsonb_agg(jsonb_build_object(
+                          'name', k.conname, 'type', k.contype, 'definition', pg_get_constraintdef(k.oid),
+                          'validated', k.convalidated) order by k.conname)
+                   from pg_catalog.pg_constraint k
+                  where k.conrelid = c.oid and k.contype not in ('n', 't')))
+        from pg_catalog.pg_class c where c.oid = relation);
+    if identity = 'i' then
+      facts := facts || jsonb_build_object('replica_identity', 'index ' || coalesce((
+        select x.relname::text from pg_catalog.pg_index i join pg_catalog.pg_class x on x.oid = i.indexrelid
+         where i.indrelid = relation and i.indisreplident), ''));
+    end if;
+    if kind = 'f' then
+      facts := facts || (
+        select jsonb_build_object('server', s.srvname, 'foreign_options', logship.ddl_foreign(f.ftoptions))
+          from pg_catalog.pg_foreign_table f join pg_catalog.pg_foreign_server s on s.oid = f.ftserver
+         where f.ftrelid = relation);
+    end if;
+  when kind in ('v', 'm') then
+    facts := facts || (
+      select jsonb_build_object('definition', pg_get_viewdef(c.oid),
+                                'populated', case c.relkind when 'm' then c.relispopulated end)
+        from pg_catalog.pg_class c where c.oid = relation);
+  when kind in ('i', 'I') then
+    facts := facts || (
+      select jsonb_build_object('definition', pg_get_indexdef(i.indexrelid), 'table', i.indrelid::regclass::text,
+                                'valid', i.indisvalid, 'primary', nullif(i.indisprimary, false),
+                                'clustered', nullif(i.indisclustered, false),
+                                'replica_identity', nullif(i.indisreplident, false),
+                                'index_of', (select h.inhparent::regclass::text from pg_catalog.pg_inherits h
+                                              where h.inhrelid = i.indexrelid),
+                                'statistics', (select jsonb_agg(a.attstattarget order by a.attnum)
+                                                 from pg_catalog.pg_attribute a
+                                                where a.attrelid = i.indexrelid and a.attstattarget >= 0))
+        from pg_catalog.pg_index i where i.indexrelid = relation);
+  when kind = 'S' then
+    facts := facts || (
+      select jsonb_build_object(
+               'type', s.seqtypid::regtype::text, 'start', s.seqstart, 'increment', s.seqincrement,
+               'min', s.seqmin, 'max', s.seqmax, 'cache', s.seqcache, 'cycle', s.seqcycle,
+               'owned_by', (select d.refobjid::regclass::text || '.' || quote_ident(a.attname)
+                              from pg_catalog.pg_depend d
+                              join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+                             where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = s.seqrelid
+                               and d.refclassid = 'pg_catalog.pg_class'::regclass and d.deptype in ('a', 'i')),
+               -- Never asked when the caller may not read it: that would be an error.
+               'last_value', case when has_sequence_privilege(s.seqrelid, 'select')
+                                  then pg_sequence_last_value(s.seqrelid) end)
+        from pg_catalog.pg_sequence s where s.seqrelid = relation);
+  else null;
+  end case;
+  return facts;
+end
+$function$;
+
+-- These are called once per column: without a list they aren't.
 create function logship.ddl_sorted(list text[]) returns jsonb
-  language sql immutable parallel safe
-return (select jsonb_agg(x order by x collate "C") from unnest(list) x);
+  language plpgsql immutable strict parallel safe
+as $function$
+begin
+  return (select jsonb_agg(x order by x collate "C") from unnest(list) x);
+end
+$function$;
 
 -- Options of foreign data may be secrets: their names, and of the values enough to tell two apart.
 create function logship.ddl_foreign(options text[]) returns jsonb
-  language sql immutable parallel safe
-return (select jsonb_agg(o.name || '=' || left(encode(sha256(convert_to(o.name || '=' || o.value, 'UTF8')), 'hex'), 16)
-                         order by o.name collate "C")
-          from (select split_part(x, '=', 1) as name, substr(x, strpos(x, '=') + 1) as value from unnest(options) x) o);
+  language plpgsql immutable strict parallel safe
+as $function$
+begin
+  return (
+    select jsonb_agg(o.name || '=' || left(encode(sha256(convert_to(o.name || '=' || o.value, 'UTF8')), 'hex'), 16)
+                     order by o.name collate "C")
+      from (select split_part(x, '=', 1) as name, substr(x, strpos(x, '=') + 1) as value from unnest(options) x) o);
+end
+$function$;
 
 -- No privileges written down means the default ones; that is the same, and so they look the same.
 create function logship.ddl_acl(acl aclitem[], kind "char", owner oid) returns jsonb
   language plpgsql stable parallel safe
 as $function$
 begin
-  if acl is null and kind = 'c' then
-    return null;
-  end if;
-  return logship.ddl_sorted(coalesce(acl, acldefault(kind, owner))::text[]);
+  return (select jsonb_agg(x::text order by x::text collate "C") from unnest(coalesce(acl, acldefault(kind, owner))) x);
 end
 $function$;
 
 create function logship.ddl_family(family oid) returns jsonb
-  language sql stable
-return jsonb_build_object(
-  'operators', (select jsonb_agg(jsonb_build_array(a.amopstrategy, a.amopopr::regoperator::text, a.amoppurpose)
-                                 order by a.amopstrategy, a.amopopr::regoperator::text)
-                  from pg_catalog.pg_amop a where a.amopfamily = family),
-  'functions', (select jsonb_agg(jsonb_build_array(p.amprocnum, p.amproc::regprocedure::text)
-                                 order by p.amprocnum, p.amproc::regprocedure::text)
-                  from pg_catalog.pg_amproc p where p.amprocfamily = family));
+  language plpgsql stable
+as $function$
+begin
+  return jsonb_build_object(
+    'operators', (select jsonb_agg(jsonb_build_array(a.amopstrategy, a.amopopr::regoperator::text, a.amoppurpose)
+                                   order by a.amopstrategy, a.amopopr::regoperator::text)
+                    from pg_catalog.pg_amop a where a.amopfamily = family),
+    'functions', (select jsonb_agg(jsonb_build_array(p.amprocnum, p.amproc::regprocedure::text)
+                                   order by p.amprocnum, p.amproc::regprocedure::text)
+                    from pg_catalog.pg_amproc p where p.amprocfamily = family));
+end
+$function$;
 
 -- An object with its address, as pg_get_object_address() takes it on the other side. Null when it isn't there.
-create function logship.ddl_object(class oid, object oid, subobject int) returns jsonb
+create function logship.ddl_described(class oid, object oid, subobject int) returns jsonb
   language plpgsql stable security invoker
-  set search_path = pg_catalog, pg_temp
 as $function$
 declare
+  facts constant jsonb := logship.ddl_facts(class, object);
+  identified record;
   address record;
-  facts jsonb;
-  composite oid;
 begin
-  if class = 'pg_catalog.pg_class'::regclass then
-    -- pg_get_object_address() knows a composite type as a type only.
-    select c.reltype into composite from pg_catalog.pg_class c where c.oid = object and c.relkind = 'c';
-    if composite is not null then
-      return logship.ddl_object('pg_catalog.pg_type'::regclass, composite, 0);
-    end if;
-  end if;
-  facts := logship.ddl_facts(class, object);
   if facts is null then
     return null;
   end if;
-  select i.type as type, i.schema, i.identity, a.object_names, a.object_args into address
-    from pg_identify_object(class, object, subobject) i, pg_identify_object_as_address(class, object, subobject) a;
+  if facts ->> 'kind' = 'c' and class = 'pg_catalog.pg_class'::regclass then
+    -- pg_get_object_address() knows a composite type as a type only.
+    return logship.ddl_described('pg_catalog.pg_type'::regclass, (
+      select c.reltype from pg_catalog.pg_class c where c.oid = object), 0);
+  end if;
+  identified := pg_identify_object(class, object, subobject);
+  address := pg_identify_object_as_address(class, object, subobject);
   return jsonb_build_object(
-    'class', class::regclass::text, 'type', address.type, 'names', to_jsonb(address.object_names),
-    'args', to_jsonb(address.object_args), 'identity', address.identity, 'schema', address.schema,
-    'owner', coalesce(facts ->> 'owner', case
-      -- These have no owner; only superusers make them.
-      when class in ('pg_catalog.pg_am'::regclass, 'pg_catalog.pg_ts_parser'::regclass, 'pg_catalog.pg_ts_template'::regclass)
-        then pg_get_userbyid(10)
-      when class = 'pg_catalog.pg_user_mapping'::regclass then (
-        select pg_get_userbyid(s.srvowner) from pg_catalog.pg_user_mappings m
-          join pg_catalog.pg_foreign_server s on s.oid = m.srvid where m.umid = object) end),
-    'facts', facts);
+    'class', class::regclass::text, 'type', identified.type, 'names', to_jsonb(address.object_names),
+    'args', to_jsonb(address.object_args), 'identity', identified.identity, 'schema', identified.schema,
+    'owner', coalesce(facts ->> 'owner', logship.ddl_owner(class, object)), 'facts', facts);
+end
+$function$;
+
+-- Of what the catalog gives no owner.
+create function logship.ddl_owner(class oid, object oid) returns text
+  language plpgsql stable security invoker
+as $function$
+begin
+  return case
+    -- Only superusers make these.
+    when class in ('pg_catalog.pg_am'::regclass, 'pg_catalog.pg_ts_parser'::regclass, 'pg_catalog.pg_ts_template'::regclass)
+      then pg_get_userbyid(10)
+    when class = 'pg_catalog.pg_user_mapping'::regclass then (
+      select pg_get_userbyid(s.srvowner) from pg_catalog.pg_user_mappings m
+        join pg_catalog.pg_foreign_server s on s.oid = m.srvid where m.umid = object) end;
+end
+$function$;
+
+create function logship.ddl_object(class oid, object oid, subobject int) returns jsonb
+  language plpgsql stable security invoker
+  set search_path = pg_catalog, pg_temp
+  set datestyle = 'ISO, MDY'
+  set intervalstyle = postgres
+  set timezone = 'UTC'
+  set extra_float_digits = 1
+  set bytea_output = hex
+  set quote_all_identifiers = off
+  set standard_conforming_strings = on
+  -- Planning and compiling would cost ten times what running does, and so would hashing a catalog for a few rows.
+  set plan_cache_mode = force_generic_plan
+  set enable_hashjoin = off
+  set enable_mergejoin = off
+  set enable_seqscan = off
+  set jit = off
+as $function$
+begin
+  return logship.ddl_described(class, object, subobject);
 end
 $function$;
 
@@ -386,6 +441,19 @@ $function$;
 create function logship.ddl_object_at(type text, names text[], args text[]) returns jsonb
   language plpgsql stable security invoker
   set search_path = pg_catalog, pg_temp
+  set datestyle = 'ISO, MDY'
+  set intervalstyle = postgres
+  set timezone = 'UTC'
+  set extra_float_digits = 1
+  set bytea_output = hex
+  set quote_all_identifiers = off
+  set standard_conforming_strings = on
+  -- Planning and compiling would cost ten times what running does, and so would hashing a catalog for a few rows.
+  set plan_cache_mode = force_generic_plan
+  set enable_hashjoin = off
+  set enable_mergejoin = off
+  set enable_seqscan = off
+  set jit = off
 as $function$
 declare
   address record;
@@ -405,10 +473,11 @@ begin
       or wrong_object_type or no_data_found then
       return null;
   end;
-  return logship.ddl_object(address.classid, address.objid, address.objsubid);
+  return logship.ddl_described(address.classid, address.objid, address.objsubid);
 end
 $function$;
 
-revoke all on function logship.ddl_facts(oid, oid), logship.ddl_sorted(text[]), logship.ddl_foreign(text[]),
-  logship.ddl_acl(aclitem[], "char", oid),
-  logship.ddl_family(oid), logship.ddl_object(oid, oid, int), logship.ddl_object_at(text, text[], text[]) from public;
+revoke all on function logship.ddl_facts(oid, oid), logship.ddl_relation(oid), logship.ddl_sorted(text[]),
+  logship.ddl_foreign(text[]), logship.ddl_acl(aclitem[], "char", oid), logship.ddl_family(oid),
+  logship.ddl_described(oid, oid, int), logship.ddl_owner(oid, oid), logship.ddl_object(oid, oid, int),
+  logship.ddl_object_at(text, text[], text[]) from public;

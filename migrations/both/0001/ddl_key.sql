@@ -20,10 +20,9 @@ end
 $function$;
 create materialized view logship.ddl_share as select logship.ddl_share() as share;
 
--- Of 32 bytes each.
+-- Of 32 bytes each. Called by what pins the path.
 create function logship.ddl_xor(a bytea, b bytea) returns bytea
   language plpgsql immutable
-  set search_path = pg_catalog, pg_temp
 as $function$
 declare
   mixed constant bit(256) := ('x' || encode(a, 'hex'))::bit(256) # ('x' || encode(b, 'hex'))::bit(256);

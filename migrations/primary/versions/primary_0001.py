@@ -161,11 +161,13 @@ def downgrade() -> None:
 
 def _drop_ddl() -> None:
     # With the event triggers that stand on them, whoever made those.
-    op.execute("drop function logship.ddl_end(), logship.ddl_drop(), logship.ddl_rewrite() cascade")
+    op.execute("drop function logship.ddl_event() cascade")
     op.execute(
-        "drop function logship.ddl_capture(text, text, text, text), "
-        "logship.ddl_body(text, text, text, text, jsonb, text), logship.ddl_rewritten(), logship.ddl_dropped(text), "
-        "logship.ddl_commands(text), logship.ddl_granted_object(oid, oid, aclitem[]), logship.ddl_granted(text), "
+        "drop function logship.ddl_capture(text, text, text, jsonb), "
+        "logship.ddl_body(text, text, text, jsonb, jsonb, text), logship.ddl_bodies(text, jsonb), "
+        "logship.ddl_rewritten(), logship.ddl_dropped(text), logship.ddl_commands(text, text), "
+        "logship.ddl_granted_object(regclass, oid), logship.ddl_granted(text, text), logship.ddl_made_here(xid), "
+        "logship.ddl_ours(oid), "
         "logship.ddl_sequences_of(text, jsonb), logship.ddl_sequences(boolean), "
         "logship.ddl_sequence_state(oid, bigint), logship.ddl_sequence_ahead(oid, bigint, numeric), "
         "logship.ddl_sequence_send(jsonb), logship.ddl_missing_below(oid), logship.ddl_echo_rows(), "
@@ -181,7 +183,8 @@ def _drop_ddl() -> None:
     op.execute("drop function logship.ddl_share(), logship.ddl_xor(bytea, bytea)")
     op.execute(
         "drop function logship.ddl_object_at(text, text[], text[]), logship.ddl_object(oid, oid, int), "
-        "logship.ddl_family(oid), logship.ddl_facts(oid, oid), "
+        "logship.ddl_described(oid, oid, int), logship.ddl_owner(oid, oid), "
+        "logship.ddl_family(oid), logship.ddl_facts(oid, oid), logship.ddl_relation(oid), "
         'logship.ddl_acl(aclitem[], "char", oid), logship.ddl_sorted(text[]), logship.ddl_foreign(text[])'
     )
     for table in ("ddl_echo", "ddl_sequence", "ddl_failure", "ddl_setting", "ddl_key"):

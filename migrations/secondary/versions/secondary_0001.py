@@ -54,6 +54,7 @@ def upgrade() -> None:
     both = Path(__file__).parents[2] / "both" / "0001"  # the same text on either side, to the letter
     for file in (
         here / "views.sql",
+        here / "memory_request.sql",
         here / "wait_for.sql",
         here / "advance.sql",
         here / "notice_copies.sql",
@@ -204,6 +205,14 @@ def _reports() -> None:
         comment="schema changes that an operator named, to be passed over: logship ddl skip",
     )
     op.create_table(
+        "role_map",
+        _replica(),
+        sa.Column("primary_role", sa.Text, primary_key=True),
+        sa.Column("secondary_role", sa.Text, nullable=False),
+        schema="logship",
+        comment="roles of the primary that have another name here: --map-role",
+    )
+    op.create_table(
         "hold",
         _replica(),
         sa.Column("token", sa.Text, nullable=False),
@@ -248,7 +257,8 @@ def downgrade() -> None:
     op.execute("drop function logship.ddl_share(), logship.ddl_xor(bytea, bytea)")
     op.execute(
         "drop function logship.ddl_object_at(text, text[], text[]), logship.ddl_object(oid, oid, int), "
-        "logship.ddl_family(oid), logship.ddl_facts(oid, oid), "
+        "logship.ddl_described(oid, oid, int), logship.ddl_owner(oid, oid), "
+        "logship.ddl_family(oid), logship.ddl_facts(oid, oid), logship.ddl_relation(oid), "
         'logship.ddl_acl(aclitem[], "char", oid), logship.ddl_sorted(text[]), logship.ddl_foreign(text[])'
     )
     op.drop_table("ddl_key", schema="logship")
@@ -260,11 +270,16 @@ def downgrade() -> None:
     )
     op.execute("drop function logship.note_mended(text, text, text)")
     op.execute("drop function logship.notice_copies(text)")
-    for view in ("replica_lag", "stat_replay", "stat_object", "stat_ddl"):
+    for view in (
+        "my_memory_reply", "my_memory_request", "replica_lag", "stat_replay", "stat_object", "stat_ddl",
+    ):  # fmt: skip
         op.execute(f"drop view logship.{view}")
     for table in (
+        "memory_reply",
+        "memory_request",
         "memory_question",
         "hold",
+        "role_map",
         "ddl_skip",
         "ddl_replayed",
         "object_report",

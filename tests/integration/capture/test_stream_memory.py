@@ -27,7 +27,7 @@ with SlotStream(conninfo) as stream:
     while assembler.position < target:
         for piece in assembler.feed(stream.read(60.0).items):
             largest = max(largest, len(piece.run))
-    print(peak() - before, assembler.counters.messages, assembler.counters.bytes, largest)
+    print(peak() - before, assembler.counters.bytes, largest)
     stream.send_status(Positions(*[assembler.position] * 3))
     stream.stop()
 """
@@ -43,8 +43,7 @@ def test_a_transaction_of_300000_rows_takes_no_memory(primary: Database) -> None
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
-    growth_kb, messages, total, largest = map(int, ended.stdout.split())
-    assert messages >= 300_000
+    growth_kb, total, largest = map(int, ended.stdout.split())
     assert total > 60_000_000
     assert largest < 300_000
     assert growth_kb < 20_000

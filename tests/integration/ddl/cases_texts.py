@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.integration.ddl.matrix import Case
+from tests.integration.ddl.matrix import OTHER, Case
 
 CASES: Final = (
     Case(
@@ -82,6 +82,38 @@ CASES: Final = (
         ),
         alter=("select sql_alter()", "insert into sql_made (v, w) values ('b', 5)"),
         drop=("select sql_drop()", "drop function sql_make(), sql_alter(), sql_drop()"),
+    ),
+    Case(
+        "SQL functions that grant, rename, comment and give away; two of one name",
+        create=(
+            "create schema sqlf",
+            "create table sqlf.granted (id int primary key, v text, w text)",
+            "create type sqlf.kind as enum ('a')",
+            "create function sqlf.grants() returns void language sql as $$ "
+            f"select 1; grant select, insert on sqlf.granted to {OTHER}; grant update (v) on sqlf.granted to {OTHER}; "
+            f"grant usage, create on schema sqlf to {OTHER}; revoke insert on sqlf.granted from {OTHER}; "
+            f"revoke all on function sqlf.grants() from public; grant usage on type sqlf.kind to {OTHER}; "
+            f"alter default privileges in schema sqlf grant select on tables to {OTHER}; $$",
+            "create function sqlf.renames() returns void language sql as $$ "
+            "alter table sqlf.granted rename to renamed; alter type sqlf.kind add value 'b'; "
+            "alter type sqlf.kind rename to sort; $$",
+            'create function sqlf."odd"" statement 1"(given text) returns void language sql '
+            "set search_path = sqlf as $$ "
+            "alter table renamed rename column v to x; "
+            f"comment on column sqlf.renamed.x is 'x'; alter function renames() owner to {OTHER}; "
+            "create materialized view seen as select 7 as n; $$",
+            "create function sqlf.twin() returns void language sql as 'create table sqlf.of_twin (id int primary key)'",
+            "create function sqlf.twin(int) returns void language sql as "
+            "'create table sqlf.of_other_twin (id bigint primary key)'",
+        ),
+        alter=(
+            "select sqlf.grants()",
+            "do $$ begin perform sqlf.renames(); end $$",
+            """select 1; select sqlf."odd"" statement 1"('x'); select 2""",
+            "select sqlf.twin(); select sqlf.twin(1)",
+            "insert into sqlf.of_twin values (1); insert into sqlf.of_other_twin values (2)",
+        ),
+        drop=("drop schema sqlf cascade",),
     ),
     Case(
         "transactions",

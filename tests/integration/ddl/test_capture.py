@@ -134,9 +134,15 @@ def test_nested_statements(database: Captured) -> None:
         "alter table nested_a add b text default E'\"\\nPL/pgSQL function x() line 1 at SQL statement'",
     ]
     assert isinstance(found[4], Located)
-    assert isinstance(found[5], Unlocated)
-    assert found[5].why is Why.SQL_FUNCTION
-    assert 'SQL function "nested_s" statement 1' in found[5].where
+    assert found[5] == Located("create table nested_s_t ()", "CREATE TABLE", True)
+
+
+def test_what_called_a_nested_statement_is_not_written_down(database: Captured) -> None:
+    """It may hold anything: the password of a role, in a block that makes a table as well."""
+    (said,) = database.run("do $$ begin perform 'hush'; create table nested_in_a_block (); end $$")
+    assert said.query == ""
+    assert "hush" not in repr(database.judged)
+    assert locate([said]) == [Located("create table nested_in_a_block ()", "CREATE TABLE", True)]
 
 
 def test_several_statements_in_one_string(database: Captured) -> None:
@@ -201,7 +207,7 @@ def test_a_failure_with_a_key_marks_the_log(primary_server: Server) -> None:
             "begin",
             "update logship.ddl_setting set on_failure = 'warn'",
             "alter event trigger logship_ddl_end disable",
-            "create or replace function logship.ddl_commands(tag text) returns jsonb language plpgsql as "
+            "create or replace function logship.ddl_commands(tag text, stack text) returns jsonb language plpgsql as "
             "$$ begin raise exception 'broken'; end $$",
             "alter event trigger logship_ddl_end enable always",
             "commit",

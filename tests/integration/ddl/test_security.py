@@ -16,18 +16,18 @@ from tests.integration.ddl.captured import Captured, captured
 # None of these may be called or read by a user, nor by one who may read and write all data.
 _CALLS = (
     "select logship.ddl_sign('{}')",
-    "select logship.ddl_capture('end', 'CREATE TABLE', '', '')",
-    "select logship.ddl_body('end', 'CREATE TABLE', '', '', '[]', null)",
+    "select logship.ddl_capture('ddl_command_end', 'CREATE TABLE', '', '{}')",
+    "select logship.ddl_body('end', 'CREATE TABLE', '', '{}', '[]', null)",
     "select logship.ddl_keys()",
-    "select logship.ddl_commands('CREATE TABLE')",
+    "select logship.ddl_commands('CREATE TABLE', '')",
     "select logship.ddl_xor('a', 'b')",
     "select logship.ddl_capture_on()",
     "select nextval('logship.ddl_number')",
     "insert into logship.ddl_key values (9, 'x')",
     "update logship.ddl_setting set on_failure = 'warn'",
-    "create event trigger mine on ddl_command_end execute function logship.ddl_end()",
+    "create event trigger mine on ddl_command_end execute function logship.ddl_event()",
     "create function logship.mine() returns int language sql as 'select 1'",
-    "alter function logship.ddl_end() security invoker",
+    "alter function logship.ddl_event() security invoker",
 )
 
 
@@ -115,7 +115,7 @@ def test_a_function_inside_create_table_as_signs_nothing(database: Captured) -> 
             "create function evil() returns int language plpgsql as $$ begin "
             "begin perform logship.ddl_sign('{}'); raise 'signed'; "
             "exception when insufficient_privilege then null; end; "
-            "begin perform logship.ddl_capture('end', 'DROP TABLE', '', ''); raise 'captured'; "
+            "begin perform logship.ddl_capture('ddl_command_end', 'DROP TABLE', '', '{}'); raise 'captured'; "
             "exception when insufficient_privilege then null; end; "
             # What an event trigger is told can be asked in here: it must not be enough.
             "perform count(*) from pg_event_trigger_ddl_commands(); return 1; end $$"
@@ -192,9 +192,46 @@ def test_nobody_speaks_for_the_owner_of_a_definer_function(database: Captured) -
     said = database.read()
     (statement,) = said
     assert (statement.tag, statement.objects[0].owner) == ("CREATE TABLE", "postgres")
-    (found,) = locate(said)
+    assert locate(said) == [Located("create table public.victim (a int)", "CREATE TABLE", True)]
+
+
+def test_a_namesake_speaks_for_nobody_else(database: Captured) -> None:
+    """The stack has a function's name only. What another's function of that name holds is never run as the owner."""
+    define = (
+        "create function public.namesake({}) returns void language sql security definer as "
+        "'create table public.named ({})'"
+    )
+    database.run(define.format("", "a int"), "grant execute on function public.namesake() to public")
+    with database.user("ddl_eve") as eve:
+        eve.execute(define.format("int", "a int default public.evil()").encode())
+        eve.execute("select public.namesake()")
+    assert locate(database.read())[-1] == Located("create table public.named (a int)", "CREATE TABLE", True)
+    database.run(
+        "drop table public.named",
+        "create function public.renames_itself() returns void language sql security definer as "
+        "'alter function public.renames_itself() rename to renamed_itself; create table public.named (a int)'",
+        "grant execute on function public.renames_itself() to public",
+    )
+    with database.user("ddl_eve") as eve:
+        eve.execute(
+            "create function public.renames_itself(int) returns void language sql as "
+            "'select 1; create table public.named (a int default public.evil())'"
+        )
+        eve.execute(
+            "select public.renames_itself()"
+        )  # hers is the only one of that name when the table is made
+    assert locate(database.read())[-1] == Unlocated(
+        Why.SQL_FUNCTION, (), 'SQL function "renames_itself" statement 2'
+    )
+    # Those of the owner's own must agree.
+    database.run(
+        "drop table public.named",
+        define.format("text", "b int"),
+    )
+    (found,) = locate(database.run("select public.namesake()"))
     assert isinstance(found, Unlocated)
     assert found.why is Why.SQL_FUNCTION
+    assert found.candidates == ("create table public.named (a int)", "create table public.named (b int)")
 
 
 def test_inside_a_definer_function_the_owner_comes_from_the_catalog(database: Captured) -> None:

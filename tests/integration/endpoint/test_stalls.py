@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from logship.config import ReplayBounds
 from logship.service.servers import Server
 from tests.conftest import Pair
 from tests.follow import Follower
@@ -21,7 +22,7 @@ from tests.integration.endpoint.scrape import (
     watched,
 )
 from tests.integration.persistence.proxy import Proxy
-from tests.servers import Database, eventually
+from tests.servers import Database, Logship, eventually
 
 
 def test_a_lock_on_the_secondary(pair: Pair, tmp_path: Path) -> None:
@@ -53,6 +54,39 @@ def test_a_lock_on_the_secondary(pair: Pair, tmp_path: Path) -> None:
         assert secondary.value("select v from t") == "blocked"
         eventually(lambda: secondary.execute(report)[0][0] == "streaming", what="the view says so")
         assert value(series(replica), "logship_errors_total", kind="stalled") == 1
+
+
+def test_a_schema_change_behind_a_long_reader(pair: Pair, tmp_path: Path, logship: Logship) -> None:
+    """It is tried again as long as the reader reads; who comes later reads, too; and everybody is told."""
+    primary, secondary = pair
+    primary.execute("create table t (id int primary key); insert into t values (1)")
+    bounds = ReplayBounds(lock_timeout_s=0.2)
+    with Follower(*pair, tmp_path, settings={**watched(), "replay_bounds": bounds}) as replica:
+        until_ready(replica)
+        with secondary.connect() as reader:
+            reader.execute("begin; select * from t")
+            primary.execute(
+                "begin; insert into t values (2); alter table t add column v int default 7; commit"
+            )
+            until_stalled(replica, "persistence")
+            retried = "logship_retries_total"
+            eventually(
+                lambda: value(series(replica), retried, reason="lock_timeout"), what="it is tried again"
+            )
+            report = "select state, last_error from logship.stat_replay"
+            eventually(lambda: secondary.execute(report)[0][0] == "stalled", what="the view says so")
+            assert re.search(
+                "a lock on the secondary|a lock was not given in time", secondary.execute(report)[0][1]
+            )
+            status = logship.run("status", "--secondary", secondary.conninfo)
+            assert "stalled" in status.stdout
+            assert "lock" in status.stdout, status.stdout
+            # Between the tries; nothing of the transaction is there.
+            assert secondary.value("select count(*) from t") == 1
+            reader.execute("rollback")
+        until_ready(replica)
+        replica.assert_equal()
+    assert secondary.value("select sum(v) from t") == 14
 
 
 def test_a_walsender_that_stands_while_the_primary_moves(pair: Pair, tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import pytest
 from logship.change import Column, Relation, Row, TypeName
 from logship.connection import Side, connect
 from logship.lsn import Lsn
+from logship.replay.batch import Batch
 from logship.replay.load import Loader
 from logship.replay.memory import Memory
+from logship.replay.memory_reading import ReaderThreads
 from logship.replay.resident import Residence
 from logship.replay.target import Target
 from logship.replay.targets import Targets
@@ -108,14 +110,33 @@ def session(secondary: Database) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture
 def memory(secondary: Database, session: psycopg.Connection) -> Iterator[Memory]:
-    made = Memory(
-        Loader(secondary.conninfo, "r", chunk_bytes=1000),
-        start_lsn=Lsn(1),
-        budget_bytes=256 << 20,
-        wait_for_persistence=lambda _: None,
+    readers = ReaderThreads(
+        lambda: Loader(secondary.conninfo, "r", chunk_bytes=1000), 100, wait=lambda _, given_up: None
     )
+    made = Memory(readers, start_lsn=Lsn(1), budget_bytes=256 << 20, behind=Level())
     yield made
     made.close()
+
+
+class Level:
+    """Persistence has everything that memory has."""
+
+    def reached(self, lsn: Lsn) -> bool:
+        return True
+
+    def wait(self, lsn: Lsn) -> None:
+        pass
+
+
+def apply(memory: Memory, change: Batch) -> None:
+    """Replay, and let what was to be loaded be loaded."""
+    memory.apply(change)
+
+    def settled() -> bool:
+        more = memory.serve()
+        return not more and not any(one.residence is Residence.LOADING for one in memory.objects())
+
+    eventually(settled, what="loads end")
 
 
 def target_of(session: psycopg.Connection, table: str) -> Target:
@@ -163,7 +184,7 @@ def test_every_type_comes_back_as_postgresql_writes_it(session: psycopg.Connecti
             )
     tables = [target_of(session, f"t{number}") for number in range(len(HARD))]
     # All rows through the load; then half of them once more, through the log.
-    memory.apply(batch(2, coalesced(*[insert(table, b"1000", None) for table in tables])))
+    apply(memory, batch(2, coalesced(*[insert(table, b"1000", None) for table in tables])))
     for table in tables:
         expected = ordered([*rows_of(session, table.name), [b"1000", None]])
         assert contents(memory, table.name)[0] == expected, table.columns[1].type_sql
@@ -171,7 +192,7 @@ def test_every_type_comes_back_as_postgresql_writes_it(session: psycopg.Connecti
     for table in tables:
         rows = rows_of(session, table.name)
         again += [delete(table, row[0], None) for row in rows] + [insert(table, *row) for row in rows]
-    memory.apply(batch(3, coalesced(*again, *[delete(table, b"1000", None) for table in tables])))
+    apply(memory, batch(3, coalesced(*again, *[delete(table, b"1000", None) for table in tables])))
     for table, (kind, _, in_memory) in zip(tables, HARD, strict=True):
         assert contents(memory, table.name)[0] == rows_of(session, table.name), kind
         typed = memory.query(f"select typeof(v) as t from {table.name} limit 1")[0].to_pylist()[0]["t"]
@@ -191,8 +212,9 @@ def test_the_same_values_arrive_first_through_the_log(session: psycopg.Connectio
     tables = [target_of(session, f"t{number}") for number in range(len(builtin))]
     expected = {table.name: rows_of(session, table.name) for table in tables}
     session.execute(b"truncate " + ", ".join(f"public.{table.name}" for table in tables).encode())
-    memory.apply(
-        batch(2, coalesced(*[insert(table, *row) for table in tables for row in expected[table.name]]))
+    apply(
+        memory,
+        batch(2, coalesced(*[insert(table, *row) for table in tables for row in expected[table.name]])),
     )
     for table in tables:
         assert contents(memory, table.name)[0] == expected[table.name], table.columns[1].type_sql
@@ -216,11 +238,11 @@ def test_partitions_inheritance_and_one_null_column(session: psycopg.Connection,
     ):
         session.execute(statement.encode())
     parts, parent, single = (target_of(session, name) for name in ("parts", "parent", "single"))
-    memory.apply(batch(2, coalesced(insert(parts, b"2", None), insert(parent, b"3"), insert(single, b"x"))))
+    apply(memory, batch(2, coalesced(insert(parts, b"2", None), insert(parent, b"3"), insert(single, b"x"))))
     assert contents(memory, "parts")[0] == ordered([[b"1", b"low"], [b"11", b"high"], [b"2", None]])
     assert contents(memory, "parent")[0] == [[b"1"], [b"3"]]
     assert contents(memory, "single")[0] == [[None], [None], [b""], [b"\\."], [b"x"]]
-    memory.apply(batch(3, coalesced(truncate(parts), delete(single, None))))
+    apply(memory, batch(3, coalesced(truncate(parts), delete(single, None))))
     assert contents(memory, "single")[0] == [[None], [b""], [b"\\."], [b"x"]]
     assert contents(memory, "parts") == ([], Lsn(3))
 
@@ -291,7 +313,7 @@ def test_a_table_that_stays_locked_stays_out_of_memory(session: psycopg.Connecti
     table = target_of(session, "t")
     with session.transaction():
         session.execute("lock table public.t in access exclusive mode")
-        memory.apply(batch(2, coalesced(insert(table, b"1"))))
+        apply(memory, batch(2, coalesced(insert(table, b"1"))))
     (known,) = memory.objects()
     assert known.residence is Residence.COLD
     assert "lock" in known.reason
@@ -303,15 +325,15 @@ def test_a_secondary_that_cannot_be_read_leaves_the_object_cold(
     session.execute("create table public.t (id integer primary key)")
     table = target_of(session, "t")
     session.execute("alter table public.t rename to elsewhere")
-    memory.apply(batch(2, coalesced(insert(table, b"1"))))
+    apply(memory, batch(2, coalesced(insert(table, b"1"))))
     (known,) = memory.objects()
     assert known.residence is Residence.COLD
     assert 'relation "public.t" does not exist' in known.reason
     session.execute("alter table public.elsewhere rename to t")
     session.execute("insert into public.t values (1)")
     advance(session, 3)
-    memory.apply(batch(3))
-    memory.apply(batch(4, coalesced(insert(table, b"6"))))
+    apply(memory, batch(3))
+    apply(memory, batch(4, coalesced(insert(table, b"6"))))
     assert contents(memory, "t") == ([[b"1"], [b"6"]], Lsn(4))
 
 
@@ -319,14 +341,14 @@ def test_a_broken_connection_is_made_anew(session: psycopg.Connection, memory: M
     session.execute("create table public.t (id integer primary key)")
     session.execute("create table public.u (id integer primary key)")
     first, second = target_of(session, "t"), target_of(session, "u")
-    memory.apply(batch(2, coalesced(insert(first, b"1"))))
+    apply(memory, batch(2, coalesced(insert(first, b"1"))))
     session.execute(
         "select pg_catalog.pg_terminate_backend(pid, 5000) from pg_catalog.pg_stat_activity"
         " where application_name = 'logship load' and datname = pg_catalog.current_database()"
     )
     advance(session, 2)
     for lsn in range(3, 7):
-        memory.apply(batch(lsn, coalesced(insert(second, b"%d" % lsn))))
+        apply(memory, batch(lsn, coalesced(insert(second, b"%d" % lsn))))
         session.execute("insert into public.u values (%s)", [lsn])
         advance(session, lsn)
     known = next(one for one in memory.objects() if one.relname == "u")

@@ -7,6 +7,7 @@ import pytest
 from logship.replay.ladder import Rung, climb
 from logship.replay.session import SETTINGS
 from logship.replay.statements import Statement
+from tests.arrays import cells_of
 from tests.integration.persistence.replica import Log, Replica, cells
 
 ROWS = 200_000
@@ -17,7 +18,7 @@ def plan(replica: Replica, statement: Statement) -> str:
     sql = statement.sql
     for n in range(len(statement.arrays), 0, -1):
         values = ",".join(
-            "null" if cell is None else f'"{cell.decode()}"' for cell in statement.arrays[n - 1]
+            "null" if cell is None else f'"{cell.decode()}"' for cell in cells_of(statement.arrays[n - 1])
         )
         sql = sql.replace(f"${n}", f"'{{{values}}}'::text[]")
     with replica.reader() as connection:

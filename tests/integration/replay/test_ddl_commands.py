@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from logship.config import History, ReplayBounds
 from logship.errors import ReplayError
 from tests.conftest import Pair
 from tests.follow import Follower
@@ -21,6 +23,26 @@ def following(pair: Pair, tmp_path: Path) -> Iterator[Follower]:
     pair.primary.execute("create table t (id int primary key, v text); insert into t values (1, 'one')")
     with Follower(*pair, tmp_path) as follower:
         yield follower
+
+
+def test_only_the_newest_are_remembered(following: Follower) -> None:
+    """As many as is said, with what one commit changed together; and none that is too old."""
+    primary, secondary = following.primary, following.secondary
+    for name in "abc":
+        primary.execute(f"create table {name} (id int primary key)")
+    primary.execute("begin; alter table a add v int; alter table b add v int; alter table c add v int; commit")
+    following.assert_equal()
+    tags = "select tag from logship.stat_ddl order by lsn, replayed_at"
+    assert [tag for (tag,) in secondary.execute(tags)] == ["CREATE TABLE"] * 3 + ["ALTER TABLE"] * 3
+    following.settings = dataclasses.replace(
+        following.settings, replay_bounds=ReplayBounds(history=History(statements=2))
+    )
+    following.restart()
+    kept = [("ALTER TABLE",)] * 3
+    eventually(lambda: secondary.execute(tags) == kept, what="the older ones are forgotten")
+    secondary.execute("update logship.ddl_replayed set replayed_at = replayed_at - interval '91 days'")
+    following.restart()
+    eventually(lambda: secondary.execute(tags) == [], what="what is too old is forgotten")
 
 
 def test_what_an_operator_sees_and_does(following: Follower, logship: Logship) -> None:

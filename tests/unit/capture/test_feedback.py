@@ -14,7 +14,7 @@ def alive(wal_end: int, *, asks: bool = False) -> Keepalive:
 
 
 def test_a_keepalive_that_moves_the_lsn_is_answered_whether_it_asks_or_not() -> None:
-    said = heard([b"row", alive(50)], Lsn(40))
+    said = heard([alive(50)], Lsn(40))
     assert (said.moved, said.reply_requested, said.wal_end) == (True, False, 50)
     assert is_due(HERE, Sent(HERE, 10.0), 10.0, moved=said.moved)
 
@@ -25,8 +25,8 @@ def test_a_keepalive_that_asks_is_answered_though_nothing_moved() -> None:
     assert is_due(HERE, Sent(HERE, 10.0), 10.0, reply_requested=True)
 
 
-def test_rows_alone_ask_for_nothing() -> None:
-    said = heard([b"row", b"row"])
+def test_no_keepalive_asks_for_nothing() -> None:
+    said = heard([])
     assert (said.moved, said.reply_requested, said.wal_end) == (False, False, INVALID)
     assert not is_due(HERE, Sent(HERE, 10.0), 10.5, interval_s=1.0)
 

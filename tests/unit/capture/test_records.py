@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
+from typing import TypeAlias
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logship import pgoutput
-from logship.capture.copydata import Item, Keepalive
+from logship.capture.copydata import Keepalive, Stretch
 from logship.capture.records import Assembler, Piece, PieceKind
 from logship.change import Begin, Commit, Event, Insert, Message, Relation, Truncate, TypeName
 from logship.errors import ProtocolViolation
 from logship.kernel import frame, split_run
 from logship.lsn import INVALID, Lsn
+
+Item: TypeAlias = bytes | Keepalive
 
 RELATION = pgoutput.encode(Relation(1, "s", "t", "d", ()))
 OTHER = pgoutput.encode(Relation(2, "s", "o", "d", ()))
@@ -43,20 +47,33 @@ def alive(wal_end: int) -> Keepalive:
     return Keepalive(Lsn(wal_end), 0, False)
 
 
+def stretch(items: Iterable[Item]) -> list[Stretch]:
+    """As `SlotStream` gives it."""
+    run, marks, keepalives = b"", [], []
+    for item in items:
+        if isinstance(item, Keepalive):
+            keepalives.append((len(run), item))
+            continue
+        if item[:1] not in (b"I", b"U", b"D", b"T", b"O"):
+            marks.append(len(run))
+        run += frame([item])
+    return [Stretch(run, marks, keepalives)]
+
+
 def messages(pieces: list[Piece]) -> list[bytes]:
     return [message for piece in pieces for message in split_run(piece.run)]
 
 
 def test_a_small_transaction_is_one_piece() -> None:
     items = transaction(100, RELATION, row())
-    (piece,) = Assembler(INVALID).feed(items)
+    (piece,) = Assembler(INVALID).feed(stretch(items))
     assert piece == Piece(PieceKind.CHANGES, True, True, 7, Lsn(100), Lsn(105), 1000, frame(items))
 
 
 def test_a_large_transaction_is_cut_and_only_its_last_piece_has_a_position() -> None:
     items = transaction(100, *[row(value=b"x" * 100) for _ in range(50)])
     assembler = Assembler(INVALID, piece_bytes=1000)
-    pieces = assembler.feed(items)
+    pieces = assembler.feed(stretch(items))
     assert len(pieces) > 4
     assert [piece.first for piece in pieces] == [True] + [False] * (len(pieces) - 1)
     assert [piece.last for piece in pieces] == [False] * (len(pieces) - 1) + [True]
@@ -86,7 +103,7 @@ def test_the_pieces_are_the_stream_however_it_was_cut(
     pieces: list[Piece] = []
     edges = [0, *sorted(min(cut, len(items)) for cut in cuts), len(items)]
     for start, end in pairwise(edges):
-        pieces += assembler.feed(items[start:end])
+        pieces += assembler.feed(stretch(items[start:end]))
     assert messages(pieces) == [i for i in items if isinstance(i, bytes) and i != OUTSIDE]
     reached = [piece.end_lsn for piece in pieces if piece.end_lsn]
     assert reached == sorted(set(reached))
@@ -99,12 +116,12 @@ def test_the_pieces_are_the_stream_however_it_was_cut(
 
 def test_keepalives_advance_the_position_only_between_transactions() -> None:
     assembler = Assembler(Lsn(50))
-    assert assembler.feed([alive(40), alive(50)]) == []
-    (piece,) = assembler.feed([alive(60), alive(70), alive(65)])
+    assert assembler.feed(stretch([alive(40), alive(50)])) == []
+    (piece,) = assembler.feed(stretch([alive(60), alive(70), alive(65)]))
     assert (piece.kind, piece.end_lsn, piece.run) == (PieceKind.POSITION, 70, b"")
-    assert assembler.feed([begin(100), alive(110), row(), alive(120)]) == []
+    assert assembler.feed(stretch([begin(100), alive(110), row(), alive(120)])) == []
     assert assembler.position == 70
-    pieces = assembler.feed([commit(100), alive(130), *transaction(140), alive(150)])
+    pieces = assembler.feed(stretch([commit(100), alive(130), *transaction(140), alive(150)]))
     assert [(piece.kind.value, piece.end_lsn) for piece in pieces] == [
         ("changes", 105), ("position", 130), ("changes", 145), ("position", 150),
     ]  # fmt: skip
@@ -112,7 +129,9 @@ def test_keepalives_advance_the_position_only_between_transactions() -> None:
 
 def test_what_was_captured_before_is_dropped_whole() -> None:
     assembler = Assembler(Lsn(205))
-    pieces = assembler.feed([*transaction(100, row()), *transaction(200, row()), *transaction(300, row())])
+    pieces = assembler.feed(
+        stretch([*transaction(100, row()), *transaction(200, row()), *transaction(300, row())])
+    )
     assert [piece.end_lsn for piece in pieces] == [305]
     assert assembler.counters.transactions_skipped == 2
 
@@ -121,9 +140,11 @@ def test_descriptions_in_what_was_dropped_come_before_the_first_change_that_need
     stale = pgoutput.encode(Relation(1, "s", "stale", "d", ()))
     truncate = pgoutput.encode(Truncate((3, 2), False, False))
     assembler = Assembler(Lsn(205))
-    assembler.feed([*transaction(100, stale, row()), *transaction(200, TYPE, RELATION, row(), OTHER, row(2))])
-    pieces = assembler.feed([*transaction(300, row(9)), *transaction(400, row(9), row(), row()),
-                             *transaction(500, truncate), *transaction(600, row(2))])  # fmt: skip
+    assembler.feed(
+        stretch([*transaction(100, stale, row()), *transaction(200, TYPE, RELATION, row(), OTHER, row(2))])
+    )
+    pieces = assembler.feed(stretch([*transaction(300, row(9)), *transaction(400, row(9), row(), row()),
+                             *transaction(500, truncate), *transaction(600, row(2))]))  # fmt: skip
     assert [split_run(piece.run)[1:-1] for piece in pieces] == [
         [row(9)], [row(9), TYPE, RELATION, row(), row()], [OTHER, truncate], [row(2)],
     ]  # fmt: skip
@@ -132,21 +153,21 @@ def test_descriptions_in_what_was_dropped_come_before_the_first_change_that_need
 def test_descriptions_that_come_anew_replace_those_that_were_dropped() -> None:
     anew = pgoutput.encode(Relation(1, "s", "anew", "d", ()))
     assembler = Assembler(Lsn(105))
-    assembler.feed(transaction(100, TYPE, RELATION, row()))
-    (piece,) = assembler.feed(transaction(300, TYPE, anew, row()))
+    assembler.feed(stretch(transaction(100, TYPE, RELATION, row())))
+    (piece,) = assembler.feed(stretch(transaction(300, TYPE, anew, row())))
     assert split_run(piece.run)[1:-1] == [TYPE, anew, row()]
 
 
 def test_a_broken_link_makes_void_what_was_given_of_the_open_transaction() -> None:
     assembler = Assembler(INVALID, piece_bytes=100)
-    assembler.feed(transaction(100, row()))
-    given_pieces = assembler.feed([begin(200, 9), *[row()] * 20])
+    assembler.feed(stretch(transaction(100, row())))
+    given_pieces = assembler.feed(stretch([begin(200, 9), *[row()] * 20]))
     assert given_pieces
     void = assembler.restart()
     assert void == Piece(PieceKind.ABANDON, False, False, 9, Lsn(200), INVALID, 2000, b"")
     assert assembler.position == 105
     assert not assembler.in_transaction
-    again = assembler.feed([*transaction(100, row()), *transaction(200, *[row()] * 20, xid=9)])
+    again = assembler.feed(stretch([*transaction(100, row()), *transaction(200, *[row()] * 20, xid=9)]))
     assert [piece.end_lsn for piece in again if piece.last] == [205]
     assert again[0].first
     assert assembler.restart() is None
@@ -154,9 +175,9 @@ def test_a_broken_link_makes_void_what_was_given_of_the_open_transaction() -> No
 
 def test_nothing_is_void_when_nothing_was_given() -> None:
     assembler = Assembler(INVALID)
-    assert assembler.feed([begin(100), row()]) == []
+    assert assembler.feed(stretch([begin(100), row()])) == []
     assert assembler.restart() is None
-    (piece,) = assembler.feed(transaction(100, row()))
+    (piece,) = assembler.feed(stretch(transaction(100, row())))
     assert len(split_run(piece.run)) == 3
 
 
@@ -184,19 +205,19 @@ def test_what_is_out_of_order_is_refused(items: list[Item], what: str) -> None:
     assembler = Assembler(Lsn(50))
     with pytest.raises(ProtocolViolation, match=what):
         for item in items:
-            assembler.feed([item])
+            assembler.feed(stretch([item]))
     with pytest.raises(ProtocolViolation, match=what):
-        assembler.feed(transaction(1000))
+        assembler.feed(stretch(transaction(1000)))
     assembler.restart()
-    assert assembler.feed(transaction(1000))
+    assert assembler.feed(stretch(transaction(1000)))
 
 
 def test_what_was_whole_before_a_violation_is_not_lost() -> None:
     assembler = Assembler(INVALID)
-    (piece,) = assembler.feed([*transaction(100, row()), row()])
+    (piece,) = assembler.feed(stretch([*transaction(100, row()), row()]))
     assert piece.end_lsn == assembler.position == 105
     with pytest.raises(ProtocolViolation):
-        assembler.feed([])
+        assembler.feed(stretch([]))
 
 
 events: st.SearchStrategy[Event] = st.one_of(
@@ -213,7 +234,7 @@ def test_any_stream_is_assembled_or_refused_and_positions_never_move_backwards(i
     position = assembler.position
     for item in items:
         try:
-            pieces = assembler.feed([item])
+            pieces = assembler.feed(stretch([item]))
         except ProtocolViolation:
             void = assembler.restart()
             pieces = [void] if void else []

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
 
-from logship.change import Cell, Column, Relation, Row
+from logship.change import Cell, Column, Relation, Row, TypeName
 from logship.lsn import Lsn
 from logship.replay.batch import Batch, Step
 from logship.replay.coalesce import Coalescer
 from logship.replay.load import Size
 from logship.replay.memory import Memory
+from logship.replay.memory_reading import Brought, Ended, Event, Opened, Order, Reading, read
+from logship.replay.memory_store import Caster
 from logship.replay.target import Target, TargetColumn
 
 INT4, INT8, TEXT, NUMERIC, FLOAT8, TIMESTAMP, UUID, BYTEA = 23, 20, 25, 1700, 701, 1114, 2950, 17
@@ -73,6 +75,7 @@ class ModelPersistence:
         self.waits: list[Lsn] = []
         self.loads: list[str] = []
         self.fails: Exception | None = None
+        self.targets: dict[str, Target] = {}
         self.on_read: Callable[[], None] = lambda: None
 
     def reach(self, lsn: int, rows: Rows) -> None:
@@ -82,6 +85,9 @@ class ModelPersistence:
         self.waits.append(lsn)
         self.lsn = max(self.lsn, int(lsn))
 
+    def reached(self, lsn: Lsn) -> bool:
+        return self.lsn >= lsn
+
     @contextmanager
     def snapshot(self, wanted: Target) -> Iterator[Any]:
         if self.fails is not None:
@@ -90,8 +96,63 @@ class ModelPersistence:
         self.on_read()
         yield _ModelSnapshot(self, wanted)
 
+    def describe(self, relation: Relation, types: Mapping[int, TypeName]) -> Target:
+        if self.fails is not None:
+            raise self.fails
+        return self.targets[relation.name]
+
+    def interrupt(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
+
+
+class InTurn:
+    """Reads when it is asked to, in the writer's own thread: ``steps`` more events; None: without end."""
+
+    def __init__(self, persistence: ModelPersistence, most: int = 2) -> None:
+        self.most = most
+        self.steps: int | None = None
+        self._persistence = persistence
+        self.cancelled = 0
+
+    def start(self, order: Order, caster: Caster) -> Reading:
+        return _Read(self, read(order, self._persistence, caster, self._persistence.wait), caster)
+
+    def close(self) -> None:
+        pass
+
+
+class _Read:
+    def __init__(self, readers: InTurn, events: Iterator[Opened | Brought], caster: Caster) -> None:
+        self._readers = readers
+        self._events = events
+        self._caster = caster
+        self._ended = False
+
+    def poll(self) -> Event | None:
+        if self._ended or self._readers.steps == 0:
+            return None
+        if self._readers.steps is not None:
+            self._readers.steps -= 1
+        try:
+            return next(self._events)
+        except StopIteration:
+            return self._end(None)
+        except Exception as error:  # noqa: BLE001 - the writer says what it means
+            return self._end(error)
+
+    def cancel(self) -> None:
+        self._readers.cancelled += 1
+        if not self._ended:
+            self._end(None)
+
+    def _end(self, error: Exception | None) -> Ended:
+        self._ended = True
+        self._events = iter(())
+        self._caster.close()
+        return Ended(error)
 
 
 class _ModelSnapshot:
@@ -114,13 +175,19 @@ class _ModelSnapshot:
 
 def memory_of(persistence: ModelPersistence, **settings: Any) -> Memory:
     settings.setdefault("budget_bytes", 64 << 20)
-    return Memory(
-        persistence,
-        start_lsn=Lsn(persistence.lsn),
-        wait_for_persistence=persistence.wait,
-        threads=1,
-        **settings,
-    )
+    settings.setdefault("readers", InTurn(persistence))
+    return Memory(start_lsn=Lsn(persistence.lsn), behind=persistence, threads=1, **settings)
+
+
+def apply(memory: Memory, *batches: Batch) -> None:
+    """Replay, and let what was to be loaded be loaded."""
+    memory.replay(batches)
+    settle(memory)
+
+
+def settle(memory: Memory) -> None:
+    while memory.serve():
+        pass
 
 
 def contents(memory: Memory, name: str) -> tuple[list[Row], Lsn]:

@@ -22,6 +22,7 @@ from tests.unit.replay.memory_model import (
     TIMESTAMP,
     ModelPersistence,
     Rows,
+    apply,
     batch,
     contents,
     memory_of,
@@ -144,16 +145,16 @@ def test_memory_holds_what_the_log_says(data: st.DataObject) -> None:
             ahead = draw(st.sampled_from([0, 0, 1, 2])) * 10
             persistence.lsn = max(persistence.lsn, min(lsn, before + ahead))
             if draw(st.booleans()) and len(pieces) > 1:
-                memory.apply(batch(before, pieces[0], complete=False))
+                apply(memory, batch(before, pieces[0], complete=False))
                 memory.abandon()
             if draw(st.integers(0, 9)) == 0:
                 for name in ("keyed", "loose"):
                     memory.evict("public", name)
             for steps in pieces[:-1]:
-                memory.apply(batch(before, steps, complete=False))
+                apply(memory, batch(before, steps, complete=False))
                 judge(memory, persistence)
                 assert memory.memory_lsn == before
-            memory.apply(batch(end, pieces[-1]))
+            apply(memory, batch(end, pieces[-1]))
             assert memory.memory_lsn == end
             judge(memory, persistence)
         changed = [step for _, _, pieces in told for steps in pieces for step in steps]

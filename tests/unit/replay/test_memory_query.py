@@ -13,6 +13,7 @@ from tests.unit.replay.memory_model import (
     INT4,
     TEXT,
     ModelPersistence,
+    apply,
     batch,
     coalesced,
     insert,
@@ -26,7 +27,7 @@ T = target("t", ("id", INT4), ("Note", TEXT), ("f", FLOAT8))
 @pytest.fixture
 def memory() -> Iterator[Memory]:
     made = memory_of(ModelPersistence({"t": []}))
-    made.apply(batch(2, coalesced(insert(T, b"1", b"one", b"1e+15"))))
+    apply(made, batch(2, coalesced(insert(T, b"1", b"one", b"1e+15"))))
     yield made
     made.close()
 

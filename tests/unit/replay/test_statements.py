@@ -16,6 +16,7 @@ from logship.replay.batch import Batch, NetChanges
 from logship.replay.ladder import Rung, climb
 from logship.replay.shape import Input, SecondaryColumn, SecondaryTarget
 from logship.replay.statements import Statement
+from tests.arrays import cells_of
 
 KEY = Rows.of(1, [[b"1"]])
 
@@ -47,7 +48,7 @@ def test_insert_names_only_what_may_be_written() -> None:
         'insert into "s"."t""t" ("id", "v") overriding system value select u.c0::integer, u.c1::integer '
         "from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) as u (c0, c1)"
     )
-    assert statement.arrays == [[b"1", b"4"], [b"3", None]]
+    assert [cells_of(array) for array in statement.arrays] == [[b"1", b"4"], [b"3", None]]
     assert statement.rows == 2
 
 
@@ -75,7 +76,7 @@ def test_any_number_of_columns_fits_a_writer(width: int) -> None:
     assert len(statement.arrays) <= statements.PARAMETERS
     sources = re.findall(r"unnest\(\$(\d+)(?:\[(\d+):(\d+)\])?\)", statement.sql)
     columns = [
-        statement.arrays[int(parameter) - 1][int(first or 1) - 1 : int(last or 3)]
+        cells_of(statement.arrays[int(parameter) - 1])[int(first or 1) - 1 : int(last or 3)]
         for parameter, first, last in sources
     ]
     assert [list(row) for row in zip(*columns, strict=True)] == rows
@@ -91,7 +92,12 @@ def test_replace_keeps_what_a_row_does_not_carry() -> None:
     assert "case when u.c1 operator(pg_catalog.=) any (array['0']::pg_catalog.text[])" in statement.sql
     assert 't."w" as r2, t."own" as r3)' in statement.sql
     assert statement.sql.endswith("select d.r0, d.r1, d.r2, d.r3 from d order by d.n")
-    assert statement.arrays == [[b"1", b"2"], [b"0", b"1"], [b"2", b"1"], [None, b"x"]]
+    assert [cells_of(array) for array in statement.arrays] == [
+        [b"1", b"2"],
+        [b"0", b"1"],
+        [b"2", b"1"],
+        [None, b"x"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -108,14 +114,14 @@ def test_replace_keeps_what_a_row_does_not_carry() -> None:
 )
 def test_a_char_travels_by_its_number(cell: bytes | None, number: bytes | None) -> None:
     target = make_target(column("id"), column("c", how=Input.BYTE))
-    assert statements.insert(target, Rows.of(2, [[b"1", cell]])).arrays[1] == [number]
+    assert cells_of(statements.insert(target, Rows.of(2, [[b"1", cell]])).arrays[1]) == [number]
 
 
 def test_without_a_key_null_and_values_are_told_apart() -> None:
     target = make_target(column("a"), column("b"), key=())
     statement = statements.delete_one(target, [None, b"1"])
     assert 'pg_catalog.num_nulls(t."a") operator(pg_catalog.=) 1' in statement.sql
-    assert statement.arrays == [[b"1"]]
+    assert [cells_of(array) for array in statement.arrays] == [[b"1"]]
     assert "limit 1" in statement.sql
 
 
@@ -143,7 +149,7 @@ def test_on_the_second_rung_all_deletes_come_first() -> None:
     assert isinstance(second, Statement)
     assert isinstance(third, Statement)
     assert first.verb == "DELETE"
-    assert second.arrays[0] == [b"3", b"2"]
+    assert cells_of(second.arrays[0]) == [b"3", b"2"]
     assert third.verb == "INSERT"
 
 

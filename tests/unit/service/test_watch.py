@@ -133,9 +133,16 @@ def test_health_says_which_stage_stands_since_when_and_why() -> None:
     assert health.reason == since, "it is the same stall"
     assert health.last_error[0].startswith(since)
     assert "tried again (try 2)" in health.last_error[0]
+    # Another stage stands behind it, which is said last: why the first one does is said still.
+    began, _ = health.watched(
+        {STAGE: replace(stalled, reason=""), Stage.MEMORY: Verdict(Condition.STALLED, 30.0)}
+    )
+    assert len(began) == 1
+    assert "tried again (try 2)" in health.last_error[0]
+    assert health.watched({STAGE: replace(stalled, standing_s=50.0)})[0] == []
     assert health.watched({STAGE: Verdict(Condition.WELL)}) == ([], True)
     assert (health.state, health.ready, health.reason) == (State.STREAMING, True, "")
-    assert health.errors == {"stalled": 1}
+    assert health.errors == {"stalled": 2}
     assert health.retries == {("replayer", "lock_timeout"): 1}
 
 

@@ -1,9 +1,10 @@
 -- Event triggers write each schema change into the log, as a signed logical message in its own transaction.
 --
--- The outer functions (ddl_end, ddl_drop, ddl_rewrite) are security definer and have no SET search_path, because
--- the caller's belongs to the statement: every name in them is qualified, and no operator is used. What they
--- call has its path pinned, and nobody may call it. That pg_event_trigger_ddl_commands() answers proves nothing: a
--- user's function inside CREATE TABLE … AS SELECT gets an answer too.
+-- The outer function, ddl_event, is security definer and has no SET search_path, because the caller's belongs to the
+-- statement: every name in it is qualified, and no operator is used. What it calls, ddl_capture, pins the path and all
+-- that changes how a definition is written down, once for what it calls in turn; and nobody may call any of it. That
+-- pg_event_trigger_ddl_commands() answers proves nothing: a user's function inside CREATE TABLE … AS SELECT gets an
+-- answer too. What costs time here, and what doesn't, is in docs/ddl.md.
 alter table logship.ddl_setting enable row level security;
 alter table logship.ddl_failure enable row level security;
 insert into logship.ddl_setting (on_failure) values ('error');
@@ -12,7 +13,6 @@ revoke all on sequence logship.ddl_number from public;
 
 create function logship.ddl_sign(body bytea) returns bytea
   language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
 as $function$
 declare
   latest record;
@@ -41,134 +41,211 @@ $function$;
 -- objects (which logical decoding doesn't carry).
 create function logship.ddl_ignored(class oid, object oid, schema text) returns boolean
   language plpgsql stable
-  set search_path = pg_catalog, pg_temp
 as $function$
+declare
+  relation oid;
 begin
-  if schema in ('pg_temp', 'logship', 'logship_writers', 'pg_toast')
-     or class in ('pg_catalog.pg_publication'::regclass, 'pg_catalog.pg_publication_rel'::regclass,
-                  'pg_catalog.pg_publication_namespace'::regclass, 'pg_catalog.pg_subscription'::regclass,
-                  'pg_catalog.pg_event_trigger'::regclass, 'pg_catalog.pg_largeobject'::regclass,
-                  'pg_catalog.pg_largeobject_metadata'::regclass) then
+  if schema in ('pg_temp', 'logship', 'logship_writers', 'pg_toast') then
     return true;
   end if;
-  if class = 'pg_catalog.pg_namespace'::regclass then
-    return exists (select from pg_catalog.pg_namespace n
-                    where n.oid = object and n.nspname in ('logship', 'logship_writers'));
+  if class in ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_type'::regclass) then
+    return false;
+  end if;
+  if class in ('pg_catalog.pg_publication'::regclass, 'pg_catalog.pg_publication_rel'::regclass,
+               'pg_catalog.pg_publication_namespace'::regclass, 'pg_catalog.pg_subscription'::regclass,
+               'pg_catalog.pg_event_trigger'::regclass, 'pg_catalog.pg_largeobject'::regclass,
+               'pg_catalog.pg_largeobject_metadata'::regclass) then
+    return true;
   end if;
   -- Triggers, rules and policies have no schema of their own.
-  return schema is null and exists (
-    select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-     where (c.relpersistence = 't' or n.nspname in ('logship', 'logship_writers'))
-       and c.oid = case class
-         when 'pg_catalog.pg_trigger'::regclass then (select t.tgrelid from pg_catalog.pg_trigger t where t.oid = object)
-         when 'pg_catalog.pg_rewrite'::regclass then (select r.ev_class from pg_catalog.pg_rewrite r where r.oid = object)
-         when 'pg_catalog.pg_policy'::regclass then (select p.polrelid from pg_catalog.pg_policy p where p.oid = object)
-         when 'pg_catalog.pg_constraint'::regclass then (select k.conrelid from pg_catalog.pg_constraint k where k.oid = object)
-         when 'pg_catalog.pg_attrdef'::regclass then (select d.adrelid from pg_catalog.pg_attrdef d where d.oid = object)
-       end);
+  case class::regclass
+  when 'pg_catalog.pg_namespace'::regclass then
+    return object::regnamespace::text in ('logship', 'logship_writers');
+  when 'pg_catalog.pg_trigger'::regclass then
+    select t.tgrelid into relation from pg_catalog.pg_trigger t where t.oid = object;
+  when 'pg_catalog.pg_rewrite'::regclass then
+    select r.ev_class into relation from pg_catalog.pg_rewrite r where r.oid = object;
+  when 'pg_catalog.pg_policy'::regclass then
+    select p.polrelid into relation from pg_catalog.pg_policy p where p.oid = object;
+  when 'pg_catalog.pg_constraint'::regclass then
+    select k.conrelid into relation from pg_catalog.pg_constraint k where k.oid = object;
+  when 'pg_catalog.pg_attrdef'::regclass then
+    select d.adrelid into relation from pg_catalog.pg_attrdef d where d.oid = object;
+  else
+    return false;
+  end case;
+  return logship.ddl_ours(relation);
 end
 $function$;
 
--- GRANT and REVOKE name no object: these are the rows that this transaction has changed in the catalog they are
--- about, the newest 20. A row that is visible, and whose transaction is in progress, is ours (savepoints have
--- numbers of their own).
-create function logship.ddl_granted(kind text)
-  returns table (class oid, object oid, acl aclitem[], schema text, temporary boolean)
+-- Whether a relation is nobody else's business: temporary, or logship's.
+create function logship.ddl_ours(relation oid) returns boolean
   language plpgsql stable
-  set search_path = pg_catalog, pg_temp
+as $function$
+begin
+  return exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+                  where c.oid = relation and (c.relpersistence = 't' or n.nspname in ('logship', 'logship_writers')));
+end
+$function$;
+
+-- Whether this transaction has made that version of a row, which is visible: then who made it is in progress
+-- (savepoints have numbers of their own).
+create function logship.ddl_made_here(made xid) returns boolean
+  language plpgsql volatile
 as $function$
 declare
-  top constant xid8 := pg_current_xact_id();
-  catalog constant text[] := case
-    when kind in ('TABLE', 'SEQUENCE', 'COLUMN') then array['pg_class', 'relacl', 'c.relnamespace']
-    when kind in ('FUNCTION', 'PROCEDURE', 'ROUTINE') then array['pg_proc', 'proacl', 'c.pronamespace']
-    when kind in ('TYPE', 'DOMAIN') then array['pg_type', 'typacl', 'c.typnamespace']
-    when kind = 'SCHEMA' then array['pg_namespace', 'nspacl', 'c.oid']
-    when kind = 'LANGUAGE' then array['pg_language', 'lanacl', '0::oid']
-    when kind = 'FOREIGN DATA WRAPPER' then array['pg_foreign_data_wrapper', 'fdwacl', '0::oid']
-    when kind = 'FOREIGN SERVER' then array['pg_foreign_server', 'srvacl', '0::oid']
-    when kind in ('TABLES', 'SEQUENCES', 'FUNCTIONS', 'ROUTINES', 'TYPES', 'SCHEMAS', 'LARGE OBJECTS')
-      then array['pg_default_acl', 'defaclacl', 'c.defaclnamespace']
-  end;
+  top constant bigint := pg_current_xact_id()::text::bigint;
+  later constant int := age(((top % 4294967296)::text)::xid) - age(made);
 begin
-  if catalog is null then
-    return;
-  end if;
-  return query execute format(
-    'select %1$L::regclass::oid, x.object, x.acl, n.nspname::text, n.oid = pg_my_temp_schema()
-       from (select distinct on (y.object) y.*
-               from (select c.oid as object, c.%2$s as acl, %3$s as namespace, c.xmin as made, c.cmin::text::bigint as command
-                       from pg_catalog.%1$I c where c.%2$s is not null %4$s) y
-              where age(y.made) <= age($1::text::xid)
-                and pg_xact_status((($2::text::numeric + age($1::text::xid) - age(y.made))::text)::xid8) = ''in progress''
-              order by y.object, y.command desc) x
-       left join pg_catalog.pg_namespace n on n.oid = x.namespace
-      order by x.command desc limit 20',
-    catalog[1], catalog[2], catalog[3],
-    case when catalog[1] = 'pg_class' then
-      -- Of a column that nobody has any right of its own to any more, nothing is left but that the row has changed.
-      'union all select c.oid, c.relacl, c.relnamespace, a.xmin, a.cmin::text::bigint from pg_catalog.pg_attribute a '
-      'join pg_catalog.pg_class c on c.oid = a.attrelid '
-      'where a.attnum > 0 and c.relkind in (''r'', ''p'', ''v'', ''m'', ''f'')' else '' end)
-    using top::xid::text, top::text;
+  return later >= 0 and pg_xact_status(((top + later)::text)::xid8) = 'in progress';
+end
+$function$;
+
+-- GRANT and REVOKE name no object: these are the rows that this transaction has changed in the catalog they are about,
+-- the 20 newest. pg_attribute, which is large, is read only when the text has the parentheses that a column is named
+-- in, or isn't known.
+create function logship.ddl_granted(kind text, stack text, out class regclass, out objects oid[])
+  language plpgsql volatile
+as $function$
+declare
+  our_age constant int := age(((pg_current_xact_id()::text::bigint % 4294967296)::text)::xid);
+  frames constant text := substr(stack, strpos(stack || E'\n', E'\n') + 1);
+begin
+  case
+  when kind in ('TABLE', 'SEQUENCE', 'COLUMN') then
+    class := 'pg_catalog.pg_class';
+    if starts_with(frames, 'SQL function ') or strpos(case when frames = '' then current_query() else frames end, '(') > 0 then
+      objects := array(
+        select x.object
+          from (select c.oid as object, c.cmin::text::bigint as command from pg_catalog.pg_class c
+                 where c.relacl is not null and age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
+                union all
+                -- Of a column that nobody has any right of its own to any more, nothing is left but that the row has changed.
+                select a.attrelid, a.cmin::text::bigint from pg_catalog.pg_attribute a
+                  join pg_catalog.pg_class c on c.oid = a.attrelid and c.relkind in ('r', 'p', 'v', 'm', 'f')
+                 where a.attnum > 0 and age(a.xmin) <= our_age and logship.ddl_made_here(a.xmin)) x
+         group by x.object order by max(x.command) desc limit 20);
+    else
+      objects := array(
+        select c.oid from pg_catalog.pg_class c
+         where c.relacl is not null and age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
+         order by c.cmin::text::bigint desc limit 20);
+    end if;
+  when kind in ('FUNCTION', 'PROCEDURE', 'ROUTINE') then
+    class := 'pg_catalog.pg_proc';
+    objects := array(
+      select c.oid from pg_catalog.pg_proc c
+       where c.proacl is not null and age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
+       order by c.cmin::text::bigint desc limit 20);
+  when kind in ('TYPE', 'DOMAIN') then
+    class := 'pg_catalog.pg_type';
+    objects := array(
+      select c.oid from pg_catalog.pg_type c
+       where c.typacl is not null and age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
+       order by c.cmin::text::bigint desc limit 20);
+  when kind = 'SCHEMA' then
+    class := 'pg_catalog.pg_namespace';
+    objects := array(
+      select c.oid from pg_catalog.pg_namespace c
+       where c.nspacl is not null and age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
+       order by c.cmin::text::bigint desc limit 20);
+  when kind = 'LANGUAGE' then
+    class := 'pg_catalog.pg_language';
+    objects := array(
+      select c.oid from pg_catalog.pg_language c
+       where c.lanacl is not null and age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
+       order by c.cmin::text::bigint desc limit 20);
+  when kind = 'FOREIGN DATA WRAPPER' then
+    class := 'pg_catalog.pg_foreign_data_wrapper';
+    objects := array(
+      select c.oid from pg_catalog.pg_foreign_data_wrapper c
+       where c.fdwacl is not null and age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
+       order by c.cmin::text::bigint desc limit 20);
+  when kind = 'FOREIGN SERVER' then
+    class := 'pg_catalog.pg_foreign_server';
+    objects := array(
+      select c.oid from pg_catalog.pg_foreign_server c
+       where c.srvacl is not null and age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
+       order by c.cmin::text::bigint desc limit 20);
+  when kind in ('TABLES', 'SEQUENCES', 'FUNCTIONS', 'ROUTINES', 'TYPES', 'SCHEMAS', 'LARGE OBJECTS') then
+    class := 'pg_catalog.pg_default_acl';
+    objects := array(
+      select c.oid from pg_catalog.pg_default_acl c
+       where age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
+       order by c.cmin::text::bigint desc limit 20);
+  else null;
+  end case;
 end
 $function$;
 
 -- Of a granted object: its address, its owner, and its privileges alone.
-create function logship.ddl_granted_object(class oid, object oid, acl aclitem[]) returns jsonb
+create function logship.ddl_granted_object(class regclass, object oid) returns jsonb
   language plpgsql stable
-  set search_path = pg_catalog, pg_temp
 as $function$
 declare
+  address record;
+  identified record;
   facts jsonb;
+  owner text;
 begin
   if class = 'pg_catalog.pg_default_acl'::regclass then
-    return logship.ddl_object(class, object, 0);
+    return logship.ddl_described(class, object, 0);
   end if;
-  facts := jsonb_build_object('acl', logship.ddl_sorted(acl::text[]));
   if class = 'pg_catalog.pg_class'::regclass then
-    facts := facts || jsonb_build_object('columns', coalesce((
-      select jsonb_agg(jsonb_build_object('name', a.attname, 'acl', logship.ddl_sorted(a.attacl::text[])) order by a.attnum)
-        from pg_catalog.pg_attribute a where a.attrelid = object and a.attacl is not null and not a.attisdropped), '[]'));
+    select jsonb_build_object(
+             'acl', logship.ddl_sorted(c.relacl::text[]),
+             'columns', coalesce((
+               select jsonb_agg(jsonb_build_object('name', a.attname, 'acl', logship.ddl_sorted(a.attacl::text[])) order by a.attnum)
+                 from pg_catalog.pg_attribute a
+                where a.attrelid = object and a.attacl is not null and not a.attisdropped), '[]')),
+           pg_get_userbyid(c.relowner)
+      into facts, owner
+      from pg_catalog.pg_class c where c.oid = object;
+  else
+    facts := logship.ddl_facts(class, object);
+    owner := facts ->> 'owner';
+    facts := jsonb_build_object('acl', facts -> 'acl');
   end if;
-  return (
-    select jsonb_build_object('class', class::regclass::text, 'type', i.type, 'names', to_jsonb(x.object_names),
-                              'args', to_jsonb(x.object_args), 'identity', i.identity, 'schema', i.schema,
-                              'owner', case class
-                                when 'pg_catalog.pg_class'::regclass then
-                                  (select pg_get_userbyid(c.relowner) from pg_catalog.pg_class c where c.oid = object)
-                                else logship.ddl_facts(class, object) ->> 'owner' end,
-                              'facts', jsonb_strip_nulls(facts))
-      from pg_identify_object(class, object, 0) i, pg_identify_object_as_address(class, object, 0) x);
+  identified := pg_identify_object(class, object, 0);
+  address := pg_identify_object_as_address(class, object, 0);
+  return jsonb_build_object('class', class::text, 'type', identified.type, 'names', to_jsonb(address.object_names),
+                            'args', to_jsonb(address.object_args), 'identity', identified.identity,
+                            'schema', identified.schema, 'owner', owner, 'facts', jsonb_strip_nulls(facts));
 end
 $function$;
 
-create function logship.ddl_commands(tag text) returns jsonb
+create function logship.ddl_commands(tag text, stack text) returns jsonb
   language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
 as $function$
 declare
   command record;
   granted record;
+  each oid;
   object jsonb;
+  schema text;
   objects jsonb := case when tag = 'DROP OWNED' then '[]'::jsonb end;
   temporary_only boolean;
 begin
-  for command in select * from pg_event_trigger_ddl_commands() loop
+  for command in
+    select c.classid, c.objid, c.objsubid, c.command_tag, c.object_type, c.schema_name, c.object_identity, c.in_extension
+      from pg_event_trigger_ddl_commands() c
+  loop
     -- REINDEX, reported from 18 on, changes no definition.
     continue when command.in_extension or command.command_tag = 'REINDEX';
     continue when command.object_type = 'LARGE OBJECT';
     if command.objid is null then
       temporary_only := null;
-      for granted in select * from logship.ddl_granted(command.object_type) loop
-        if granted.temporary or granted.schema in ('logship', 'logship_writers') then
+      granted := logship.ddl_granted(command.object_type, stack);
+      foreach each in array coalesce(granted.objects, '{}') loop
+        object := logship.ddl_granted_object(granted.class, each);
+        schema := coalesce(object ->> 'schema', object #>> '{facts,schema}',
+                           case when granted.class = 'pg_catalog.pg_namespace'::regclass then object ->> 'identity' end);
+        if starts_with(schema, 'pg_temp') or schema in ('logship', 'logship_writers') then
           temporary_only := coalesce(temporary_only, true);
           continue;
         end if;
         temporary_only := false;
-        objects := coalesce(objects, '[]')
-          || (logship.ddl_granted_object(granted.class, granted.object, granted.acl)
-              || jsonb_build_object('tag', command.command_tag));
+        objects := coalesce(objects, '[]') || (object || jsonb_build_object('tag', command.command_tag));
       end loop;
       if temporary_only is not true then
         -- Nothing found (a REVOKE of the last default privilege deletes its row): the text says what was meant.
@@ -177,85 +254,112 @@ begin
       continue;
     end if;
     continue when logship.ddl_ignored(command.classid, command.objid, command.schema_name);
-    object := logship.ddl_object(command.classid, command.objid, command.objsubid);
+    object := logship.ddl_described(command.classid, command.objid, command.objsubid);
     if object is null then
       raise exception 'the catalog has no % % that was just made or changed', command.object_type, command.object_identity
         using errcode = 'LS004';
     end if;
-    objects := coalesce(objects, '[]')
-      || (object || jsonb_build_object('tag', command.command_tag, 'oid', command.objid::bigint)
-          || case when command.command_tag = 'ALTER TABLE' then logship.ddl_missing_below(command.objid) else '{}' end);
+    object := object || jsonb_build_object('tag', command.command_tag, 'oid', command.objid::bigint);
+    if command.command_tag = 'ALTER TABLE' then
+      object := object || logship.ddl_missing_below(command.objid);
+    end if;
+    objects := coalesce(objects, '[]') || object;
   end loop;
   return objects;
 end
 $function$;
 
 create function logship.ddl_dropped(tag text) returns jsonb
-  language sql volatile
-  set search_path = pg_catalog, pg_temp
-return (
-  select jsonb_agg(jsonb_build_object(
-           'class', d.classid::regclass::text, 'type', d.object_type, 'names', to_jsonb(d.address_names),
-           'args', to_jsonb(d.address_args), 'identity', d.object_identity, 'schema', d.schema_name,
-           'original', d.original))
-    from pg_event_trigger_dropped_objects() d
-   where not d.is_temporary
-     and (d.original or d.object_type in ('table', 'sequence', 'view', 'materialized view', 'foreign table')
-          -- What falls with CASCADE; members of an extension go with it, and a view's rule with the view.
-          or d.normal and d.object_type <> 'rule' and ddl_dropped.tag <> 'DROP EXTENSION')
-     and d.object_type not in ('publication', 'publication relation', 'publication namespace', 'subscription', 'event trigger')
-     and coalesce(d.schema_name, '') not in ('pg_temp', 'pg_toast', 'logship', 'logship_writers')
-     and not (d.object_type = 'schema' and d.object_name in ('logship', 'logship_writers'))
-     and not (d.object_type in ('trigger', 'rule', 'policy')
-              and d.address_names[1] in ('pg_temp', 'logship', 'logship_writers')));
+  language plpgsql volatile
+as $function$
+begin
+  return (
+    select jsonb_agg(jsonb_build_object(
+             'class', d.classid::regclass::text, 'type', d.object_type, 'names', to_jsonb(d.address_names),
+             'args', to_jsonb(d.address_args), 'identity', d.object_identity, 'schema', d.schema_name,
+             'original', d.original))
+      from pg_event_trigger_dropped_objects() d
+     where not d.is_temporary
+       and (d.original or d.object_type in ('table', 'sequence', 'view', 'materialized view', 'foreign table')
+            -- What falls with CASCADE; members of an extension go with it, and a view's rule with the view.
+            or d.normal and d.object_type <> 'rule' and ddl_dropped.tag <> 'DROP EXTENSION')
+       and d.object_type not in ('publication', 'publication relation', 'publication namespace', 'subscription', 'event trigger')
+       and coalesce(d.schema_name, '') not in ('pg_temp', 'pg_toast', 'logship', 'logship_writers')
+       and not (d.object_type = 'schema' and d.object_name in ('logship', 'logship_writers'))
+       and not (d.object_type in ('trigger', 'rule', 'policy')
+                and d.address_names[1] in ('pg_temp', 'logship', 'logship_writers')));
+end
+$function$;
 
 create function logship.ddl_rewritten() returns jsonb
   language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
 as $function$
 declare
   object constant oid := pg_event_trigger_table_rewrite_oid();
 begin
-  if exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-              where c.oid = object and (c.relpersistence = 't' or n.nspname in ('logship', 'logship_writers'))) then
+  if logship.ddl_ours(object) then
     return null;
   end if;
-  return jsonb_build_array(logship.ddl_object('pg_catalog.pg_class'::regclass, object, 0) || jsonb_build_object(
+  return jsonb_build_array(logship.ddl_described('pg_catalog.pg_class'::regclass, object, 0) || jsonb_build_object(
     'tag', null, 'reason', pg_event_trigger_table_rewrite_reason())
     || logship.ddl_echo_of(object, pg_event_trigger_table_rewrite_reason()));
 end
 $function$;
 
-create function logship.ddl_body(event text, tag text, stack text, path text, objects jsonb, error text) returns bytea
+-- The bodies of functions in the language SQL that the statement may stand in: the stack says a name and which of its
+-- statements. Names may hold anything, so what the stack begins with is asked for, and not what it says. Anybody may
+-- make another function of that name: one counts only if its owner may act for the owner of what was made or changed,
+-- with whose rights the text is run on the secondary. Of what was dropped nobody knows the owner: DROP is made from what
+-- it has dropped.
+create function logship.ddl_bodies(stack text, objects jsonb) returns jsonb
   language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
+as $function$
+declare
+  frames constant text := substr(stack, strpos(stack || E'\n', E'\n') + 1);
+  owner constant name := (select o ->> 'owner' from jsonb_array_elements(objects) o where o ->> 'owner' is not null limit 1);
+begin
+  return (
+    select jsonb_agg(jsonb_build_array(p.proname, p.prosrc) order by p.oid)
+      from pg_catalog.pg_proc p
+      join pg_catalog.pg_language l on l.oid = p.prolang
+     where l.lanname = 'sql' and p.prosqlbody is null
+       and starts_with(frames, 'SQL function "' || p.proname || '" statement ')
+       and pg_has_role(p.proowner, owner, 'member'));
+end
+$function$;
+
+create function logship.ddl_body(event text, tag text, stack text, context jsonb, objects jsonb, error text) returns bytea
+  language plpgsql volatile
 as $function$
 begin
   return convert_to(jsonb_build_object(
     'number', nextval('logship.ddl_number'), 'xid', pg_current_xact_id()::text::bigint,
     'database', current_database(), 'server', current_setting('server_version_num')::int,
     'at', (extract(epoch from statement_timestamp()) * 1000000)::bigint,
-    'event', event, 'tag', tag, 'query', current_query(), 'stack', stack,
-    'context', jsonb_build_object(
-      'session_user', session_user, 'role', current_setting('role'), 'search_path', path,
-      'TimeZone', current_setting('TimeZone'), 'DateStyle', current_setting('DateStyle'),
-      'IntervalStyle', current_setting('IntervalStyle'),
-      'standard_conforming_strings', current_setting('standard_conforming_strings'),
-      'default_tablespace', current_setting('default_tablespace'),
-      'default_table_access_method', current_setting('default_table_access_method'),
-      'check_function_bodies', current_setting('check_function_bodies'),
-      'default_toast_compression', current_setting('default_toast_compression'),
-      'array_nulls', current_setting('array_nulls'),
-      'transform_null_equals', current_setting('transform_null_equals')),
-    'objects', coalesce(objects, '[]'), 'error', error)::text, 'UTF8');
+    'event', event, 'tag', tag, 'stack', stack, 'context', context,
+    -- Inside a function the stack has the text, and what was sent may hold what is nobody's business.
+    'query', case when strpos(stack, E'\n') = 0 then current_query() else '' end,
+    'objects', coalesce(objects, '[]'), 'error', error,
+    'bodies', case when strpos(stack, E'\nSQL function "') > 0 then logship.ddl_bodies(stack, objects) end)::text, 'UTF8');
 end
 $function$;
 
-create function logship.ddl_capture(event text, tag text, stack text, path text) returns void
+-- `event` is tg_event.
+create function logship.ddl_capture(event text, tag text, stack text, context jsonb) returns void
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
-  -- Planning and compiling would cost ten times what running does.
+  set datestyle = 'ISO, MDY'
+  set intervalstyle = postgres
+  set timezone = 'UTC'
+  set extra_float_digits = 1
+  set bytea_output = hex
+  set quote_all_identifiers = off
+  set standard_conforming_strings = on
+  -- Planning and compiling would cost ten times what running does, and so would hashing a catalog for a few rows.
   set plan_cache_mode = force_generic_plan
+  set enable_hashjoin = off
+  set enable_mergejoin = off
+  set enable_seqscan = off
   set jit = off
 as $function$
 declare
@@ -264,12 +368,20 @@ declare
   problem text;
 begin
   begin
-    objects := case event when 'end' then logship.ddl_commands(tag)
-                          when 'drop' then logship.ddl_dropped(tag) else logship.ddl_rewritten() end;
+    case event
+    when 'ddl_command_end' then
+      objects := logship.ddl_commands(tag, stack);
+    when 'sql_drop' then
+      objects := logship.ddl_dropped(tag);
+    else
+      objects := logship.ddl_rewritten();
+    end case;
     if objects is null then
       return;
     end if;
-    content := logship.ddl_sign(logship.ddl_body(event, tag, stack, path, objects, null));
+    content := logship.ddl_sign(logship.ddl_body(
+      case event when 'ddl_command_end' then 'end' when 'sql_drop' then 'drop' else 'rewrite' end,
+      tag, stack, context, objects, null));
   exception when others then
     problem := sqlerrm;
     if (select s.on_failure from logship.ddl_setting s) is distinct from 'warn' then
@@ -284,50 +396,45 @@ begin
     insert into logship.ddl_failure (failed_at, xid, tag, error)
       values (now(), pg_current_xact_id()::text::bigint, tag, problem);
     begin
-      content := logship.ddl_sign(logship.ddl_body('lost', tag, stack, path, null, problem));
+      content := logship.ddl_sign(logship.ddl_body('lost', tag, stack, context, null, problem));
     exception when others then
       return;  -- without a key nothing can be said in the log; the row above says it
     end;
   end if;
   perform pg_logical_emit_message(true, 'logship.ddl', content);
-  if event = 'end' then
-    perform logship.ddl_keyless(objects);
-    perform logship.ddl_sequences_of(tag, objects);
-    perform logship.ddl_echo_rows();
+  if event = 'ddl_command_end' then
+    if tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE') then
+      perform logship.ddl_keyless(objects);
+    end if;
+    if objects @> '[{"type": "sequence", "class": "pg_class"}]' then
+      perform logship.ddl_sequences_of(tag, objects);
+    end if;
+    if starts_with(tag, 'ALTER ') then
+      perform logship.ddl_echo_rows();
+    end if;
   end if;
 end
 $function$;
 
-create function logship.ddl_end() returns event_trigger
+create function logship.ddl_event() returns event_trigger
   language plpgsql security definer
 as $function$
 declare
   stack pg_catalog.text;
 begin
   get diagnostics stack = pg_context;
-  perform logship.ddl_capture('end'::pg_catalog.text, tg_tag, stack, pg_catalog.current_setting('search_path'));
-end
-$function$;
-
-create function logship.ddl_drop() returns event_trigger
-  language plpgsql security definer
-as $function$
-declare
-  stack pg_catalog.text;
-begin
-  get diagnostics stack = pg_context;
-  perform logship.ddl_capture('drop'::pg_catalog.text, tg_tag, stack, pg_catalog.current_setting('search_path'));
-end
-$function$;
-
-create function logship.ddl_rewrite() returns event_trigger
-  language plpgsql security definer
-as $function$
-declare
-  stack pg_catalog.text;
-begin
-  get diagnostics stack = pg_context;
-  perform logship.ddl_capture('rewrite'::pg_catalog.text, tg_tag, stack, pg_catalog.current_setting('search_path'));
+  perform logship.ddl_capture(tg_event, tg_tag, stack, pg_catalog.jsonb_build_object(
+    'session_user', session_user, 'role', pg_catalog.current_setting('role'),
+    'search_path', pg_catalog.current_setting('search_path'),
+    'TimeZone', pg_catalog.current_setting('TimeZone'), 'DateStyle', pg_catalog.current_setting('DateStyle'),
+    'IntervalStyle', pg_catalog.current_setting('IntervalStyle'),
+    'standard_conforming_strings', pg_catalog.current_setting('standard_conforming_strings'),
+    'default_tablespace', pg_catalog.current_setting('default_tablespace'),
+    'default_table_access_method', pg_catalog.current_setting('default_table_access_method'),
+    'check_function_bodies', pg_catalog.current_setting('check_function_bodies'),
+    'default_toast_compression', pg_catalog.current_setting('default_toast_compression'),
+    'array_nulls', pg_catalog.current_setting('array_nulls'),
+    'transform_null_equals', pg_catalog.current_setting('transform_null_equals')));
 end
 $function$;
 
@@ -352,15 +459,14 @@ begin
     execute format('alter %s %s owner to current_user',
                    case each.relkind when 'r' then 'table' when 'm' then 'materialized view' else 'sequence' end, each.name);
   end loop;
-  for each in select * from (values ('ddl_end', 'ddl_command_end'), ('ddl_drop', 'sql_drop'),
-                                    ('ddl_rewrite', 'table_rewrite')) as t (name, event) loop
-    -- PG_CONTEXT is translated otherwise, and not to be read.
-    execute format('alter function logship.%I() set lc_messages = ''C''', each.name);
-    if not exists (select from pg_catalog.pg_event_trigger e where e.evtname = 'logship_' || each.name) then
-      execute format('create event trigger %I on %s execute function logship.%I()',
-                     'logship_' || each.name, each.event, each.name);
+  -- PG_CONTEXT is translated otherwise, and not to be read.
+  alter function logship.ddl_event() set lc_messages = 'C';
+  for each in select * from (values ('logship_ddl_end', 'ddl_command_end'), ('logship_ddl_drop', 'sql_drop'),
+                                    ('logship_ddl_rewrite', 'table_rewrite')) as t (name, event) loop
+    if not exists (select from pg_catalog.pg_event_trigger e where e.evtname = each.name) then
+      execute format('create event trigger %I on %s execute function logship.ddl_event()', each.name, each.event);
     end if;
-    execute format('alter event trigger %I enable always', 'logship_' || each.name);
+    execute format('alter event trigger %I enable always', each.name);
   end loop;
 end
 $function$;
@@ -375,9 +481,8 @@ as $function$
 $function$;
 
 revoke all on table logship.ddl_setting, logship.ddl_failure from public;
-revoke all on function logship.ddl_sign(bytea), logship.ddl_ignored(oid, oid, text), logship.ddl_granted(text),
-  logship.ddl_granted_object(oid, oid, aclitem[]),
-  logship.ddl_commands(text), logship.ddl_dropped(text), logship.ddl_rewritten(),
-  logship.ddl_body(text, text, text, text, jsonb, text), logship.ddl_capture(text, text, text, text),
-  logship.ddl_end(), logship.ddl_drop(), logship.ddl_rewrite(),
-  logship.ddl_capture_on(), logship.ddl_capture_off() from public;
+revoke all on function logship.ddl_sign(bytea), logship.ddl_ignored(oid, oid, text), logship.ddl_ours(oid),
+  logship.ddl_made_here(xid), logship.ddl_granted(text, text), logship.ddl_granted_object(regclass, oid),
+  logship.ddl_commands(text, text), logship.ddl_dropped(text), logship.ddl_rewritten(), logship.ddl_bodies(text, jsonb),
+  logship.ddl_body(text, text, text, jsonb, jsonb, text), logship.ddl_capture(text, text, text, jsonb),
+  logship.ddl_event(), logship.ddl_capture_on(), logship.ddl_capture_off() from public;

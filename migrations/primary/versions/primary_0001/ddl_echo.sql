@@ -58,7 +58,6 @@ end;
 -- another value, and can't be carried, fails the statement.
 create function logship.ddl_echo_of(object oid, reason int) returns jsonb
   language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
 as $function$
 declare
   found record;
@@ -122,7 +121,6 @@ $function$;
 -- Behind the statement's message: the rows of what it has rewritten.
 create function logship.ddl_echo_rows() returns void
   language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
 as $function$
 declare
   given jsonb;
@@ -165,12 +163,6 @@ $function$;
 -- own are among its facts.
 create function logship.ddl_missing_below(object oid) returns jsonb
   language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-  set datestyle = 'ISO, MDY'
-  set intervalstyle = postgres
-  set timezone = 'UTC'
-  set extra_float_digits = 1
-  set bytea_output = hex
 as $function$
 begin
   if not exists (select from pg_catalog.pg_class c where c.oid = object and c.relhassubclass and c.relkind in ('r', 'p')) then

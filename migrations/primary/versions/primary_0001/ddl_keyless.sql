@@ -3,15 +3,23 @@
 -- One that is given a key later gets back what it had.
 create function logship.ddl_keyless(objects jsonb) returns void
   language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
 as $function$
 declare
   found record;
-  setting constant text := (select s.keyless from logship.ddl_setting s);
+  setting text;
 begin
-  if not exists (select from jsonb_array_elements(objects) o where o ->> 'type' = 'table') then
+  -- Almost always nothing is to be done, and that is found out first.
+  if not exists (
+    select
+      from jsonb_array_elements(objects) o
+      join pg_catalog.pg_class c on c.oid = (o ->> 'oid')::oid
+     where o ->> 'class' = 'pg_class' and o ->> 'type' = 'table' and c.relkind in ('r', 'p') and c.relpersistence = 'p'
+       and not (c.relreplident = 'd' and exists (
+         select from pg_catalog.pg_index i
+          where i.indrelid = c.oid and i.indisprimary and i.indislive and i.indimmediate))) then
     return;
   end if;
+  setting := (select s.keyless from logship.ddl_setting s);
   for found in
     select c.oid, c.relname, n.nspname, c.relreplident as identity,
            exists (select from pg_catalog.pg_index i

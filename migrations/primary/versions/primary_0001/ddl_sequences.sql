@@ -3,11 +3,10 @@
 -- by a margin: values that are handed out before the next one comes are not handed out again on the secondary.
 create function logship.ddl_sequence_send(states jsonb) returns void
   language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
 as $function$
 begin
   perform pg_logical_emit_message(true, 'logship.ddl', logship.ddl_sign(convert_to(
-    (convert_from(logship.ddl_body('sequences', '', '', '', null, null), 'UTF8')::jsonb
+    (convert_from(logship.ddl_body('sequences', '', '', '{}', null, null), 'UTF8')::jsonb
       || jsonb_build_object('query', '', 'sequences', states))::text, 'UTF8')));
 end
 $function$;
@@ -27,7 +26,6 @@ return (
 -- [schema, name, value, whether it was handed out]
 create function logship.ddl_sequence_state(sequence oid, value bigint) returns jsonb
   language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
 as $function$
 declare
   schema constant text := (select n.nspname from pg_catalog.pg_class c
@@ -106,16 +104,12 @@ $function$;
 -- Of the sequences that a statement made or altered, behind its message and in its transaction.
 create function logship.ddl_sequences_of(tag text, objects jsonb) returns void
   language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
 as $function$
 declare
   object jsonb;
   value bigint;
   states jsonb := '[]';
 begin
-  if not objects @> '[{"type": "sequence", "class": "pg_class"}]' then
-    return;
-  end if;
   for object in select distinct o from jsonb_array_elements(objects) o
                  where o ->> 'type' = 'sequence' and o ->> 'class' = 'pg_class' and o ? 'oid' loop
     value := pg_sequence_last_value((object ->> 'oid')::oid);

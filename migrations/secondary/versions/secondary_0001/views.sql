@@ -107,7 +107,7 @@ select d.lsn,
        d.duration
   from logship.ddl_replayed d;
 
-comment on view logship.stat_ddl is 'one row per replayed schema change';
+comment on view logship.stat_ddl is 'one row per replayed schema change: the newest, as --ddl-history and --ddl-history-age say';
 comment on column logship.stat_ddl.lsn is 'LSN of the commit that it is part of';
 comment on column logship.stat_ddl.replayed_at is 'when it ran here';
 comment on column logship.stat_ddl.owner is 'role with whose rights it ran';

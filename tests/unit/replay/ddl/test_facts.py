@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from logship.replay.ddl.facts import Difference, compare, grantors
+from logship.replay.ddl.acl import grantors
+from logship.replay.ddl.facts import Difference, compare
 
 TABLE: dict[str, Any] = {
     "kind": "r", "owner": "alice", "acl": ["alice=arwdDxtm/alice", '"b=/x"=r/alice'],
@@ -38,12 +39,6 @@ def test_a_column() -> None:
     assert [each.path for each in found] == ["columns.a.type", "columns.b", "columns.c"]
     swapped = compare(TABLE, changed(columns=TABLE["columns"][::-1]))
     assert swapped == (Difference("columns in order", ["a", "b"], ["b", "a"]),)
-
-
-def test_roles_are_mapped() -> None:
-    there = changed(owner="al", acl=["al=arwdDxtm/al", '"b=/x"=r/al'])
-    assert compare(TABLE, there, roles={"alice": "al"}) == ()
-    assert [each.path for each in compare(TABLE, there)] == ["owner", "acl"]
 
 
 def test_another_version_knows_other_privileges_and_writes_views_another_way() -> None:

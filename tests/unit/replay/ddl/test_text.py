@@ -15,14 +15,20 @@ from tests.integration.ddl.statements import CASES
 
 
 def fired(
-    query: str, tag: str, *names: str, frames: str = "", args: tuple[str, ...] = (), at_us: int = 1
+    query: str,
+    tag: str,
+    *names: str,
+    frames: str = "",
+    args: tuple[str, ...] = (),
+    at_us: int = 1,
+    bodies: tuple[tuple[str, str], ...] = (),
 ) -> Statement:
     kind = "function" if "FUNCTION" in tag else "table"
     touched = Object(kind, names, args, ".".join(names), None, "pg_class") if names else None
     return Statement(
         Captured(
             1, 1, "shop", 150018, at_us, "end", tag, query, "ours" + (f"\n{frames}" if frames else ""),
-            MappingProxyType({}), (touched,) if touched else (),
+            MappingProxyType({}), (touched,) if touched else (), bodies=bodies,
         )
     )  # fmt: skip
 
@@ -81,6 +87,35 @@ def test_a_nested_statement_is_never_looked_for_in_what_was_sent() -> None:
     assert texts(
         fired(query, "CREATE TABLE", "public", "t", frames='SQL statement "create table other ()"')
     ) == [Why.NO_MATCH]
+
+
+def test_a_statement_of_a_function_in_the_language_sql() -> None:
+    def second(*bodies: tuple[str, str], frames: str = 'SQL function "f" statement 2') -> list[str | Why]:
+        return texts(fired("select f()", "ALTER TABLE", "public", "t", frames=frames, bodies=bodies))
+
+    body = "; create table t (); /* ; */ alter table t add a text default ';' ;; grant select on t to public"
+    found = "alter table t add a text default ';'"
+    nested = (
+        'SQL function "f" statement 2\nSQL statement "select f()"\nPL/pgSQL function g() line 1 at PERFORM'
+    )
+    assert second(("f", body)) == second(("f", body), frames=nested) == [found]
+    # Several of that name: those that agree, or can't be it.
+    assert second(("f", body), ("f", "select 1; " + found)) == [found]
+    assert second(("f", body), ("f", "select 1")) == [found]
+    refused: list[str | Why] = [Why.SQL_FUNCTION]
+    assert second(("f", body), ("f", "select 1; alter table t add a text default evil()")) == refused
+    assert second(("f", body), ("f", "not SQL")) == second(("f", "not SQL")) == refused
+    # Another statement, another name, a number that isn't there, none at all.
+    assert (
+        second(("f", "select 1; create table t ()"))
+        == second(("f", "select 1; alter table u add b int"))
+        == refused
+    )
+    assert second(("f2", body)) == second(("f", "select 1")) == second() == refused
+    assert second(("f", body), frames='SQL function "f" during startup') == refused
+    # A name that holds what the stack is made of.
+    assert second(("f", body), ('f" statement 2\nSQL function "g', body),
+                  frames='SQL function "f" statement 2\nSQL function "g" statement 3') == refused  # fmt: skip
 
 
 def test_quotes_inside_a_nested_statement() -> None:

@@ -1,0 +1,77 @@
+"""What a name in a query stands for on the secondary, and whether a role may read all of it.
+
+In: a connection of the replayer, the role whose rights count, the schemas that it looks through. Out: the
+relation, its columns with what decides how they compare, and the reason why memory may not answer for it. The
+rules are the server's own: has_table_privilege and has_schema_privilege, asked for that role. A right to some
+columns only, row level security, a view: all that is left to the server itself, as the role that asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+
+_RELATION = """
+select c.oid::bigint, n.nspname, c.relname,
+       case when not (pg_catalog.has_schema_privilege(%(role)s, n.oid, 'usage')
+                      and pg_catalog.has_table_privilege(%(role)s, c.oid, 'select'))
+            then 'isn''t wholly readable for the role that asks'
+            when c.relkind = 'p' then 'is a partitioned table: its partitions are kept, each by itself'
+            when c.relkind <> 'r' then 'is no ordinary table'
+            when c.relrowsecurity then 'has row level security'
+            when c.relhassubclass then 'has tables that inherit from it'
+       end
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+ where c.relname = %(name)s and n.nspname = any(%(schemas)s)
+ order by pg_catalog.array_position(%(schemas)s, n.nspname::text)
+ limit 1
+"""
+
+# Texts compare by their bytes under C and POSIX, and under the builtin provider's collations, in UTF-8 all alike.
+_COLUMNS = """
+select a.attname, a.atttypid::bigint, a.atttypmod, pg_catalog.format_type(a.atttypid, a.atttypmod),
+       coalesce(co.collisdeterministic, true),
+       coalesce(pg_catalog.getdatabaseencoding() = 'UTF8' and case co.collprovider
+                when 'd' then d.provider = 'b' or (d.provider = 'c' and d.datcollate in ('C', 'POSIX'))
+                when 'c' then co.collcollate in ('C', 'POSIX')
+                else co.collprovider = 'b' end, true)
+  from pg_catalog.pg_attribute a
+  left join pg_catalog.pg_collation co on co.oid = a.attcollation
+ cross join (select pg_catalog.to_jsonb(b) ->> 'datlocprovider' as provider, b.datcollate
+               from pg_catalog.pg_database b where b.datname = pg_catalog.current_database()) d
+ where a.attrelid = %s and a.attnum > 0 and not a.attisdropped
+ order by a.attnum
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadableColumn:
+    """``equal``: different bytes are different texts; ``ordered``: texts come in the order of their bytes."""
+
+    name: str
+    type_oid: int
+    typmod: int
+    type_name: str
+    equal: bool
+    ordered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    schema: str
+    name: str
+    why_not: str
+    columns: tuple[ReadableColumn, ...]
+
+
+def readable(secondary: psycopg.Connection, role: str, schemas: Sequence[str], name: str) -> Readable | None:
+    """The first relation of that name in ``schemas``. None: there is none."""
+    row = secondary.execute(_RELATION, {"role": role, "name": name, "schemas": list(schemas)}).fetchone()
+    if row is None:
+        return None
+    oid, schema, relname, why_not = row
+    columns = () if why_not else secondary.execute(_COLUMNS, [oid]).fetchall()
+    return Readable(schema, relname, why_not or "", tuple(ReadableColumn(*column) for column in columns))

@@ -1,0 +1,281 @@
+"""Changes one object in memory: where a batch's rows go, and how its delta comes into its main part.
+
+In: the object's `MemoryTable` and `Parts`, and a batch's part for it; an open DuckDB transaction, or none
+where every statement may stand alone. Out: the next parts. Assumes the writer's thread. Rows that aren't there
+as the log has them are `MemoryDiffers`: at once where they are looked for in main or stand in the delta,
+otherwise when the delta is merged.
+
+What a batch does to a large main is written to the delta only, so that it costs what the batch costs. New rows
+go to main in any case, unless the delta has their keys: an entry hides what main has at its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from logship.errors import ReplayError
+from logship.lsn import Lsn
+from logship.replay.memory_parts import Merge, Parts, Segment
+from logship.replay.memory_rows import KeyedPart, KeylessPart, flagged
+from logship.replay.memory_store import Store, size_of
+from logship.replay.memory_table import MemoryColumn, MemoryTable
+from logship.replay.target import Target
+
+Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
+
+_MANY_NEW: Final = 1024  # rows: worth statements of their own
+
+
+class MemoryDiffers(ReplayError):
+    """A change names rows that aren't in memory as the log has them."""
+
+    def __init__(self, target: Target, lsn: Lsn, expected: int, found: int) -> None:
+        super().__init__(
+            f"{target} in memory differs from the log at {lsn}: {expected} rows to change, {found} found",
+            hint="run `logship verify`: the secondary may differ too. If it doesn't, start again: memory is "
+            "loaded anew; --memory off goes on without it",
+        )
+        self.target = target
+        self.lsn = lsn
+        self.expected = expected
+        self.found = found
+
+
+class Writing:
+    """One object, while the writer is at it. ``parts`` are what stands when the transaction commits;
+    `settle` last."""
+
+    def __init__(self, store: Store, table: MemoryTable, parts: Parts, lsn: Lsn) -> None:
+        """``lsn`` is for errors."""
+        self.store = store
+        self.table = table
+        self.parts = parts
+        self._lsn = lsn
+        self._before = parts.layout
+
+    # -- making, showing, emptying ---------------------------------------------------------------------
+
+    def create(self) -> None:
+        self.store.execute(self.table.create_space())
+        self._renew()
+
+    def _renew(self) -> None:
+        """An empty delta and one empty segment, beside what is there."""
+        number = self.parts.next_number
+        self.store.execute(self.table.create_segment(number))
+        self.store.execute(self.table.create_delta(number + 1))
+        self.parts = Parts(
+            (Segment(number),), next_number=number + 2, delta=number + 1, shown=self.parts.shown
+        )
+
+    def truncate(self) -> None:
+        old = self.parts
+        self._renew()
+        self.settle()
+        for segment in old.segments:
+            self.store.execute(f"drop table {self.table.segment(segment.number)}")
+        self.store.execute(f"drop table {self.table.delta(old.delta)}")
+
+    def settle(self) -> None:
+        """Let readers see the parts as they are now, where they see the object at all."""
+        if self.parts.shown and self.parts.layout != self._before:
+            self.store.execute(self.table.show(self.parts))
+        self._before = self.parts.layout
+
+    # -- batches ---------------------------------------------------------------------------------------
+
+    def append(self, rows: Table) -> None:
+        """Put new rows into main."""
+        last = self._open_segment()
+        with self.store.staged(rows) as view:
+            self.store.execute(self.table.insert(last.number, view))
+        self.parts = self.parts.with_segment(last.gained(rows.num_rows, size_of(rows, self.table.columns)))
+
+    def _open_segment(self) -> Segment:
+        last = self.parts.segments[-1]
+        if not last.full:
+            return last
+        made = Segment(self.parts.next_number)
+        self.store.execute(self.table.create_segment(made.number))
+        self.parts = replace(self.parts, segments=(*self.parts.segments, made), next_number=made.number + 1)
+        return made
+
+    def change(self, part: KeyedPart | KeylessPart) -> None:
+        if isinstance(part, KeylessPart):
+            self._change_equal(part)
+        elif not part.going:
+            if part.rows is not None:
+                self._put_new(part.rows)
+        elif self.parts.at_once(part.going):
+            self.merge_all()
+            self._change_main(part)
+        else:
+            if self.parts.overfull:
+                self.merge_all()
+            self._change_delta(part)
+
+    def _change_equal(self, part: KeylessPart) -> None:
+        if part.equal is not None:
+            with self.store.staged(part.equal) as view:
+                found = self.store.table(self.table.equal(view, self.parts))
+            if found.num_rows != part.going:
+                raise MemoryDiffers(self.table.target, self._lsn, part.going, found.num_rows)
+            with self.store.staged(found) as view:
+                for place, segment in enumerate(self.parts.segments):
+                    gone = self.store.count(self.table.delete_rowids(segment.number, place, view))
+                    self.parts = self.parts.with_segment(segment.lost(gone))
+        if part.rows is not None:
+            self.append(part.rows)
+
+    def _change_main(self, part: KeyedPart) -> None:
+        completed = self._completed(part)
+        keys = part.keys()
+        gone = 0
+        with self.store.staged(keys) as view:
+            for segment in self.parts.segments:
+                if gone < part.going:
+                    found = self.store.count(self.table.delete_keys(segment.number, view))
+                    self.parts = self.parts.with_segment(segment.lost(found))
+                    gone += found
+        if gone != part.going:
+            raise MemoryDiffers(self.table.target, self._lsn, part.going, gone)
+        for rows in (part.rows, completed):
+            if rows is not None:
+                self.append(rows)
+
+    def _completed(self, part: KeyedPart) -> Table | None:
+        if part.partial is None:
+            return None
+        with self.store.staged(part.partial) as view:
+            completed = self.store.table(self.table.complete(view, self.parts))
+        if completed.num_rows != part.partial.num_rows:
+            raise MemoryDiffers(self.table.target, self._lsn, part.partial.num_rows, completed.num_rows)
+        return completed
+
+    # -- the delta -------------------------------------------------------------------------------------
+
+    def _put_new(self, rows: Table) -> None:
+        if not self.parts.delta_rows:
+            self.append(rows)
+            return
+        entries = flagged(rows, live=True, main=False)
+        if self._known(entries).num_rows:
+            self._enter(entries)
+        else:
+            self.append(rows)
+
+    def _change_delta(self, part: KeyedPart) -> None:
+        entries, new = part.entries(self._completed(part))
+        if new is not None and new.num_rows < _MANY_NEW:
+            entries = pa.concat_tables(
+                [entries, flagged(new, live=True, main=False)], promote_options="default"
+            )
+            new = None
+        self._enter(entries)
+        if new is not None:
+            self._put_new(new)
+
+    def _known(self, entries: Table) -> Table:
+        """The entries that stand at the same keys."""
+        numbered = entries.append_column("nth", pa.array(range(entries.num_rows), pa.int32()))
+        with self.store.staged(numbered) as view:
+            return self.store.table(self.table.in_delta(self.parts.delta, view))
+
+    def _enter(self, entries: Table) -> None:
+        born = [self.parts.epoch] * entries.num_rows
+        if self.parts.delta_rows:
+            known = self._known(entries)
+            if known.num_rows:
+                wrong = pc.sum(known.column("wrong")).as_py()
+                if wrong:
+                    rows = entries.num_rows
+                    raise MemoryDiffers(self.table.target, self._lsn, rows, rows - wrong)
+                with self.store.staged(entries) as view:
+                    self.store.execute(self.table.delete_entries(self.parts.delta, view))
+                main = entries.column("main").to_pylist()
+                for nth, in_main, since in zip(*(known.column(n).to_pylist() for n in range(3)), strict=True):
+                    main[nth], born[nth] = in_main, since
+                entries = entries.set_column(
+                    entries.schema.get_field_index("main"), "main", pa.array(main, pa.bool_())
+                )
+        entries = entries.append_column("born", pa.array(born, pa.int32()))
+        if pc.any(pc.invert(pc.or_(entries.column("live"), entries.column("main")))).as_py():
+            # Came and went within the delta: main never knew.
+            entries = entries.filter(pc.or_(entries.column("live"), entries.column("main")))
+        with self.store.staged(entries) as view:
+            self.store.execute(self.table.insert_entries(self.parts.delta, view, set(entries.column_names)))
+        self.parts = replace(
+            self.parts,
+            delta_rows=self.parts.delta_rows + entries.num_rows,
+            delta_bytes=self.parts.delta_bytes + size_of(entries, self.table.columns),
+        )
+
+    # -- merging ---------------------------------------------------------------------------------------
+
+    def merge_all(self) -> None:
+        while self.parts.delta_rows:
+            self.merge_some()
+
+    def merge_some(self) -> bool:
+        """One bounded piece of a merge, which begins here where none is under way. True when it is whole."""
+        merge = self.parts.merge
+        if merge is None:
+            merge = self._begin_merge()
+        if not merge.segments:
+            self._end_merge(merge)
+            return True
+        number, *left = merge.segments
+        found = self.store.count(self.table.delete_replaced(number, self.parts.delta, merge.born))
+        segment = next(one for one in self.parts.segments if one.number == number)
+        merge = replace(merge, segments=tuple(left), found=merge.found + found)
+        self.parts = replace(self.parts.with_segment(segment.lost(found)), merge=merge)
+        return False
+
+    def _begin_merge(self) -> Merge:
+        born = self.parts.epoch
+        replaced = self.table.replaced(self.parts.delta, born)
+        expected = self.store.count(f"select count(*) from ({replaced})")
+        numbers = tuple(segment.number for segment in self.parts.segments) if expected else ()
+        merge = Merge(born, numbers, expected)
+        self.parts = replace(self.parts, epoch=born + 1, merge=merge)
+        return merge
+
+    def _end_merge(self, merge: Merge) -> None:
+        if merge.found != merge.expected:
+            raise MemoryDiffers(self.table.target, self._lsn, merge.expected, merge.found)
+        last = self._open_segment()
+        old, made = self.parts.delta, self.parts.next_number
+        rows = self.store.count(self.table.insert_merged(last.number, old, merge.born))
+        each = self.parts.delta_bytes / max(1, self.parts.delta_rows)
+        self.store.execute(self.table.create_delta(made))
+        left = self.store.count(self.table.insert_left(old, made, merge.born))
+        self.parts = replace(
+            self.parts.with_segment(last.gained(rows, int(rows * each))),
+            next_number=made + 1, delta=made, delta_rows=left, delta_bytes=int(left * each), merge=None,
+        )  # fmt: skip
+        self.settle()
+        self.store.execute(f"drop table {self.table.delta(old)}")
+
+    def rewrite(self, segment: Segment) -> None:
+        """Give back the space of a segment's dead rows. Not while a merge goes through the segments."""
+        made = Segment(self.parts.next_number, segment.rows, 0, segment.live_bytes)
+        self.store.execute(self.table.rewrite(segment.number, made.number))
+        segments = tuple(made if one == segment else one for one in self.parts.segments)
+        if not made.rows and len(segments) > 1:
+            self.store.execute(f"drop table {self.table.segment(made.number)}")
+            segments = tuple(one for one in segments if one != made)
+        self.parts = replace(self.parts, segments=segments, next_number=made.number + 1)
+        self.settle()
+        self.store.execute(f"drop table {self.table.segment(segment.number)}")
+
+    def to_text(self, columns: Sequence[MemoryColumn]) -> None:
+        """Turn ``columns`` into text. The table is another afterwards: the caller makes and shows it."""
+        self.store.execute(self.table.hide())
+        for column in columns:
+            for statement in self.table.to_text(column, self.parts):
+                self.store.execute(statement)

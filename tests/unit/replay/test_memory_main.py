@@ -1,0 +1,245 @@
+"""Whatever the batches, and whenever merges come between them: main and delta hold what a plain list of rows holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from logship.change import UNCHANGED, Row
+from logship.lsn import Lsn
+from logship.replay import memory_parts
+from logship.replay.batch import Step
+from logship.replay.coalesce import Coalescer
+from logship.replay.memory_main import Writing
+from logship.replay.memory_replay import Misses, OpenTransaction, carry_out, prepare
+from logship.replay.memory_store import Store
+from logship.replay.memory_table import table_of
+from logship.replay.resident import MemoryObject
+from logship.replay.target import Target
+from tests.unit.replay.memory_model import INT4, INT8, MONEY, NUMERIC, TEXT, batch, ordered, target
+
+ONE = target("one", ("id", INT4), ("note", TEXT), ("amount", NUMERIC, MONEY))
+TWO = target("two", ("n", INT8), ("label", TEXT), ("note", TEXT), key=(0, 1))
+WORD = target("word", ("label", TEXT), ("n", INT8), ("note", TEXT))
+LOOSE = target("loose", ("label", TEXT), ("n", INT8), key=())
+KEYED = (ONE, TWO, WORD)
+
+# Small enough for a handful of rows to fill segments and deltas.
+SMALL = {"SEGMENT_ROWS": 4, "DELTA_ROWS": 3, "_SMALL_ROWS": 0, "_LOOKED_THROUGH": 1, "_FEW_DEAD": 1}
+
+
+@contextmanager
+def sizes(**given: int) -> Iterator[None]:
+    before = {name: getattr(memory_parts, name) for name in given}
+    try:
+        for name, value in given.items():
+            setattr(memory_parts, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(memory_parts, name, value)
+
+
+@dataclass
+class Objects:
+    """Objects in memory, shown to readers, and the rows that they should have."""
+
+    store: Store
+    known: dict[str, MemoryObject] = field(default_factory=dict)
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    coalescer: Coalescer = field(default_factory=Coalescer)
+
+    def make(self, *targets: Target) -> None:
+        for one in targets:
+            known = MemoryObject(one)
+            known.table = table_of(one, frozenset())
+            writing = Writing(self.store, known.held, known.parts, Lsn(1))
+            writing.create()
+            known.lay_out(replace(writing.parts, shown=True))
+            self.store.execute(known.held.show(known.parts))
+            self.known[one.name], self.rows[one.name] = known, []
+
+    def say(self, change: Callable[[Coalescer], object]) -> None:
+        if change(self.coalescer) is False:
+            self.coalescer.close_step()
+            assert change(self.coalescer) is not False
+
+    def replay(self, steps: Sequence[Step], *, commit: bool = True) -> None:
+        opened = OpenTransaction()
+        while True:
+            try:
+                told = batch(2, steps)
+                prepared = prepare(told, self.store, lambda name: self.known.get(name[1]))
+                break
+            except Misses as misses:
+                for (_, name), columns in misses.columns.items():
+                    self.convert(name, [column.name for column in columns])
+        self.store.begin()
+        try:
+            carry_out(prepared, opened, self.store, Lsn(2))
+        except BaseException:
+            self.store.rollback()
+            raise
+        if not commit:
+            self.store.rollback()
+            return
+        self.store.commit()
+        opened.add(prepared)
+        for (_, name), change in opened.changes.items():
+            self.known[name].rows += change.rows
+            assert change.parts is not None
+            self.known[name].lay_out(change.parts)
+
+    def convert(self, name: str, columns: Sequence[str]) -> None:
+        known = self.known[name]
+        going = [column for column in known.held.columns if column.name in columns]
+        Writing(self.store, known.held, known.parts, Lsn(2)).to_text(going)
+        known.as_text |= {column.name for column in going}
+        known.table = table_of(known.target, known.as_text)
+        self.store.execute(known.table.show(known.parts))
+
+    def write(self, name: str, work: Callable[[Writing], object]) -> None:
+        """``work`` in a transaction of its own."""
+        known = self.known[name]
+        self.store.begin()
+        writing = Writing(self.store, known.held, known.parts, Lsn(2))
+        try:
+            work(writing)
+        except BaseException:
+            self.store.rollback()
+            raise
+        self.store.commit()
+        known.lay_out(writing.parts)
+
+    def judge(self) -> None:
+        for name, known in self.known.items():
+            cells = ", ".join(
+                f'{column.type.text_of(f""""{column.name}" """)}' for column in known.held.columns
+            )
+            reader = self.store.reader()
+            found = reader.execute(f"select {cells} from {known.held.qualified}").fetchall()
+            reader.close()
+            texts = [[None if cell is None else cell.encode() for cell in row] for row in found]
+            assert ordered(texts) == ordered(self.rows[name])
+            assert known.rows == len(self.rows[name])
+            assert known.size_bytes >= 0
+            in_main = self.store.count(f"select count(*) from ({known.held.main(known.parts)})")
+            assert sum(segment.rows for segment in known.parts.segments) == in_main
+
+
+@contextmanager
+def objects(*targets: Target) -> Iterator[Objects]:
+    store = Store(limit_bytes=1 << 28, spill_directory=None, threads=1, start_lsn=Lsn(1))
+    try:
+        made = Objects(store)
+        made.make(*targets)
+        yield made
+    finally:
+        store.close()
+
+
+_numbers = st.integers(0, 6).map(lambda number: b"%d" % number)
+_labels = st.sampled_from([b"", b"a", b"b", "ü\\,'".encode()])
+_notes = st.sampled_from([None, b"", b"x", b"y" * 30])
+_amounts = st.sampled_from([None, b"0.00", b"-1.50", b"1.50"])
+
+
+def _row(draw: st.DrawFn, of: Target) -> Row:
+    if of is ONE:
+        return [draw(_numbers), draw(_notes), draw(_amounts)]
+    if of is TWO:
+        return [draw(_numbers), draw(_labels), draw(_notes)]
+    return [draw(_labels), draw(_numbers), draw(_notes)] if of is WORD else [draw(_labels), draw(_numbers)]
+
+
+def _change(world: Objects, draw: st.DrawFn) -> None:
+    of = draw(st.sampled_from([*KEYED, *KEYED, LOOSE]))
+    rows = world.rows[of.name]
+    what = draw(st.sampled_from(["put", "put", "put", "move", "delete", "delete", "empty"]))
+    new = _row(draw, of)
+    if what == "empty":
+        if draw(st.integers(0, 3)) == 0:
+            rows.clear()
+            world.say(lambda c: c.truncate([of], False))
+    elif of is LOOSE:
+        if what == "put" or not rows:
+            rows.append(new)
+            world.say(lambda c: c.table(of).insert(list(new)))
+        else:
+            old = draw(st.sampled_from(rows))
+            rows.remove(old)
+            if what == "move":
+                rows.append(new)
+                world.say(lambda c: c.table(of).update(list(old), False, list(new)))
+            else:
+                world.say(lambda c: c.table(of).delete(list(old)))
+    else:
+        key = of.key_of(new)
+        there = next((row for row in rows if of.key_of(row) == key), None)
+        if what == "put" and there is None:
+            rows.append(new)
+            world.say(lambda c: c.table(of).insert(list(new)))
+        elif what == "put" and there is not None:
+            _update(world, draw, of, there, new, moved=False)
+        elif what == "move" and there is None and rows:
+            _update(world, draw, of, draw(st.sampled_from(rows)), new, moved=True)
+        elif what == "delete" and there is not None:
+            rows.remove(there)
+            world.say(lambda c: c.table(of).delete(list(there)))
+
+
+def _update(world: Objects, draw: st.DrawFn, of: Target, old: Row, new: Row, *, moved: bool) -> None:
+    told = list(new)
+    if draw(st.booleans()):
+        told[-1] = UNCHANGED
+    rows = world.rows[of.name]
+    rows.remove(old)
+    rows.append([before if cell is UNCHANGED else cell for before, cell in zip(old, told, strict=True)])
+    identity: Row = [cell if index in of.key else None for index, cell in enumerate(old)]
+    world.say(lambda c: c.table(of).update(identity if moved else None, moved, list(told)))
+
+
+def _merge(world: Objects, draw: st.DrawFn) -> None:
+    name = draw(st.sampled_from([one.name for one in KEYED]))
+    parts = world.known[name].parts
+    if parts.delta_rows and draw(st.booleans()):
+        whole = draw(st.integers(0, 4)) == 0
+        world.write(name, Writing.merge_all if whole else Writing.merge_some)
+    elif parts.wasteful is not None:
+        segment = parts.wasteful
+        world.write(name, lambda writing: writing.rewrite(segment))
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+@given(st.data())
+def test_any_batches_and_merges_equal_plain_rows(data: st.DataObject) -> None:
+    draw = data.draw
+    small = {**SMALL, "_LOOKED_THROUGH": draw(st.integers(0, 1))}
+    with sizes(**small), objects(*KEYED, LOOSE) as world:
+        for _ in range(draw(st.integers(1, 12))):
+            for _ in range(draw(st.integers(0, 4))):
+                _merge(world, draw)
+            before = {name: list(rows) for name, rows in world.rows.items()}
+            for _ in range(draw(st.integers(1, 8))):
+                _change(world, draw)
+            steps = world.coalescer.take()
+            commit = draw(st.integers(0, 5)) > 0
+            world.replay(steps, commit=commit)
+            if not commit:
+                world.rows = before
+            if draw(st.integers(0, 9)) == 0:
+                name = draw(st.sampled_from(["one", "two"]))
+                column = {"one": "amount", "two": "n"}[name]
+                if column not in world.known[name].as_text:
+                    world.convert(name, [column])
+            world.judge()
+        for one in KEYED:
+            world.write(one.name, Writing.merge_all)
+            assert world.known[one.name].parts.delta_rows == 0
+        world.judge()
