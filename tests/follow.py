@@ -13,6 +13,7 @@ from psycopg import sql
 from logship.cli.run import memory_of
 from logship.config import MIB, Intervals, JournalBounds, MemorySettings, ReplayBounds
 from logship.lsn import Lsn
+from logship.replay.resident import SHOWN, ObjectState
 from logship.service.init import initialise
 from logship.service.probe import flushed_position
 from logship.service.run import Outcome, Run, RunSettings
@@ -165,14 +166,21 @@ class Follower:
         assert_equal(self.primary, self.secondary, without=without)
         memory = self.run.memory
         if memory is not None:
-            eventually(lambda: memory.memory_lsn >= lsn, what="memory catches up")
+            eventually(lambda: memory.memory_lsn >= lsn and not memory.busy, what="memory catches up")
             self._assert_memory_equal()
+
+    def objects(self) -> list[ObjectState]:
+        """What memory knows, once nothing is being loaded."""
+        memory = self.run.memory
+        assert memory is not None
+        eventually(lambda: not memory.busy, what="loads end")
+        return memory.objects()
 
     def _assert_memory_equal(self) -> None:
         memory = self.run.memory
         assert memory is not None
         for state in memory.objects():
-            if state.residence.value != "resident":
+            if state.residence not in SHOWN:
                 continue
             table = (state.schemaname, state.relname)
             held, _ = memory.query(_select(table), as_text=True)

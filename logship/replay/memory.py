@@ -28,17 +28,28 @@ from logship.change import Relation, TypeName
 from logship.errors import InternalError
 from logship.lsn import Lsn
 from logship.replay.batch import Batch, SchemaChange
+from logship.replay.memory_follow import Followed, agrees, follow
 from logship.replay.memory_load import CouldNotLoad, convert
 from logship.replay.memory_merge import Merger
 from logship.replay.memory_pin import Pinned
 from logship.replay.memory_policy import Policies
 from logship.replay.memory_query import Reading, answer
 from logship.replay.memory_reading import Readers
-from logship.replay.memory_replay import Misses, Named, OpenTransaction, carry_out, named, prepare
+from logship.replay.memory_replay import (
+    Before,
+    Change,
+    Misses,
+    Named,
+    OpenTransaction,
+    carry_out,
+    named,
+    prepare,
+)
+from logship.replay.memory_reshape import reshape, take_out
 from logship.replay.memory_residency import Behind, Residency
 from logship.replay.memory_schema import concerned, gone
 from logship.replay.memory_store import Store
-from logship.replay.memory_table import same_shape
+from logship.replay.memory_table import same_shape, table_of
 from logship.replay.merge import merged
 from logship.replay.resident import Happening, MemoryObject, Name, ObjectState, Residence
 from logship.replay.target import Target
@@ -80,6 +91,7 @@ class Memory:
         )
         self._merger = Merger(self._store, now)
         self._open: OpenTransaction | None = None
+        self._decisions: dict[tuple[Lsn, int, bool], Future[bool]] = {}
         self._writer: int | None = None
 
     # -- for any thread ------------------------------------------------------------------------
@@ -201,6 +213,8 @@ class Memory:
 
     def close(self) -> None:
         """After the writer's last call and the readers' last answer."""
+        for decided in list(self._decisions.values()):
+            decided.cancel()
         self._residency.close()
         self._store.close()
 
@@ -211,17 +225,24 @@ class Memory:
         changed = named(batch)
         opened = self._open
         for name, target in changed.targets.items():
-            known = self._residency.objects.get(name)
-            if known is None or not known.shown:
+            known = self._shown(name)
+            if known is None or (same_shape(known.target, target) and name not in changed.reshaped):
                 continue
-            if same_shape(known.target, target) and name not in changed.reshaped:
-                continue
-            if opened is not None:
+            if known.provisional and name not in changed.reshaped and agrees(known, target):
+                self._adopt(known, target)
+            elif opened is not None:
                 self._lose(opened, "its shape changed inside a transaction")
             else:
                 self._residency.evict(known, "its shape changed")
                 known.target, known.not_before = target, 0
         self._residency.meet(batch, changed, may_begin=opened is None)
+
+    def _adopt(self, known: MemoryObject, target: Target) -> None:
+        """The shape that memory made by itself is the one that rows have."""
+        if self._open is not None:
+            self._open.before.append(_before(known))
+        known.target, known.provisional = target, False
+        known.table = table_of(target, known.as_text)
 
     def _apply(self, batch: Batch) -> None:
         changed = named(batch)
@@ -242,24 +263,88 @@ class Memory:
             raise
 
     def _change_schema(self, change: SchemaChange) -> None:
-        """What it concerns goes when the transaction commits, and comes back at its next change."""
+        """In the transaction that is open, or begins: readers see it with the rows of the same one."""
         self._residency.give_up_loads("the schema changed while it was loaded")
         if self._open is None:
             self._open = OpenTransaction()
-        known = self._residency.objects.values()
-        concerns = concerned(change.statement, known)
-        self._open.touched |= concerns
-        self._open.reshaped |= concerns
-        self._open.gone |= gone(change.statement, known)
-        if concerns:
-            self._lose(self._open, "its schema changed")
+        try:
+            carried = self._carry(change, self._open)
+        except duckdb.Error as error:  # lack of memory, or a value that its type can't hold
+            self._lose(self._open, f"its schema changed, and memory couldn't follow ({type(error).__name__})")
+            carried = False
+        decided = self._decisions.pop(_key(change), None)
+        if decided is not None and not decided.cancelled():
+            decided.set_result(carried)
 
-    def holds(self, change: SchemaChange) -> bool:
-        """Whether it concerns anything that is resident, or on its way. Any thread may ask."""
-        objects = list(self._residency.objects.values())
-        return bool(
-            concerned(change.statement, [one for one in objects if one.residence is not Residence.COLD])
+    def _carry(self, change: SchemaChange, opened: OpenTransaction) -> bool:
+        """Whether the change was carried out on anything that readers see."""
+        objects = self._residency.objects
+        concerns = concerned(change.statement, objects.values())
+        dropped = gone(change.statement, objects.values())
+        opened.touched |= concerns
+        opened.gone |= dropped
+        held = [objects[name] for name in concerns if self._shown(name) is not None]
+        opened.reshaped |= {name for name in concerns if self._shown(name) is None}
+        if opened.lost or not held:
+            return False
+        if not opened.begun:
+            self._store.begin()
+            opened.begun = True
+        opened.pieces += 1
+        carried = False
+        for known in held:
+            followed = None if known.name in dropped else follow(change, known)
+            if followed is None:
+                self._take_out(known, opened)
+                carried |= known.name in dropped
+            elif followed.changed:
+                self._alter(known, followed, opened)
+                carried = True
+        return carried
+
+    def _take_out(self, known: MemoryObject, opened: OpenTransaction) -> None:
+        """Readers lose it when the transaction commits; persistence has what was before it then."""
+        opened.leaving[known.name] = known
+        opened.reshaped.add(known.name)
+        if known.residence is not Residence.EVICTING:
+            known.on(Happening.LOSE)
+        change = opened.changes.get(known.name)
+        take_out(self._store, known.held, (change and change.parts) or known.parts)
+
+    def _alter(self, known: MemoryObject, followed: Followed, opened: OpenTransaction) -> None:
+        opened.before.append(_before(known))
+        old = known.name
+        change = opened.changes.pop(old, None) or Change()
+        change.parts = reshape(
+            self._store, known.held, change.parts or known.parts, followed, self.memory_lsn
         )
+        known.target, known.table, known.as_text = followed.target, followed.table, followed.as_text
+        known.provisional = True
+        known.schema_changes += 1
+        opened.touched.add(known.name)
+        if known.name != old:
+            self._residency.renamed(known, old)
+        opened.changes[known.name] = change
+
+    def _restore(self, opened: OpenTransaction) -> None:
+        """What the transaction made of objects is void."""
+        for before in reversed(opened.before):
+            known, name = before.known, before.known.name
+            known.target, known.table = before.target, before.table
+            known.as_text, known.provisional = before.as_text, before.provisional
+            if known.name != name:
+                self._residency.renamed(known, name)
+        opened.before.clear()
+        for known in opened.leaving.values():
+            known.keep()
+        opened.leaving.clear()
+
+    def decision(self, change: SchemaChange) -> Future[bool]:
+        """Whether memory carries ``change`` out, once it has come to it; cancelled when memory is closed. To be
+        asked before the change is handed over; any thread."""
+        decided: Future[bool] = Future()
+        self._decisions[_key(change)] = decided
+        return decided
 
     def _replay(self, batch: Batch, changed: Named, opened: OpenTransaction) -> None:
         """Carry out ``batch``'s steps in the open transaction, which begins here."""
@@ -286,7 +371,9 @@ class Memory:
 
     def _shown(self, name: Name) -> MemoryObject | None:
         known = self._residency.objects.get(name)
-        return known if known is not None and known.shown else None
+        if known is None or not known.shown or (self._open is not None and name in self._open.leaving):
+            return None
+        return known
 
     def _convert(self, misses: Misses) -> None:
         for name, columns in misses.columns.items():
@@ -335,6 +422,7 @@ class Memory:
         if opened.begun:
             opened.begun = False
             self._store.rollback()
+        self._restore(opened)
 
     # -- commit ----------------------------------------------------------------------------------
 
@@ -354,12 +442,19 @@ class Memory:
 
     def _commit(self, end_lsn: Lsn, opened: OpenTransaction) -> None:
         """Rows and position, for readers at once."""
+        if opened.leaving:
+            self._residency.wait_behind(self.memory_lsn)
         if not opened.begun:
             self._store.begin()
             opened.begun = True
         self._store.move(end_lsn)
         self._store.commit()
         opened.begun = False
+        opened.before.clear()
+        for known in opened.leaving.values():
+            known.dropped("its schema changed", self._residency.batches)
+            known.not_before = 0
+        opened.leaving.clear()
 
     def _account(self, end_lsn: Lsn, opened: OpenTransaction, names: Iterable[Name]) -> None:
         for name in names:
@@ -407,3 +502,11 @@ class Memory:
             self._writer = me
         if self._writer != me:
             raise InternalError("memory is written by two threads; DuckDB would lose rows")
+
+
+def _key(change: SchemaChange) -> tuple[Lsn, int, bool]:
+    return change.commit_lsn, change.number, change.done
+
+
+def _before(known: MemoryObject) -> Before:
+    return Before(known, known.target, known.held, known.as_text, known.provisional)

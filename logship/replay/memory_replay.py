@@ -74,6 +74,15 @@ class Operation:
 Prepared: TypeAlias = list[Operation]
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    known: MemoryObject
+    target: Target
+    table: MemoryTable
+    as_text: frozenset[str]
+    provisional: bool
+
+
 @dataclass(slots=True)
 class OpenTransaction:
     """A transaction of the primary's, or several, between its first piece and its commit."""
@@ -85,6 +94,9 @@ class OpenTransaction:
     reshaped: set[Name] = field(default_factory=set)  # by schema changes: not to be loaded as they were
     gone: set[Name] = field(default_factory=set)  # dropped
     changes: dict[Name, Change] = field(default_factory=dict)
+    # What objects were before a schema change made others of them, the last first; and those that it made go.
+    before: list[Before] = field(default_factory=list)
+    leaving: dict[Name, MemoryObject] = field(default_factory=dict)
 
     def add(self, prepared: Prepared) -> None:
         for operation in prepared:

@@ -530,6 +530,13 @@ class Residency:
             )
         self.evict(victim, "pinned, but out of memory" if victim.pinned else "out of memory")
 
+    def renamed(self, known: MemoryObject, old: Name) -> None:
+        """The object that was called ``old`` has another name."""
+        if self.objects.get(old) is known:
+            del self.objects[old]
+        self.objects[known.name] = known
+        known.pinned = self._policies.pins(known.name)
+
     def forget(self, name: Name) -> None:
         """It was dropped."""
         self.objects.pop(name, None)

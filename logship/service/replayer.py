@@ -15,6 +15,8 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -49,6 +51,7 @@ if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
 
 log = logging.getLogger(__name__)
 
+_DECIDED_S: Final = 0.2  # how late it is noticed that the replay ends
 _LOOK_S: Final = 0.05  # while memory loads something, or lets something go
 
 # Memory is made at persistence's position, with what waits until persistence is at another, and with what wakes
@@ -341,11 +344,13 @@ class _Session:
     def _hand_over(self, item: Item) -> None:
         size_bytes = item.size_bytes if isinstance(item, Batch) else 0
         change = item.schema_change if isinstance(item, Batch) else None
-        if change is not None and self.memory is not None and self.memory.holds(change):
-            assert isinstance(item, Batch)
-            item = replace(item, steps=(replace(change, in_memory=True),))
+        decided = None if change is None or self.memory is None else self.memory.decision(change)
         if self._to_memory is not None and not self._to_memory.put(item, size_bytes):
             raise Stopped
+        if decided is not None and self._is_carried(decided):
+            assert isinstance(item, Batch)
+            assert change is not None
+            item = replace(item, steps=(replace(change, in_memory=True),))
         if not self._to_persistence.put(item, size_bytes):
             raise Stopped
         if isinstance(item, Abandoned):
@@ -354,6 +359,13 @@ class _Session:
             self._relations.as_seen_by(self._ask)
         elif item.complete and not self._relations.committed:
             self._pass_the_barrier(item.end_lsn)
+
+    def _is_carried(self, decided: Future[bool]) -> bool:
+        """Whether memory carries a schema change out: it is written down with the change, in one transaction."""
+        while not self._crew.stopping:
+            with suppress(TimeoutError, CancelledError):
+                return decided.result(_DECIDED_S)
+        raise Stopped
 
     def _pass_the_barrier(self, end_lsn: Lsn) -> None:
         """What follows a schema change is looked up, and loaded, once it is committed on the secondary."""

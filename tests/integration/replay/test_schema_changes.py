@@ -32,6 +32,52 @@ def test_a_column_among_rows(following: Follower) -> None:
     following.assert_equal()
 
 
+FOLLOWED = (
+    "alter table t add column w int default 7, add column at timestamptz default now(), add n numeric(6,2)",
+    "alter table t rename column v to vv",
+    "alter table t alter column w type bigint, alter column n type numeric(9,3)",
+    "alter table t add constraint small check (id < 1000), alter column vv set default 'x'",
+    "alter table t drop column at",
+    "alter table t rename to u",
+    "create schema s; alter table u set schema s",
+    "create index on s.u (w); comment on column s.u.w is 'w'",
+    "alter table s.u add column r float8 default random()",
+    "alter table s.u set schema public; alter table u rename to t",
+)
+
+
+def test_memory_follows_what_it_can(following: Follower) -> None:
+    """A resident object stays, and is altered in the transaction of the rows; stat_ddl says where."""
+    primary = following.primary
+    primary.execute("update t set v = 'two'")
+    following.assert_equal()
+    for number, change in enumerate(FOLLOWED):
+        table = "s.u" if "s.u" in change or "set schema s" in change else "u" if "to u" in change else "t"
+        after = "t" if change.endswith("to t") else table
+        primary.execute(f"begin; {change}; insert into {after} (id) values ({number + 10}); commit")
+        primary.execute(f"update {after} set id = id + 100 where id = {number + 9}")
+        following.assert_equal()
+        (known,) = [one for one in following.objects() if one.relname in ("t", "u")]
+        assert (known.loads, known.evictions, known.residence.value) == (1, 0, "resident"), change
+    targets = following.secondary.execute(
+        "select target, count(*) from logship.stat_ddl group by 1 order by 1"
+    )
+    assert targets == [("both", 9), ("persistence", 4)]
+
+
+def test_what_memory_can_not_follow_goes_and_comes_back(following: Follower) -> None:
+    primary = following.primary
+    primary.execute("update t set v = 'two'")
+    following.assert_equal()
+    primary.execute(
+        "begin; insert into t values (2, '5'); alter table t alter column v type int using 3; commit"
+    )
+    following.assert_equal()
+    primary.execute("insert into t values (3, 6)")
+    following.assert_equal()
+    assert following.secondary.execute("select target from logship.stat_ddl") == [("persistence",)]
+
+
 def test_a_table_made_and_filled_in_one_transaction(following: Follower) -> None:
     primary = following.primary
     primary.execute(
