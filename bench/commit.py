@@ -408,7 +408,9 @@ def cpu(bench: Bench) -> None:
 
 
 CONFIRMED = "select confirmed_flush_lsn >= '{}'::pg_lsn from pg_replication_slots where slot_name = 'logship_postgres'"
-ALL_CONFIRMED = "select bool_and(confirmed_flush_lsn >= '{}'::pg_lsn) from pg_replication_slots where slot_name ~ '^builtin'"
+ALL_CONFIRMED = (
+    "select bool_and(confirmed_flush_lsn >= '{}'::pg_lsn) from pg_replication_slots where slot_name ~ '^builtin'"
+)  # fmt: skip
 
 
 @contextlib.contextmanager
