@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,7 @@ update shop."Odd ""name" set "Ein Feld" = 8;
 """
 
 _TOUCHED = ("sale", "place", "once", "secret", "partly", "guarded", 'Odd "name')
+PAGE = Path(__file__).parents[3] / "docs" / "memory.md"
 _FILE = Path(__file__).parent / "queries.sql"
 
 
@@ -371,6 +373,19 @@ def test_errors_say_what_to_do(replica: Replica, memory: logship.memory.Memory) 
         assert error.value.hint
     assert texts(memory.query("select 1 -- the connection is whole\n;").table) == [["1"]]
     assert replica.secondary.value("select count(*) from logship.memory_request") == 0
+
+
+def test_the_documents_example(replica: Replica) -> None:
+    [example] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert "shop.orders" in example
+    known = {"secondary": replica.secondary.conninfo}
+    exec(example.replace("shop.orders", "shop.sale").replace("total", "qty"), known)
+    answer: Any = known["answer"]
+    assert (answer.source, answer.table.column_names) == ("memory", ["region", "sum"])
+    embedded = logship.memory.of(replica.follower.run).query(
+        "select sum(qty) from shop.sale", at_least=answer.lsn
+    )
+    assert embedded.table.to_pylist() == [{"sum(qty)": sum(row["sum"] for row in answer.table.to_pylist())}]
 
 
 def test_the_command_writes_rows_for_people_and_programs(replica: Replica, logship: Logship) -> None:
