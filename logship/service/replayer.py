@@ -319,7 +319,7 @@ class _Session:
 
     def _describe(self, run: bytes) -> None:
         """Memory may load a relation from here on, before it is changed."""
-        if self.memory is None or self._to_memory is None:
+        if self.memory is None:
             return
         relations: list[Relation] = []
         for message in split_run(run):
@@ -328,9 +328,8 @@ class _Session:
                 self._types[event.oid] = event
             elif isinstance(event, Relation) and not self._is_left_out(event):
                 relations.append(event)
-        calls = [self.memory.heard(relation, self._types) for relation in relations]
-        if any(calls):
-            self._to_memory.wake()
+        for relation in relations:
+            self.memory.heard(relation, self._types)
 
     def _is_idle(self) -> None:
         """A store has nothing to do. The replay thread is woken only for what it could hand over: what it takes in
