@@ -3,7 +3,7 @@
 # goes to the journal's volume and to /tmp.
 FROM python:3.13.9-slim-trixie
 
-COPY pyproject.toml README.md LICENSE /src/
+COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE /src/
 COPY logship /src/logship
 COPY migrations /src/migrations
 RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore '/src[demo]' \

@@ -24,8 +24,8 @@ help: ## This list
 
 init: $(VENV)/.stamp ## Make .venv with logship and what its development needs
 
-# Made again when pyproject.toml changes; pip does nothing for what is there already.
-$(VENV)/.stamp: pyproject.toml
+# Made again when pyproject.toml or the kernel's sources change; pip does nothing for what is there already.
+$(VENV)/.stamp: pyproject.toml setup.py $(wildcard logship/kernel/*.pyx logship/kernel/*.pxi)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "logship needs Python 3.11 or newer; name one with: make PYTHON=python3.12 init")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	  echo "the venv module of $(PYTHON) is missing: on Debian, apt-get install python3-venv" >&2; rm -rf $(VENV); exit 1; }
@@ -86,7 +86,7 @@ down: ## End them and remove their volumes
 	docker compose down --volumes
 
 clean: ## Remove what was made here
-	rm -rf $(VENV) var build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) var build dist *.egg-info logship/kernel/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help init demo check lint types imports unit test test-web test-matrix soak fuzz bench docs up down clean

@@ -30,6 +30,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
+from logship import kernel
 from logship.catalog import migrate
 from logship.connection import Side
 from logship.service.servers import Binaries, Server, find_binaries
@@ -49,6 +50,10 @@ def pytest_configure() -> None:
     # A shell starts its background jobs with SIGINT ignored, and so would be every command under test.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_report_header() -> str:
+    return f"logship's kernel: {kernel.IN_USE}"
 
 
 class Pair(NamedTuple):

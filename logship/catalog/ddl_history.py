@@ -40,6 +40,12 @@ class Skip:
     asked_by: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reported:
+    received_lsn: Lsn | None
+    last_error: str | None
+
+
 def carried(
     secondary: psycopg.Connection, *, lsn: Lsn | None = None, last: int | None = None
 ) -> list[Carried]:
@@ -92,6 +98,16 @@ def skip(secondary: psycopg.Connection, replica: str, lsn: Lsn, number: int) -> 
         ).rowcount
         == 1
     )
+
+
+def reported(secondary: psycopg.Connection, replica: str) -> Reported:
+    """As the replayer said last; nothing is known where it said nothing since the server's last crash."""
+    row = secondary.execute(
+        "select r.received_lsn::pg_catalog.text, r.last_error from logship.stat_replay r where r.replica = %s",
+        [replica],
+    ).fetchone()
+    received, last_error = row or (None, None)
+    return Reported(None if received is None else Lsn.parse(received), last_error)
 
 
 def skips(secondary: psycopg.Connection, replica: str) -> list[Skip]:

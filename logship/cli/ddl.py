@@ -81,12 +81,16 @@ def skip(secondary: str, name: str | None, lsn: Lsn, number: int | None, as_json
     """
     from logship.service.schema_changes import skip as pass_over
 
-    replica = pass_over(secondary, name, lsn, number or 0)
+    skipped = pass_over(secondary, name, lsn, number or 0)
     if as_json:
-        output.record({"replica": replica, "lsn": lsn, "number": number}, as_json=True)
+        said = {"replica": skipped.replica, "lsn": lsn, "number": number, "new": skipped.new}
+        output.record({**said, "failing": skipped.other or None}, as_json=True)
         return
     which = "every schema change" if number is None else f"schema change {number}"
-    output.line(f'replica "{replica}" will pass over {which} of the commit at {lsn}')
+    again = "" if skipped.new else ", as was asked for before"
+    output.line(f'replica "{skipped.replica}" will pass over {which} of the commit at {lsn}{again}')
+    if skipped.other:
+        output.line(f"warning: the replica's last error is about another one: {skipped.other}")
 
 
 @ddl.command()
@@ -160,14 +164,10 @@ def _line(one: Carried) -> dict[str, Any]:
 
 
 def _carried(secondary: str, **which: Any) -> list[Carried]:
-    import psycopg
-
     from logship.catalog.ddl_history import carried
     from logship.connection import Side, connect
-    from logship.service.replica import NotInitialised
+    from logship.service.sides import require_side
 
     with connect(secondary, Side.SECONDARY, application_name="logship ddl") as link:
-        try:
-            return carried(link, **which)
-        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
-            raise NotInitialised("the secondary has no schema logship") from error
+        require_side(link, Side.SECONDARY)
+        return carried(link, **which)

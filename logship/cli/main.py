@@ -115,7 +115,14 @@ class Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Every option can also come from its LOGSHIP_* variable or from logship.toml, in that order.",
 )
-@click.version_option(__version__, prog_name="logship", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=lambda ctx, parameter, asked: _version(ctx) if asked else None,
+    help="Show the version and which kernel is in use, and exit.",
+)
 @click.option(
     "--log-level",
     envvar="LOGSHIP_LOG_LEVEL",
@@ -130,6 +137,12 @@ def logship(ctx: click.Context, log_level: str) -> None:
     output.log_to_stderr(log_level)
     for sentence in settings.unknown_variables(ctx, os.environ):
         logging.getLogger(__name__).warning(sentence)
+
+
+def _version(ctx: click.Context) -> NoReturn:
+    kernel = importlib.import_module("logship.kernel")
+    click.echo(f"logship {__version__} (kernel: {kernel.IN_USE})")
+    ctx.exit()
 
 
 logship.params.append(settings.config_option(from_directory=True))

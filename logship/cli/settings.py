@@ -29,6 +29,7 @@ HELP: Final = frozenset({"-h", "--help"})
 VARIABLES: Final = {
     "LOGSHIP_CONFIG": f"the settings file, like --config; without it, {DEFAULT_FILE} in the working directory",
     "LOGSHIP_DEBUG": "1: an unexpected error shows its traceback",
+    "LOGSHIP_KERNEL": "python or cython: what reads the log's bytes; unset, the compiled one where it is",
     "LOGSHIP_FAILPOINTS": "for tests: places at which the process kills itself",
 }
 _FOR_TESTS: Final = "LOGSHIP_TEST_"

@@ -27,7 +27,7 @@ from logship.metrics import FSYNC_BOUNDS_S, Durations
 
 Completion = Callable[[Lsn], None]
 
-_QUICK_S: Final = 0.001  # an fdatasync that takes longer is the thread's: what is written is told meanwhile
+_QUICK_S: Final = 0.003  # an fdatasync that takes longer is the thread's: what is written is told meanwhile
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,28 +9,49 @@ chooses; unset, it is the faster one that is there. The journal's CRC-32C isn't 
 library that is kept well, takes it from the processor's own instruction.
 """
 
-from logship.kernel._python import (
-    CopySource,
-    Drain,
-    Drained,
-    Keyed,
-    Keyless,
-    Net,
-    Operation,
-    Rows,
-    binary_text_array,
-    feed,
-    frame,
-    message_at,
-    row_change,
-    split_run,
-    survey,
-    tuple_at,
-    xlogdata,
-)
+import os
+from typing import TYPE_CHECKING
+
 from logship.kernel.cell import UNCHANGED, Cell, Unchanged
+from logship.kernel.choice import chosen, implementation
+
+IN_USE = chosen(os.environ)
+
+if TYPE_CHECKING:
+    from logship.kernel._python import (
+        CopySource,
+        Drain,
+        Drained,
+        Keyed,
+        Keyless,
+        Net,
+        Operation,
+        Rows,
+        binary_text_array,
+        feed,
+        frame,
+        message_at,
+        row_change,
+        split_run,
+        survey,
+        tuple_at,
+        xlogdata,
+    )
+else:
+    _kernel = implementation(IN_USE)
+    CopySource, Drain, Drained = _kernel.CopySource, _kernel.Drain, _kernel.Drained
+    Keyed, Keyless, Net, Operation = _kernel.Keyed, _kernel.Keyless, _kernel.Net, _kernel.Operation
+    Rows, binary_text_array, feed, frame = (
+        _kernel.Rows,
+        _kernel.binary_text_array,
+        _kernel.feed,
+        _kernel.frame,
+    )
+    message_at, row_change, split_run = _kernel.message_at, _kernel.row_change, _kernel.split_run
+    survey, tuple_at, xlogdata = _kernel.survey, _kernel.tuple_at, _kernel.xlogdata
 
 __all__ = [
-    "UNCHANGED", "Cell", "CopySource", "Drain", "Drained", "Keyed", "Keyless", "Net", "Operation", "Rows", "Unchanged",
-    "binary_text_array", "feed", "frame", "message_at", "row_change", "split_run", "survey", "tuple_at", "xlogdata",
+    "IN_USE", "UNCHANGED", "Cell", "CopySource", "Drain", "Drained", "Keyed", "Keyless", "Net", "Operation", "Rows",
+    "Unchanged", "binary_text_array", "feed", "frame", "message_at", "row_change", "split_run", "survey", "tuple_at",
+    "xlogdata",
 ]  # fmt: skip

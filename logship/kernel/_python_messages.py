@@ -95,6 +95,8 @@ def survey(messages: Sequence[bytes]) -> tuple[set[bytes], bool]:
 
 def tuple_at(message: bytes, offset: int) -> tuple[list[Cell], int]:
     """TupleData at ``offset`` of a pgoutput message: its cells, and the offset behind it."""
+    if offset < 0:
+        raise ValueError(f"a tuple at byte {offset}")
     try:
         count = _COUNT.unpack_from(message, offset)[0]
         offset += 2

@@ -60,11 +60,15 @@ class ConstraintViolated(ReplayError):
 
 
 class StatementFailed(ReplayError):
-    def __init__(self, what: str, reason: str, sqlstate: str | None, *, after: Lsn, upto: Lsn) -> None:
+    def __init__(
+        self, what: str, reason: str, sqlstate: str | None, *, after: Lsn, upto: Lsn, skip: str = ""
+    ) -> None:
+        """``skip``: the arguments that name it to `logship ddl skip`, for a schema change."""
+        by_hand = f"; or do it there by hand and pass it over: logship ddl skip {skip}" if skip else ""
         super().__init__(
             f"{what} failed on the secondary: {reason} "
             f"(SQLSTATE {sqlstate}; changes after {after}, up to {upto})",
-            hint="the secondary's server log has the whole message; mend the cause, then start again",
+            hint=f"the secondary's server log has the whole message; mend the cause, then start again{by_hand}",
         )
         self.sqlstate = sqlstate
 

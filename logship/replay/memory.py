@@ -37,6 +37,7 @@ from logship.replay.memory_query import Reading, answer
 from logship.replay.memory_reading import Readers
 from logship.replay.memory_replay import (
     Before,
+    Change,
     Misses,
     Named,
     OpenTransaction,
@@ -44,6 +45,7 @@ from logship.replay.memory_replay import (
     named,
     prepare,
 )
+from logship.replay.memory_reshape import reshape, take_out
 from logship.replay.memory_residency import Behind, Residency
 from logship.replay.memory_schema import concerned, gone
 from logship.replay.memory_store import Store
@@ -240,7 +242,7 @@ class Memory:
         if self._open is not None:
             self._open.before.append(_before(known))
         known.target, known.provisional = target, False
-        known.table = table_of(target, known.as_text, known.held.name)
+        known.table = table_of(target, known.as_text)
 
     def _apply(self, batch: Batch) -> None:
         changed = named(batch)
@@ -306,22 +308,23 @@ class Memory:
         opened.reshaped.add(known.name)
         if known.residence is not Residence.EVICTING:
             known.on(Happening.LOSE)
-        self._store.execute(known.held.drop())
+        change = opened.changes.get(known.name)
+        take_out(self._store, known.held, (change and change.parts) or known.parts)
 
     def _alter(self, known: MemoryObject, followed: Followed, opened: OpenTransaction) -> None:
         opened.before.append(_before(known))
-        for statement in followed.statements:
-            self._store.execute(statement)
         old = known.name
+        change = opened.changes.pop(old, None) or Change()
+        change.parts = reshape(
+            self._store, known.held, change.parts or known.parts, followed, self.memory_lsn
+        )
         known.target, known.table, known.as_text = followed.target, followed.table, followed.as_text
         known.provisional = True
         known.schema_changes += 1
         opened.touched.add(known.name)
         if known.name != old:
             self._residency.renamed(known, old)
-            change = opened.changes.pop(old, None)
-            if change is not None:
-                opened.changes[known.name] = change
+        opened.changes[known.name] = change
 
     def _restore(self, opened: OpenTransaction) -> None:
         """What the transaction made of objects is void."""

@@ -1,7 +1,7 @@
 """What a schema change does to an object in memory, where memory can follow it exactly.
 
-In: the statement as it was captured, its text, its facts; the object as memory holds it. Out: `Followed`: the
-statements for DuckDB, and what the object is afterwards; or None: memory can't follow, and the object has to
+In: the statement as it was captured, its text, its facts; the object as memory holds it. Out: `Followed`: what
+DuckDB is to do to its tables, and what the object is afterwards; or None: memory can't follow, and the object has to
 go. Nothing is guessed: the columns that come out must be those that the facts name, values of a new column are
 those that the primary chose, and a type changes only where every value stays what it is. No I/O.
 """
@@ -20,7 +20,6 @@ from logship.replay.batch import SchemaChange
 from logship.replay.ddl.message import Object, Statement
 from logship.replay.ddl.text import Located
 from logship.replay.memory_table import (
-    DATABASE,
     MemoryColumn,
     MemoryTable,
     literal,
@@ -58,7 +57,7 @@ _UNKNOWN: Final = 0  # the oid of a type that is text in memory, whatever it is
 class Followed:
     """``target`` is provisional: what the next rows name counts. ``changed`` False: the object stays as it is."""
 
-    statements: tuple[str, ...]
+    actions: tuple[tuple[str, str], ...]
     target: Target
     table: MemoryTable
     as_text: frozenset[str]
@@ -106,7 +105,7 @@ def _checked(state: _State, altered: Object) -> Followed | None:
     plain = [column["name"] for column in columns if not column.get("generated")]
     if [column.name for column in state.target.columns] not in (every, plain) or why_not(state.target):
         return None
-    return Followed(tuple(state.statements), state.target, state.table, state.as_text, changed=True)
+    return Followed(tuple(state.actions), state.target, state.table, state.as_text, changed=True)
 
 
 def _altered(statement: Statement, known: MemoryObject) -> Object | None:
@@ -125,14 +124,15 @@ class _State:
     target: Target
     table: MemoryTable
     as_text: frozenset[str]
-    statements: list[str] = field(default_factory=list)
+    actions: list[tuple[str, str]] = field(default_factory=list)
 
     def column(self, name: str) -> int | None:
         found = [index for index, column in enumerate(self.target.columns) if column.name == name]
         return found[0] if found else None
 
     def alter(self, action: str) -> None:
-        self.statements.append(f"alter table {self.table.qualified} {action}")
+        """To be done to each table that holds rows."""
+        self.actions.append(("alter table", action))
 
     def become(self, target: Target) -> None:
         self.target = target
@@ -205,25 +205,14 @@ def _rename_column(state: _State, old: str, new: str) -> bool:
 
 
 def _rename(state: _State, new: str) -> bool:
-    state.alter(f"rename to {quoted(new)}")
-    relation = replace(state.target.relation, name=new)
-    state.become(replace(state.target, relation=relation))
+    state.become(replace(state.target, relation=replace(state.target.relation, name=new)))
     return True
 
 
 def _to_schema(altered: Object) -> _Step:
     def move(state: _State) -> bool:
-        """DuckDB moves no table to another schema: its rows are copied."""
-        schema = altered.names[0]
-        if schema == state.target.schema:
-            return True
-        old = state.table.qualified
-        state.become(replace(state.target, relation=replace(state.target.relation, schema=schema)))
-        state.statements += [
-            f"create schema if not exists {DATABASE}.{quoted(schema)}",
-            f"create table {state.table.qualified} as from {old}",
-            f"drop table {old}",
-        ]
+        relation = replace(state.target.relation, schema=altered.names[0])
+        state.become(replace(state.target, relation=relation))
         return True
 
     return move
@@ -267,11 +256,10 @@ def _add(state: _State, name: str, missing_ok: bool, altered: Object, statement:
     column = state.table.columns[-1]
     state.alter(f"add column {quoted(name)} {column.type.duckdb}")
     if value is not None:
-        # In a statement of its own: DuckDB's ADD COLUMN … DEFAULT would keep the default.
+        # Not as a default, which DuckDB would keep.
         text = column.type.cast_of(f"{literal(value)}::varchar")
-        state.statements.append(
-            f"update {state.table.qualified} set {quoted(name)} ="
-            f" case when {text} is null then error('a miss') else {text} end"
+        state.actions.append(
+            ("update", f"set {quoted(name)} = case when {text} is null then error('a miss') else {text} end")
         )
     return True
 

@@ -351,7 +351,8 @@ class Persistence:
             relation = error.relation or table
             return ConstraintViolated(relation, error.constraint, error.sqlstate, after=after, upto=upto)
         what = self._transaction.what_failed if self._transaction else "replay"
-        return StatementFailed(what, error.reason, error.sqlstate, after=after, upto=upto)
+        skip = self._transaction.changing if self._transaction else ""
+        return StatementFailed(what, error.reason, error.sqlstate, after=after, upto=upto, skip=skip)
 
     def _pause(self, error: ServerError, tries: int, why_not: str = "") -> None:
         """Say it, count it, and wait: from 20 ms up to 5 s."""

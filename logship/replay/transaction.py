@@ -169,6 +169,11 @@ class Transaction:
             return f"the schema change {self._changing}"
         return f"{self._failed.verb} of {self._failed.target}" if self._failed else "replay"
 
+    @property
+    def changing(self) -> str:
+        """How the schema change under way is named to `logship ddl skip`; empty: there is none."""
+        return self._changing.rpartition(" (")[2].removesuffix(")") if self._changing else ""
+
     def _change_schema(self, change: SchemaChange) -> None:
         self.flush()
         which = f"--lsn {change.commit_lsn} --number {change.number}"

@@ -24,6 +24,7 @@ from logship.config import Cold
 from logship.connection import Side, connect
 from logship.errors import LogshipError, SecondaryError, UsageError
 from logship.lsn import Lsn
+from logship.replay.query.kinds import Elsewhere
 from logship.replay.query.result import as_described, named
 from logship.replay.query.select import parsed
 from logship.service import memory_persistence as persistence
@@ -121,7 +122,8 @@ class Asking:
         limit_bytes: int = USUAL_BYTES,
     ) -> Answer:
         _require_bounds(timeout_s, limit_bytes)
-        parsed(query)
+        with suppress(Elsewhere):  # the secondary tells
+            parsed(query)
         until = time.monotonic() + timeout_s
         question = Question(query, self._schemas, timeout_s, limit_bytes, at_least, cold)
         with self._lock:

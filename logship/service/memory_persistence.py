@@ -1,8 +1,12 @@
 """A query answered by the secondary itself, as the role that asks, in one snapshot with its position.
 
 In: an autocommit connection of whoever asks, one SELECT. Out: a typed Arrow table, as memory's own would be, and
-the LSN that it is true at: the position row of the same REPEATABLE READ, READ ONLY transaction. The server's own
-rules decide what the role may read. Results are bounded; values are never part of an error.
+the LSN that it is true at. The server's own rules decide what the role may read. Results are bounded; values are
+never part of an error.
+
+TRUNCATE, and ALTER TABLE where it rewrites a table, aren't part of snapshots: to an older one the table was always
+empty. So the query's tables are locked before its snapshot is taken, by planning it once in a READ COMMITTED
+transaction; the position is read before and behind that snapshot, and where it moved meanwhile, another is taken.
 """
 
 from __future__ import annotations
@@ -97,10 +101,10 @@ def answer(
     """The table's columns are c0, c1, … ``until``: by `time.monotonic`. `NotInTime`, `TooLarge`, `QueryFailed`."""
     left_ms = max(1, int((until - time.monotonic()) * 1000))
     try:
-        link.execute("begin isolation level repeatable read read only")
+        link.execute("begin isolation level read committed read only")
         link.execute(f"set local statement_timeout = {left_ms}".encode())
-        lsn = position(link, replica)
-        link.execute(f"declare logship_answer no scroll cursor for {statement(query)}".encode())
+        link.execute(f"explain {statement(query)}".encode())
+        lsn = _open(link, replica, query, until)
         texts = _fetch(link, len(described.names), limit_bytes, until)
     except psycopg.Error as error:
         raise failed(error) from error
@@ -108,6 +112,19 @@ def answer(
         if link.info.transaction_status is not pq.TransactionStatus.IDLE and not link.closed:
             link.execute("rollback")
     return typed(texts, described.types), lsn
+
+
+def _open(link: psycopg.Connection, replica: str, query: str, until: float) -> Lsn:
+    """Opens the cursor, whose snapshot is the query's; the position that it is true at."""
+    declare = f"declare logship_answer no scroll cursor for {statement(query)}".encode()
+    while True:
+        before = position(link, replica)
+        link.execute(declare)
+        if position(link, replica) == before:
+            return before
+        link.execute("close logship_answer")
+        if time.monotonic() > until:
+            raise late()
 
 
 def _fetch(link: psycopg.Connection, width: int, limit_bytes: int, until: float) -> Table:

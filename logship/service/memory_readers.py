@@ -168,7 +168,7 @@ class _Links:
         with self._lock:
             if self._over:
                 link.close()
-                raise SecondaryError("the replayer ends")
+                raise SecondaryError("the replayer ends", hint="start it again")
             self._used.add(link)
         whole = False
         try:

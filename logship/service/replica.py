@@ -16,6 +16,7 @@ from logship.catalog.state import Replica, replicas
 from logship.connection import Side, connect
 from logship.errors import SecondaryError, UsageError
 from logship.lsn import INVALID, Lsn
+from logship.service.sides import require_side
 
 _LEFT_OUT = "select l.schemaname, l.relname from logship.left_out l where l.replica = %s"
 _SELECTED = "select r.tables, r.excluded from logship.replica r where r.name = %s"
@@ -50,6 +51,7 @@ class Found:
 def find(secondary: str, name: str | None) -> Found:
     """The replica called ``name``, or the only one. `NotInitialised`, `UsageError`."""
     with connect(secondary, Side.SECONDARY, application_name="logship") as connection:
+        require_side(connection, Side.SECONDARY)
         try:
             replica = _choose(replicas(connection), name)
             left_out = connection.execute(_LEFT_OUT, [replica.name]).fetchall()

@@ -6,28 +6,42 @@ A running replayer finds new keys by itself, and what is to be skipped when it s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Final
 
 import psycopg
 
 from logship.catalog import ddl, ddl_history, role_map
 from logship.catalog.roles import ensure_replayer
 from logship.connection import Side, connect
-from logship.errors import PrimaryError, RefusedAsUnsafe
+from logship.errors import PrimaryError, RefusedAsUnsafe, UsageError
 from logship.lsn import Lsn
 from logship.service.init_ddl import give_rights, hand_over, make_functions
 from logship.service.init_types import InitResult
-from logship.service.replica import NotInitialised, find
+from logship.service.replica import find
+from logship.service.sides import require_side
 from logship.snapshot.failures import failure
 
-_NAME = "logship ddl"
+_NAME: Final = "logship ddl"
+_NAMED: Final = re.compile(r"--lsn ([0-9A-F]+/[0-9A-F]+) --number ([0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """``new`` False: it was asked for before. ``other``: what the replica's last error names, if not this."""
+
+    replica: str
+    new: bool
+    other: str
 
 
 def turn_on(primary: str, secondaries: Sequence[str]) -> tuple[bool, list[str]]:
     """Capture, keys, and the owners' functions on each secondary. Whether capture was off; warnings."""
     warnings: list[str] = []
-    with connect(primary, Side.PRIMARY, application_name=_NAME) as source, ExitStack() as stack:
+    with _primary(primary) as source, ExitStack() as stack:
         targets = [stack.enter_context(_secondary(secondary)) for secondary in secondaries]
         with _explained(Side.PRIMARY):
             fresh = ddl.start_capture(source)
@@ -44,7 +58,7 @@ def turn_on(primary: str, secondaries: Sequence[str]) -> tuple[bool, list[str]]:
 
 def turn_off(primary: str) -> bool:
     """Whether it was on."""
-    with connect(primary, Side.PRIMARY, application_name=_NAME) as link, _explained(Side.PRIMARY):
+    with _primary(primary) as link, _explained(Side.PRIMARY):
         was = ddl.present(link)
         ddl.stop_capture(link)
     return was
@@ -52,11 +66,12 @@ def turn_off(primary: str) -> bool:
 
 def rotate(primary: str, secondaries: Sequence[str]) -> int:
     """The generation of the new key. `RefusedAsUnsafe` when a replica of this primary isn't among them."""
-    with connect(primary, Side.PRIMARY, application_name=_NAME) as source, ExitStack() as stack:
+    with _primary(primary) as source, ExitStack() as stack:
         targets = [stack.enter_context(_secondary(secondary)) for secondary in secondaries]
         with _explained(Side.PRIMARY):
             known = {name for (name,) in source.execute("select r.name from logship.replica r").fetchall()}
             _require_all(known, targets)
+            _require_each_once(targets)
             return ddl.rotate(source, targets)
 
 
@@ -72,8 +87,24 @@ def _require_all(known: set[str], targets: Sequence[psycopg.Connection]) -> None
         )
 
 
-def skip(secondary: str, name: str | None, lsn: Lsn, number: int) -> str:
-    """The replica's name. `RefusedAsUnsafe` for what was replayed already."""
+def _require_each_once(targets: Sequence[psycopg.Connection]) -> None:
+    """Two sessions in one database would wait for each other."""
+    seen: set[tuple[str, str, str]] = set()
+    for target in targets:
+        row = target.execute(
+            "select s.system_identifier::pg_catalog.text from pg_catalog.pg_control_system() s"
+        ).fetchone()
+        place = (row[0] if row else "", target.info.dbname, "")
+        if place in seen:
+            raise UsageError(
+                f'the secondary database "{target.info.dbname}" is named twice',
+                hint="name each secondary once",
+            )
+        seen.add(place)
+
+
+def skip(secondary: str, name: str | None, lsn: Lsn, number: int) -> Skipped:
+    """`RefusedAsUnsafe` for what was replayed already, and for what the replica hasn't received: nobody knows it."""
     found = find(secondary, name)
     if lsn <= found.position:
         raise RefusedAsUnsafe(
@@ -81,12 +112,39 @@ def skip(secondary: str, name: str | None, lsn: Lsn, number: int) -> str:
             hint="name the LSN that the error of the replica names: logship status",
         )
     with _secondary(secondary) as link, _explained(Side.SECONDARY):
-        ddl_history.skip(link, found.replica.name, lsn, number)
-    return found.replica.name
+        reported = ddl_history.reported(link, found.replica.name)
+        if reported.received_lsn is not None and lsn > reported.received_lsn:
+            raise RefusedAsUnsafe(
+                f'replica "{found.replica.name}" has not received {lsn}: it has the log up to {reported.received_lsn}',
+                hint="name the LSN that the error of the replica names: logship status",
+            )
+        new = ddl_history.skip(link, found.replica.name, lsn, number)
+    return Skipped(found.replica.name, new, _other_than(reported.last_error, lsn, number))
+
+
+def _other_than(last_error: str | None, lsn: Lsn, number: int) -> str:
+    """What the replica's last error names, when that is another statement."""
+    named = _NAMED.search(last_error or "")
+    if named is None or (Lsn.parse(named[1]) == lsn and number in (0, int(named[2]))):
+        return ""
+    return f"--lsn {named[1]} --number {named[2]}"
+
+
+def _primary(conninfo: str) -> psycopg.Connection:
+    return _checked(connect(conninfo, Side.PRIMARY, application_name=_NAME), Side.PRIMARY)
 
 
 def _secondary(conninfo: str) -> psycopg.Connection:
-    return connect(conninfo, Side.SECONDARY, application_name=_NAME)
+    return _checked(connect(conninfo, Side.SECONDARY, application_name=_NAME), Side.SECONDARY)
+
+
+def _checked(link: psycopg.Connection, side: Side) -> psycopg.Connection:
+    try:
+        require_side(link, side)
+    except BaseException:
+        link.close()
+        raise
+    return link
 
 
 @contextmanager
@@ -98,7 +156,7 @@ def _explained(side: Side) -> Iterator[None]:
         psycopg.errors.InvalidSchemaName,
         psycopg.errors.UndefinedFunction,
     ) as error:
-        raise NotInitialised(f"the {side.value} has no schema logship, or not this version's") from error
+        raise failure(side, "set up schema changes", error) from error
     except psycopg.errors.InsufficientPrivilege as error:
         kind = PrimaryError if side is Side.PRIMARY else None
         if kind is None:

@@ -88,7 +88,8 @@ class SequenceState:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """One event. ``context``: settings by name, as texts, to be set as they are before the text is run."""
+    """One event. ``context``: settings by name, as texts, to be set as they are before the text is run. ``query``: the
+    whole of what the client sent; empty when the statement stands in something that this called: see ``stack``."""
 
     number: int
     xid: int

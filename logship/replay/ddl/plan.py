@@ -63,7 +63,10 @@ def plan(change: SchemaChange, look: Look) -> Plan:
 def _reads_alike(found: Located, statement: Statement) -> bool:
     """The grammar that cut the text out takes a backslash in a literal for itself. A text that is all that
     was sent was not cut."""
-    backslashes = statement.context.get("standard_conforming_strings") == "off" and "\\" in statement.query
+    if statement.context.get("standard_conforming_strings") != "off":
+        return True
+    cut_from = (statement.query, statement.stack, *(body for _, body in statement.last.bodies))
+    backslashes = any("\\" in each for each in cut_from)
     return not backslashes or (not found.nested and found.text == statement.query.strip())
 
 

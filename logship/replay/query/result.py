@@ -7,6 +7,8 @@ hold exactly stays text. A numeric without precision becomes a decimal when all 
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Any, Final, TypeAlias
@@ -20,6 +22,7 @@ Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 
 _NUMERIC: Final = 1700
 _MOST_DIGITS: Final = 38
+_making: Final = threading.Lock()
 _NAME: Final = b"postgresql"  # of a field's metadata: what PostgreSQL calls the type
 
 
@@ -59,13 +62,19 @@ def numeric_typmod(precision: int, scale: int) -> int:
 
 
 def as_described(table: Table, types: Sequence[tuple[int, int]]) -> Table:
-    """Memory's result with the widths that `typed` gives: a numeric that was computed has 38 digits."""
+    """Memory's result with the types that `typed` gives: a numeric that was computed has 38 digits, and what is
+    text in memory is of its own type where all values of this result are."""
     columns = [
         column.cast(pa.decimal128(_MOST_DIGITS, column.type.scale))
         if oid == _NUMERIC and typmod < 0 and pa.types.is_decimal(column.type)
         else column
         for column, (oid, typmod) in zip(table.columns, types, strict=True)
     ]
+    for nth, (oid, typmod) in enumerate(types):
+        if pa.types.is_string(columns[nth].type) and (
+            oid == _NUMERIC or not memory_type(oid, typmod).is_text
+        ):
+            columns[nth] = typed(pa.table([columns[nth]], names=["c0"]), [(oid, typmod)]).column(0)
     return pa.table(columns, names=table.column_names)
 
 
@@ -91,7 +100,14 @@ def texts(table: Table) -> list[list[str | None]]:
         return [list(row) for row in relation.project(cells).fetchall()]
 
 
+@functools.cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """An empty one for casts, for as long as the process: to make one takes longer than most queries."""
+    return duckdb.connect(config={"enable_external_access": False, "temp_directory": "", "threads": 1})
+
+
 def _connection() -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(config={"enable_external_access": False, "temp_directory": ""})
+    with _making:
+        connection = _database().cursor()
     connection.execute("set TimeZone = 'UTC'").fetchall()
     return connection

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import postgast
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from postgast.errors import PgQueryError
 
 from logship.errors import UsageError
@@ -27,6 +28,10 @@ _JOINS = {
     "JOIN_INNER": "inner join", "JOIN_LEFT": "left join", "JOIN_RIGHT": "right join", "JOIN_FULL": "full join",
 }  # fmt: skip
 _MOST_CHARACTERS = 1 << 20
+_MOST_NESTING = 4_000  # a thread's stack bears three times as many
+_FLAT = frozenset(
+    {258, 260, 261, 266, 44}
+)  # names, numbers, texts and commas, as PostgreSQL's scanner numbers them
 
 
 class NotOneSelect(UsageError):
@@ -48,11 +53,14 @@ class Carried:
 
 
 def parsed(text: str) -> Node:
-    """The one SELECT that ``text`` is; `NotOneSelect`."""
+    """The one SELECT that ``text`` is; `NotOneSelect`. `Elsewhere` where it can't be told: it is nested too deeply."""
     if len(text) > _MOST_CHARACTERS:
         raise NotOneSelect(f"it is longer than {_MOST_CHARACTERS} characters")
     try:
+        _require_flat(text)
         statements = postgast.parse(text).stmts
+    except DecodeError:
+        raise Elsewhere("it is nested too deeply") from None
     except PgQueryError as error:
         raise NotOneSelect(str(error)) from None
     except (ValueError, RecursionError):
@@ -68,12 +76,17 @@ def parsed(text: str) -> Node:
     return select
 
 
+def _require_flat(text: str) -> None:
+    """The parser's way out goes down the tree without looking where its stack ends, and takes the process with it.
+    No tree is deeper than there are tokens that can nest."""
+    nesting = sum(token.token not in _FLAT for token in postgast.scan(text).tokens)
+    if nesting > _MOST_NESTING:
+        raise Elsewhere(f"it has more than {_MOST_NESTING} operators and words")
+
+
 def statement(text: str) -> str:
-    """The SELECT alone, without what ends it and what stands around it. ``text`` is one that `parsed` takes."""
-    found = postgast.parse(text).stmts[0]
-    source = text.encode()  # locations are bytes
-    end = found.stmt_location + found.stmt_len if found.stmt_len else len(source)
-    return source[found.stmt_location : end].decode()
+    """The SELECT alone, without what ends it and what stands around it. ``text`` is one statement."""
+    return str(postgast.split(text)[0])
 
 
 def names_in(select: Node) -> list[tuple[str | None, str]]:

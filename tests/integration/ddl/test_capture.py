@@ -137,6 +137,14 @@ def test_nested_statements(database: Captured) -> None:
     assert found[5] == Located("create table nested_s_t ()", "CREATE TABLE", True)
 
 
+def test_what_called_a_nested_statement_is_not_written_down(database: Captured) -> None:
+    """It may hold anything: the password of a role, in a block that makes a table as well."""
+    (said,) = database.run("do $$ begin perform 'hush'; create table nested_in_a_block (); end $$")
+    assert said.query == ""
+    assert "hush" not in repr(database.judged)
+    assert locate([said]) == [Located("create table nested_in_a_block ()", "CREATE TABLE", True)]
+
+
 def test_several_statements_in_one_string(database: Captured) -> None:
     said = database.run(
         "create table many (); alter table many add a int; -- a; comment\n alter table many add b text default ';'; "

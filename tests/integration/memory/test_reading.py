@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pyarrow as pa
 import pytest
 
 import logship.memory
 from logship.connection import PINNED
-from logship.replay.query.result import texts
+from logship.lsn import Lsn
+from logship.replay.query.result import texts, type_names
 from logship.replay.resident import Residence
+from logship.service.probe import flushed_position
 from logship.service.servers import Server
 from tests.conftest import create_database
 from tests.follow import Follower
-from tests.servers import Shared, eventually
+from tests.servers import Logship, Shared, eventually
 
 _TABLES = """
 create type public.mood as enum ('sad', 'ok', 'happy');
@@ -66,6 +72,7 @@ update shop."Odd ""name" set "Ein Feld" = 8;
 """
 
 _TOUCHED = ("sale", "place", "once", "secret", "partly", "guarded", 'Odd "name')
+PAGE = Path(__file__).parents[3] / "docs" / "memory.md"
 _FILE = Path(__file__).parent / "queries.sql"
 
 
@@ -141,7 +148,7 @@ def memory(replica: Replica) -> Iterator[logship.memory.Memory]:
 
 
 def test_every_answer_is_what_postgresql_writes(replica: Replica, memory: logship.memory.Memory) -> None:
-    wrong = []
+    wrong: list[tuple[object, ...]] = []
     for query, in_memory in _queries():
         expected: Any
         try:
@@ -161,3 +168,237 @@ def test_every_answer_is_what_postgresql_writes(replica: Replica, memory: logshi
         if (answer.source == "memory") is not in_memory or bool(answer.reason) is in_memory:
             wrong.append((query, answer.source, answer.reason))
     assert not wrong, "\n".join(map(str, wrong))
+
+
+def asked(replica: Replica, role: str) -> logship.memory.Memory:
+    return logship.memory.connect(f"{replica.secondary.conninfo} user={role}")
+
+
+def test_memory_shows_a_role_what_the_secondary_shows_it_and_nothing_else(replica: Replica) -> None:
+    with asked(replica, "analyst") as memory:
+        assert memory.query("select count(*) from shop.sale").source == "memory"
+        assert memory.query("select count(*) from shop.place").source == "memory", "through its membership"
+        seen = memory.query("select id, open from shop.partly")
+        assert (seen.source, texts(seen.table)) == ("persistence", [["1", "seen"]])
+        assert "isn't wholly readable" in seen.reason
+        owned = memory.query("select id, owner from shop.guarded")
+        assert (owned.source, texts(owned.table)) == ("persistence", [["1", "analyst"]])
+        for query in (
+            "select * from shop.secret",
+            "select closed from shop.partly",
+            "select s.id from shop.sale s where exists (select 1 from shop.secret x where x.id = s.id)",
+            "with q as (select v from shop.secret) select count(*) from q",
+        ):
+            with pytest.raises(logship.memory.QueryFailed, match="permission denied"):
+                memory.query(query)
+            with pytest.raises(logship.memory.NotInMemory):
+                memory.query(query, cold="refuse")
+    with (
+        asked(replica, "fellow") as memory,
+        pytest.raises(logship.memory.QueryFailed, match="permission denied"),
+    ):
+        memory.query("select * from shop.sale")
+
+
+def test_nobody_asks_or_reads_under_another_name(replica: Replica) -> None:
+    with (
+        psycopg.connect(f"{replica.secondary.conninfo} user=fellow", autocommit=True) as fellow,
+        psycopg.connect(f"{replica.secondary.conninfo} user=analyst", autocommit=True) as analyst,
+    ):
+        name = replica.secondary.value("select name from logship.replica")
+        far = "clock_timestamp() + interval '1 hour'"
+        for columns, values in (("asker, ", "'analyst', "), ("head, ", "'{}', "), ("pid, ", "1, ")):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                fellow.execute(
+                    f"insert into logship.my_memory_request (replica, slot, token, question, {columns}expires_at)"
+                    f" values (%s, 0, %s, '{{}}', {values}{far})".encode(),
+                    [name, "x" * 32],
+                )
+        analyst.execute(
+            f"insert into logship.my_memory_request (replica, slot, token, question, expires_at)"
+            f" values (%s, 3, %s, 'no json', {far})".encode(),
+            [name, "y" * 32],
+        )
+        analyst.execute("select pg_notify('logship_asked', '')")
+        seen = b"select count(*) from logship.my_memory_request"
+        eventually(
+            lambda: (
+                analyst.execute("select head from logship.my_memory_request").fetchall()[0][0] is not None
+            ),
+            what="what can't be read is answered, too",
+        )
+        assert analyst.execute(seen).fetchall() == [(1,)]
+        assert fellow.execute(seen).fetchall() == [(0,)]
+        for table in ("memory_request", "memory_reply"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                fellow.execute(f"select * from logship.{table}".encode())
+        fellow.execute("delete from logship.my_memory_request")
+        assert analyst.execute(seen).fetchall() == [(1,)]
+        with pytest.raises(psycopg.errors.CheckViolation):
+            analyst.execute(
+                "insert into logship.my_memory_request (replica, slot, token, question, expires_at)"
+                f" select %s, 16, %s, '{{}}', {far}".encode(),
+                [name, "z" * 32],
+            )
+        analyst.execute("delete from logship.my_memory_request")
+
+
+def test_what_is_cold_is_answered_elsewhere_loaded_or_refused(
+    replica: Replica, memory: logship.memory.Memory
+) -> None:
+    query = "select id, v from shop.cold order by id"
+    answer = memory.query(query)
+    assert (answer.source, answer.loaded) == ("persistence", ())
+    assert "shop.cold isn't in memory: " in answer.reason
+    assert answer.lsn == replica.follower.position
+    with pytest.raises(logship.memory.NotInMemory, match=r"shop\.cold isn't in memory"):
+        memory.query(query, cold="refuse")
+    replica.primary.execute("insert into shop.place values (90, 'x', 9) on conflict do nothing")
+    replica.follower.catch_up()
+    store = replica.follower.run.memory
+    assert store is not None
+    hits = {state.relname: state.hits for state in store.objects()}
+    assert texts(memory.query("select count(*) from shop.place").table) == [["4"]]
+    assert {state.relname: state.hits for state in store.objects()}["place"] == hits["place"] + 1
+
+
+def test_what_is_cold_is_loaded_where_the_query_says_so(replica: Replica) -> None:
+    """A replayer that begins anew has nothing in memory yet."""
+    replica.follower.restart()
+    replica.primary.execute("update shop.place set rank = rank")  # the replayer is there when it is answered
+    with logship.memory.connect(replica.secondary.conninfo) as memory:
+        eventually(lambda: "place" in _resident(replica.follower), what="the replayer is there")
+        for name in _TOUCHED:
+            query = f'select count(*) from shop."{name.replace(chr(34), chr(34) * 2)}"'
+            cold = name not in _resident(replica.follower)
+            answer = memory.query(query, cold="load")
+            if name == "guarded":  # row level security: never answered from memory
+                assert answer.source == "persistence"
+                continue
+            assert (answer.source, answer.reason) == ("memory", ""), name
+            assert answer.loaded == ((f"shop.{name}",) if cold else ())
+        never = memory.query("select count(*) from shop.cold", cold="load")
+        assert (never.source, "shop.cold isn't in memory" in never.reason) == ("persistence", True)
+
+
+def test_an_answer_is_no_older_than_was_asked_for(replica: Replica, memory: logship.memory.Memory) -> None:
+    replica.primary.execute("update shop.place set rank = 77 where id = 3")
+    lsn = flushed_position(replica.primary.conninfo)
+    answer = memory.query("select rank from shop.place where id = 3", at_least=lsn)
+    assert (answer.lsn >= lsn, texts(answer.table), answer.source) == (True, [["77"]], "memory")
+    answer = memory.query("select max(name) from shop.sale", at_least=str(lsn))
+    assert (answer.lsn >= lsn, answer.source) == (True, "persistence")
+    far = Lsn(lsn + (1 << 40))
+    for query in ("select 1", "select count(*) from shop.sale"):
+        with pytest.raises(logship.memory.Behind, match=f"has not come to {far} in time") as behind:
+            memory.query(query, at_least=far, timeout_s=0.2)
+        assert lsn <= behind.value.reached < far
+    with pytest.raises(logship.memory.Behind):
+        logship.memory.of(replica.follower.run).query("select 1", at_least=far, timeout_s=0.05)
+
+
+def test_one_lsn_across_tables_whatever_is_replayed(replica: Replica, memory: logship.memory.Memory) -> None:
+    """Every transaction moves one from each table to the other: a sum that isn't 0 would be a part of one."""
+    replica.primary.execute(
+        "create table shop.left (id int primary key, v int); create table shop.right (id int primary key, v int);"
+        "insert into shop.left values (1, 0); insert into shop.right values (1, 0)"
+    )
+    over = threading.Event()
+
+    def move() -> None:
+        with psycopg.connect(replica.primary.conninfo, autocommit=True) as link:
+            while not over.is_set():
+                with link.transaction():
+                    link.execute("update shop.left set v = v + 1")
+                    link.execute("update shop.right set v = v - 1")
+
+    eventually(lambda: replica.secondary.value("select to_regclass('shop.right') is not null"))
+    mover = threading.Thread(target=move)
+    mover.start()
+    try:
+        eventually(lambda: _resident(replica.follower) >= {"left", "right"}, what="both are in memory")
+        query = "select l.v + r.v, l.v from shop.left l join shop.right r on r.id = l.id"
+        embedded = logship.memory.of(replica.follower.run)
+        before, seen = Lsn(0), set()
+        for _ in range(12):
+            for answer in (memory.query(query, cold="refuse"), embedded.query(query)):
+                [[total, value]] = [
+                    list(row.values()) for row in answer.table.rename_columns(["a", "b"]).to_pylist()
+                ]
+                assert total == 0, answer
+                assert answer.lsn >= before
+                before = answer.lsn
+                seen.add(value)
+        assert len(seen) > 2, "nothing was replayed meanwhile"
+    finally:
+        over.set()
+        mover.join()
+
+
+def test_both_sources_give_one_schema_and_the_same_values(
+    replica: Replica, memory: logship.memory.Memory
+) -> None:
+    columns = "id, region, amount, qty, small, big, f, r, at, ts, d, t, u, ok, j, m, b, iv, a, free, code"
+    plain = f"select {columns} from shop.sale where id < 1000 order by id"
+    there = f'select {columns} from shop.sale where id < 1000 and name collate "C" is not null order by id'
+    sums = "select sum(amount) s, sum(big) b from shop.sale where id < 400"
+    for one, other in ((plain, there), (sums, sums + " and now() > '-infinity'")):
+        found, expected = memory.query(one), memory.query(other)
+        assert (found.source, expected.source) == ("memory", "persistence")
+        assert found.table.schema.equals(expected.table.schema, check_metadata=True)
+        assert found.table.equals(expected.table)
+    kinds = dict(zip(found.table.column_names, type_names(found.table), strict=True))
+    assert kinds == {"s": "numeric", "b": "numeric"}
+    assert found.table.schema.field("s").type == pa.decimal128(38, 2)
+
+
+def test_errors_say_what_to_do(replica: Replica, memory: logship.memory.Memory) -> None:
+    cases: list[tuple[str, dict[str, Any], type[logship.memory.LogshipError], str]] = [
+        ("delete from shop.sale", {}, logship.memory.NotOneSelect, "it is DELETE"),
+        ("select 1; select 2", {}, logship.memory.NotOneSelect, "it is 2 statements"),
+        ("select 1 into x", {}, logship.memory.NotOneSelect, "SELECT INTO"),
+        ("selec", {}, logship.memory.NotOneSelect, "syntax error"),
+        ("select * from nowhere", {}, logship.memory.NoSuchQuery, 'relation "nowhere" does not exist'),
+        ("select $1::int", {}, logship.memory.NoSuchQuery, "parameters"),
+        ("with x as (delete from shop.cold returning 1) select 1", {}, logship.memory.NoSuchQuery, "data-modifying"),
+        ("select id from shop.sale", {"limit_bytes": 100}, logship.memory.TooLarge, "larger than 100 bytes"),
+        ("select name from shop.sale order by name", {"limit_bytes": 100}, logship.memory.TooLarge, "100 bytes"),
+        ("select pg_sleep(20)", {"timeout_s": 0.3}, logship.memory.NotInTime, "in time"),
+        ("select count(*) from shop.sale a, shop.sale b, shop.sale c, shop.sale d where a.f < b.f + c.f * d.f",
+         {"timeout_s": 0.5}, logship.memory.NotInTime, "in time"),
+    ]  # fmt: skip
+    for query, given, kind, words in cases:
+        with pytest.raises(kind, match=words.replace("$", r"\$")) as error:
+            memory.query(query, **given)
+        assert error.value.hint
+    assert texts(memory.query("select 1 -- the connection is whole\n;").table) == [["1"]]
+    assert replica.secondary.value("select count(*) from logship.memory_request") == 0
+
+
+def test_the_documents_example(replica: Replica) -> None:
+    [example] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert "shop.orders" in example
+    known = {"secondary": replica.secondary.conninfo}
+    exec(example.replace("shop.orders", "shop.sale").replace("total", "qty"), known)
+    answer: Any = known["answer"]
+    assert (answer.source, answer.table.column_names) == ("memory", ["region", "sum"])
+    embedded = logship.memory.of(replica.follower.run).query(
+        "select sum(qty) from shop.sale", at_least=answer.lsn
+    )
+    assert embedded.table.to_pylist() == [{"sum(qty)": sum(row["sum"] for row in answer.table.to_pylist())}]
+
+
+def test_the_command_writes_rows_for_people_and_programs(replica: Replica, logship: Logship) -> None:
+    secondary = ("--secondary", replica.secondary.conninfo)
+    query = "select id, region, rank > 1 as high from shop.place where id < 3 order by id"
+    shown = logship.run("query", query, *secondary)
+    assert shown.stdout == "id  region  high\n 1  north   t\n 2  South   f\n"
+    assert "2 rows from memory at " in shown.stderr
+    found = json.loads(logship.run("query", query, *secondary, "--json").stdout)
+    assert (found["source"], found["rows"]) == ("memory", [[1, "north", True], [2, "South", False]])
+    assert found["columns"][1] == {"name": "region", "type": "text"}
+    odd = "select id, region, amount from shop.sale where id in (3, 4, 1001) order by id"
+    written = logship.run("query", odd, *secondary, "--format", "csv").stdout
+    assert written == 'id,region,amount\n3,,-45.89\n4,"",-44.52\n1001,,0.00\n'
+    refused = logship.run("query", "select * from nowhere", *secondary)
+    assert (refused.exit_code, "does not exist" in refused.stderr) == (2, True)

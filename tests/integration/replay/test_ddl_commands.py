@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from logship.config import History, ReplayBounds
 from logship.errors import ReplayError
@@ -30,7 +31,9 @@ def test_only_the_newest_are_remembered(following: Follower) -> None:
     primary, secondary = following.primary, following.secondary
     for name in "abc":
         primary.execute(f"create table {name} (id int primary key)")
-    primary.execute("begin; alter table a add v int; alter table b add v int; alter table c add v int; commit")
+    primary.execute(
+        "begin; alter table a add v int; alter table b add v int; alter table c add v int; commit"
+    )
     following.assert_equal()
     tags = "select tag from logship.stat_ddl order by lsn, replayed_at"
     assert [tag for (tag,) in secondary.execute(tags)] == ["CREATE TABLE"] * 3 + ["ALTER TABLE"] * 3
@@ -87,11 +90,29 @@ def test_what_an_operator_sees_and_does(following: Follower, logship: Logship) -
     assert isinstance(error, ReplayError)
     named = re.search(r"--lsn (\S+) --number (\d+)", error.message)
     assert named is not None, error.message
+    assert f"logship ddl skip --lsn {named[1]} --number {named[2]}" in error.hint
     assert ask("skip", *sides[2:], "--lsn", str(following.position), code=6)["kind"] == "RefusedAsUnsafe"
-    ask("skip", *sides[2:], "--lsn", named[1], "--number", named[2])
+    assert "has not received" in ask("skip", *sides[2:], "--lsn", "F/FFFFFFFF", code=6)["error"]
+    other = ask("skip", *sides[2:], "--lsn", named[1], "--number", "77")
+    assert (other["new"], other["failing"]) == (True, f"--lsn {named[1]} --number {named[2]}")
+    right = ask("skip", *sides[2:], "--lsn", named[1], "--number", named[2])
+    assert (right["new"], right["failing"]) == (True, None)
+    assert ask("skip", *sides[2:], "--lsn", named[1], "--number", named[2])["new"] is False
     following.restart()
     following.assert_equal()
     assert ask("ls", *sides[2:], "--last", "1")[0]["made_from"] == "skipped"
+
+    # Sides that were exchanged, one named twice, and databases that are nobody's.
+    exchanged = ("--primary", secondary.conninfo, "--secondary", primary.conninfo)
+    for command, code in (("on", 2), ("rotate-key", 2)):
+        assert "exchanged" in ask(command, *exchanged, code=code)["hint"]
+    assert "exchanged" in ask("ls", *exchanged[2:], code=2)["hint"]
+    assert "exchanged" in ask("skip", *exchanged[2:], "--lsn", named[1], code=2)["hint"]
+    assert "exchanged" in ask("rotate-key", *sides[:2], "--secondary", primary.conninfo, code=2)["hint"]
+    assert "named twice" in ask("rotate-key", *sides, secondary.conninfo, code=2)["error"]
+    nobodys = make_conninfo(primary.conninfo, dbname="postgres")
+    assert ask("off", "--primary", nobodys, code=3)["kind"] == "PrimaryError"
+    assert ask("ls", "--secondary", nobodys, code=4)["kind"] == "SecondaryError"
 
     # A key that is new to a running replayer.
     assert ask("rotate-key", *sides)["generation"] == 2

@@ -15,6 +15,7 @@ import click
 import pytest
 
 import logship
+from logship import kernel
 from logship.cli import options, output
 from logship.cli.main import COMMANDS, Commands, Entry, run_command
 from logship.cli.settings import config_option
@@ -173,7 +174,19 @@ def test_every_command_exists_and_is_summed_up_as_its_help_says() -> None:
 
 def test_version() -> None:
     shown = subprocess.run([sys.executable, "-m", "logship", "--version"], capture_output=True, text=True)
-    assert (shown.returncode, shown.stdout) == (0, f"logship {logship.__version__}\n")
+    expected = f"logship {logship.__version__} (kernel: {kernel.IN_USE})\n"
+    assert (shown.returncode, shown.stdout) == (0, expected)
+
+
+@pytest.mark.parametrize("wish", ["rust", "Cython"])
+def test_a_kernel_that_there_is_not(wish: str) -> None:
+    """Before any command does anything; --help works."""
+    environment = os.environ | {"LOGSHIP_KERNEL": wish}
+    command = [sys.executable, "-m", "logship", "--version"]
+    shown = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert shown.returncode == 2
+    assert f"LOGSHIP_KERNEL is '{wish}'" in shown.stderr
+    assert "hint: it is python or cython" in shown.stderr
 
 
 def test_sigterm_ends_every_with_block(tmp_path: Path) -> None:

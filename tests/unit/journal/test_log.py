@@ -10,9 +10,11 @@ import pytest
 
 from logship.errors import InternalError, JournalForeign, JournalLocked, JournalTooOld, UsageError
 from logship.journal import Journal, RecordKind, Source
+from logship.journal.files import Files
 from logship.journal.inspection import inspect
 from logship.kernel import frame, split_run
 from logship.lsn import Lsn
+from tests.servers import eventually
 from tests.unit.journal.journals import (
     SMALL,
     SOURCE,
@@ -214,3 +216,77 @@ def test_retention_unlinks_and_a_reader_of_what_is_gone_is_told(tmp_path: Path) 
         assert lost.lost == ("a",)
         assert [path.name for path in tmp_path.glob("*.seg")] == [journal.segments()[0].name]
     assert inspect(tmp_path).verify().segments == 1
+
+
+def test_who_waits_may_fsync_in_its_own_thread(tmp_path: Path) -> None:
+    threads: list[str] = []
+    with Journal.open(tmp_path, SOURCE) as journal, journal.reader(Lsn(0)) as reader:
+        journal.append(changes(100), lambda _: threads.append(threading.current_thread().name))
+        seen: list[int] = []
+        journal.write_through(lambda: seen.append(len(drain(reader))))
+        assert (journal.flushed_lsn, threads) == (100, [threading.current_thread().name])
+        assert seen[0] > 0  # readers had it before the fsync
+        journal.write_through(lambda: seen.append(0))
+        assert len(seen) == 1  # nothing to write: nothing is told
+
+
+class Held(Files):
+    """The fdatasync of the fsync thread waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.holding, self.begun, self.go = False, threading.Event(), threading.Event()
+
+    def fdatasync(self, fd: int) -> None:
+        if self.holding:
+            self.begun.set()
+            assert self.go.wait(DEADLINE_S)
+        super().fdatasync(fd)
+
+
+def test_an_fsync_under_way_makes_the_next_one_too(tmp_path: Path) -> None:
+    files, threads = Held(), set()
+    with Journal.open(tmp_path, SOURCE, files=files) as journal:
+        files.holding = True
+        journal.append(changes(100))
+        journal.write()
+        assert files.begun.wait(DEADLINE_S)
+        journal.append(changes(200), lambda _: threads.add(threading.current_thread().name))
+        journal.write_through(lambda: None)  # doesn't wait for the one under way
+        assert journal.flushed_lsn == 0
+        files.go.set()
+        assert journal.wait_flushed(Lsn(200), DEADLINE_S)
+    assert threads == {"journal fsync"}
+
+
+def test_where_fsyncs_take_long_they_are_left_to_the_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("logship.journal.flush._QUICK_S", -1.0)
+    threads = set()
+    with Journal.open(tmp_path, SOURCE) as journal:
+        journal.append(changes(100), lambda _: threads.add(threading.current_thread().name))
+        journal.write_through(lambda: None)
+        assert journal.wait_flushed(Lsn(100), DEADLINE_S)
+    assert threads == {"journal fsync"}
+
+
+def test_fsyncs_that_are_spaced_come_at_once_for_who_waits(tmp_path: Path) -> None:
+    with Journal.open(tmp_path, SOURCE) as journal:
+        journal.append(changes(100))
+        journal.write()
+        assert journal.wait_flushed(Lsn(100), DEADLINE_S)
+        journal.space_fsyncs(10_000.0)
+        for end in (200, 300):
+            journal.append(changes(end))
+            journal.write()
+        assert journal.flushed_lsn == 100  # they are put off
+        assert journal.wait_flushed(Lsn(300), DEADLINE_S)
+        journal.append(changes(400))
+        journal.write()
+        journal.space_fsyncs(0.0)  # what is put off comes now
+        eventually(lambda: journal.flushed_lsn == 400, what="the fsync that was put off")
+        journal.space_fsyncs(10_000.0)
+        journal.append(changes(500))
+        journal.write()
+    with Journal.open(tmp_path, SOURCE) as journal:  # closing puts nothing off
+        assert journal.flushed_lsn == 500

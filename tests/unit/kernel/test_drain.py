@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from logship.kernel import Drain, frame, split_run
 
 
 class Source:
@@ -35,23 +35,25 @@ payloads = st.sampled_from([b"B1", b"C2", b"Ixyz", b"U", b"Dabc", b"T", b"O", b"
 
 @given(st.lists(payloads | st.none(), max_size=20), st.integers(1, 200))
 @settings(deadline=None)
-def test_what_comes_is_gathered_in_order(items: list[bytes | None], most: int) -> None:
+def test_what_comes_is_gathered_in_order(kernel: ModuleType, items: list[bytes | None], most: int) -> None:
     """None stands for a keepalive."""
     sent = [KEEPALIVE if item is None else xlogdata(item, n) for n, item in enumerate(items)]
     source = Source(sent)
-    drain = Drain(source)
+    drain = kernel.Drain(source)
     while size := drain.gather(most):
         assert size < most + max(map(len, sent))
     drained = drain.take()
     messages = [item for item in items if item is not None]
-    assert split_run(drained.run) == messages
+    assert kernel.split_run(drained.run) == messages
     assert drained.size_bytes == sum(map(len, sent))
-    starts = [len(frame(messages[:n])) for n in range(len(messages))]
+    starts = [len(kernel.frame(messages[:n])) for n in range(len(messages))]
     plain = (b"I", b"U", b"D", b"T", b"O")
     marked = [s for s, m in zip(starts, messages, strict=True) if not m.startswith(plain)]
     assert drained.marks == marked
     before = [
-        len(frame([m for m in items[:n] if m is not None])) for n, item in enumerate(items) if item is None
+        len(kernel.frame([m for m in items[:n] if m is not None]))
+        for n, item in enumerate(items)
+        if item is None
     ]
     assert drained.keepalives == [(offset, KEEPALIVE) for offset in before]
     if items and items[-1] is not None:
@@ -63,28 +65,28 @@ def test_what_comes_is_gathered_in_order(items: list[bytes | None], most: int) -
     assert (drain.odd, drain.ended) == (b"", False)
 
 
-def test_it_stops_at_its_bound_and_goes_on() -> None:
+def test_it_stops_at_its_bound_and_goes_on(kernel: ModuleType) -> None:
     message = xlogdata(b"Ix")
-    drain = Drain(Source([message] * 5))
+    drain = kernel.Drain(Source([message] * 5))
     assert drain.gather(len(message) + 1) == 2 * len(message)
     assert drain.gather(1) == len(message)
-    assert drain.take().run == frame([b"Ix"] * 3)
+    assert drain.take().run == kernel.frame([b"Ix"] * 3)
     assert drain.gather(1 << 20) == 2 * len(message)
     assert drain.gather(1 << 20) == 0
 
 
 @pytest.mark.parametrize("odd", [b"z", b"w", b"w" + bytes(23), b"\0abc"])
-def test_what_is_neither_data_nor_keepalive_stops_it(odd: bytes) -> None:
-    drain = Drain(Source([xlogdata(b"Ix"), odd, xlogdata(b"Iy")]))
+def test_what_is_neither_data_nor_keepalive_stops_it(kernel: ModuleType, odd: bytes) -> None:
+    drain = kernel.Drain(Source([xlogdata(b"Ix"), odd, xlogdata(b"Iy")]))
     drain.gather(1 << 20)
     assert drain.odd == odd
     assert drain.gather(1 << 20) == 0
-    assert drain.take().run == frame([b"Ix"])
+    assert drain.take().run == kernel.frame([b"Ix"])
 
 
-def test_the_end_of_the_copy_is_told() -> None:
-    drain = Drain(Source([xlogdata(b"Ix")], last=-1))
+def test_the_end_of_the_copy_is_told(kernel: ModuleType) -> None:
+    drain = kernel.Drain(Source([xlogdata(b"Ix")], last=-1))
     assert drain.gather(1 << 20) == 27
     assert drain.ended
     assert drain.gather(1 << 20) == 0
-    assert drain.take().run == frame([b"Ix"])
+    assert drain.take().run == kernel.frame([b"Ix"])

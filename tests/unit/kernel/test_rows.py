@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
+from types import ModuleType
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logship.kernel import UNCHANGED, Cell, Rows, binary_text_array
+from logship.kernel import UNCHANGED, Cell
 
 texts = st.none() | st.binary(max_size=12)
 carried = st.integers(0, 4).flatmap(lambda n: st.lists(st.lists(texts, min_size=n, max_size=n), max_size=9))
@@ -26,9 +27,9 @@ def width_of(rows: list[list[bytes | None]]) -> int:
 
 @given(tables)
 @settings(deadline=None)
-def test_rows_are_a_sequence_of_what_they_were_made_of(table: Table) -> None:
+def test_rows_are_a_sequence_of_what_they_were_made_of(kernel: ModuleType, table: Table) -> None:
     width, given_rows = table
-    rows = Rows.of(width, given_rows)
+    rows = kernel.Rows.of(width, given_rows)
     assert rows == given_rows
     assert list(rows) == given_rows
     assert [rows[index] for index in range(-len(rows), len(rows))] == given_rows * 2
@@ -38,9 +39,9 @@ def test_rows_are_a_sequence_of_what_they_were_made_of(table: Table) -> None:
 
 @given(tables, st.slices(12), st.data())
 @settings(deadline=None)
-def test_parts_of_rows(table: Table, part: slice, data: st.DataObject) -> None:
+def test_parts_of_rows(kernel: ModuleType, table: Table, part: slice, data: st.DataObject) -> None:
     width, given_rows = table
-    rows = Rows.of(width, given_rows)
+    rows = kernel.Rows.of(width, given_rows)
     assert rows[part] == given_rows[part]
     indexes = st.lists(st.integers(0, max(len(rows) - 1, 0)), max_size=9 if len(rows) else 0)
     taken = data.draw(indexes)
@@ -48,16 +49,18 @@ def test_parts_of_rows(table: Table, part: slice, data: st.DataObject) -> None:
     columns = data.draw(st.lists(st.integers(0, max(width - 1, 0)), max_size=6 if width else 0))
     assert rows.project(columns) == [[row[column] for column in columns] for row in given_rows]
     assert [rows.column(c) for c in columns] == [[row[c] for row in given_rows] for c in columns]
-    assert Rows.joined(width, [rows, rows[part], rows[:0]]) == given_rows + given_rows[part]
+    assert kernel.Rows.joined(width, [rows, rows[part], rows[:0]]) == given_rows + given_rows[part]
 
 
 @given(tables, st.integers(1, 4), st.integers(1, 20))
 @settings(deadline=None)
-def test_chunks_are_as_large_as_they_may_be(table: Table, most_rows: int, most_bytes: int) -> None:
+def test_chunks_are_as_large_as_they_may_be(
+    kernel: ModuleType, table: Table, most_rows: int, most_bytes: int
+) -> None:
     width, given_rows = table
-    rows = Rows.of(width, given_rows)
+    rows = kernel.Rows.of(width, given_rows)
     parts = list(rows.chunks(most_rows, most_bytes))
-    assert Rows.joined(width, parts) == given_rows
+    assert kernel.Rows.joined(width, parts) == given_rows
     for part, following in zip(parts, [*parts[1:], None][: len(parts)], strict=True):
         assert 1 <= len(part) <= most_rows
         assert len(part) == 1 or part.size_bytes() <= most_bytes
@@ -68,32 +71,32 @@ def test_chunks_are_as_large_as_they_may_be(table: Table, most_rows: int, most_b
 
 @given(tables)
 @settings(deadline=None)
-def test_masks_say_what_each_row_lacks(table: Table) -> None:
+def test_masks_say_what_each_row_lacks(kernel: ModuleType, table: Table) -> None:
     width, given_rows = table
-    masks, groups = Rows.of(width, given_rows).masks()
+    masks, groups = kernel.Rows.of(width, given_rows).masks()
     found = [frozenset(i for i, cell in enumerate(row) if cell is UNCHANGED) for row in given_rows]
     assert [masks[group] for group in groups] == found
     assert masks == list(dict.fromkeys(found))
 
 
-def test_equality_and_what_is_refused() -> None:
-    rows = Rows.of(2, [[b"1", None], [b"2", UNCHANGED]])
-    assert rows == Rows.of(2, [(b"1", None), (b"2", UNCHANGED)])
+def test_equality_and_what_is_refused(kernel: ModuleType) -> None:
+    rows = kernel.Rows.of(2, [[b"1", None], [b"2", UNCHANGED]])
+    assert rows == kernel.Rows.of(2, [(b"1", None), (b"2", UNCHANGED)])
     assert rows == [(b"1", None), [b"2", UNCHANGED]]
     assert rows != [[b"1", None]]
-    assert rows != Rows.of(2, [[b"1", None], [b"2", None]])
-    assert rows != Rows.of(2, [[b"1", None], [b"2", b""]])
+    assert rows != kernel.Rows.of(2, [[b"1", None], [b"2", None]])
+    assert rows != kernel.Rows.of(2, [[b"1", None], [b"2", b""]])
     assert rows != [[b"1", None], 7]
     assert rows != 7
-    assert Rows.of(0, [[], []]) != Rows.of(0, [[]])
+    assert kernel.Rows.of(0, [[], []]) != kernel.Rows.of(0, [[]])
     assert repr(rows) == "<2 rows of 2 columns>", "no cells"
     with pytest.raises(TypeError):
         hash(rows)
     for wrong in ([[b"1"]], [[b"1", b"2", b"3"]]):
         with pytest.raises(ValueError, match="columns"):
-            Rows.of(2, wrong)
+            kernel.Rows.of(2, wrong)
     with pytest.raises(ValueError, match="columns"):
-        Rows.joined(1, [rows])
+        kernel.Rows.joined(1, [rows])
     for index in (2, -3):
         with pytest.raises(IndexError):
             rows[index]
@@ -110,8 +113,8 @@ def test_equality_and_what_is_refused() -> None:
             rows.take([column])
 
 
-def test_what_the_log_does_not_carry_never_leaves() -> None:
-    rows = Rows.of(1, [[b"1"], [UNCHANGED]])
+def test_what_the_log_does_not_carry_never_leaves(kernel: ModuleType) -> None:
+    rows = kernel.Rows.of(1, [[b"1"], [UNCHANGED]])
     for form in (
         lambda: rows.text_array(0),
         lambda: rows.copy_text([0]),
@@ -125,12 +128,14 @@ def test_what_the_log_does_not_carry_never_leaves() -> None:
 
 @given(carried)
 @settings(deadline=None)
-def test_text_arrays_hold_one_column_or_several(table: list[list[bytes | None]]) -> None:
+def test_text_arrays_hold_one_column_or_several(kernel: ModuleType, table: list[list[bytes | None]]) -> None:
     width = width_of(table)
-    rows = Rows.of(width, table)
+    rows = kernel.Rows.of(width, table)
     columns = [[row[i] for row in table] for i in range(width)]
-    assert [rows.text_array(i) for i in range(width)] == [binary_text_array(column) for column in columns]
-    assert rows.text_array(*range(width)) == binary_text_array(
+    assert [rows.text_array(i) for i in range(width)] == [
+        kernel.binary_text_array(column) for column in columns
+    ]
+    assert rows.text_array(*range(width)) == kernel.binary_text_array(
         [cell for column in columns for cell in column]
     )
 
@@ -154,9 +159,9 @@ NASTY = st.none() | st.lists(st.sampled_from([b"\\", b"\t", b"\n", b"N", b".", b
 
 @given(carried | st.lists(st.lists(NASTY, min_size=2, max_size=2), max_size=6))
 @settings(deadline=None)
-def test_lines_of_copy_read_back(table: list[list[bytes | None]]) -> None:
+def test_lines_of_copy_read_back(kernel: ModuleType, table: list[list[bytes | None]]) -> None:
     width = width_of(table)
-    text = Rows.of(width, table).copy_text(range(width))
+    text = kernel.Rows.of(width, table).copy_text(range(width))
     lines = text.split(b"\n")
     assert lines.pop() == b""
     if width:
@@ -168,8 +173,8 @@ def test_lines_of_copy_read_back(table: list[list[bytes | None]]) -> None:
 
 @given(carried)
 @settings(deadline=None)
-def test_arrow_reads_texts(table: list[list[bytes | None]]) -> None:
-    rows = Rows.of(width_of(table), table)
+def test_arrow_reads_texts(kernel: ModuleType, table: list[list[bytes | None]]) -> None:
+    rows = kernel.Rows.of(width_of(table), table)
     for column in range(rows.width):
         buffers = [None if part is None else pa.py_buffer(part) for part in rows.arrow_text(column)]
         array = pa.Array.from_buffers(pa.binary(), len(rows), buffers)
@@ -179,9 +184,9 @@ def test_arrow_reads_texts(table: list[list[bytes | None]]) -> None:
 
 @given(st.sampled_from([16, 32, 64]), st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), max_size=20))
 @settings(deadline=None)
-def test_arrow_reads_integers(bits: int, numbers: list[int | None]) -> None:
+def test_arrow_reads_integers(kernel: ModuleType, bits: int, numbers: list[int | None]) -> None:
     fitting = [n if n is None or -(2 ** (bits - 1)) <= n < 2 ** (bits - 1) else n >> 48 for n in numbers]
-    rows = Rows.of(1, [[None if n is None else b"%d" % n] for n in fitting])
+    rows = kernel.Rows.of(1, [[None if n is None else b"%d" % n] for n in fitting])
     types = {16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
     buffers = [None if part is None else pa.py_buffer(part) for part in rows.arrow_int(0, bits)]
     array = pa.Array.from_buffers(types[bits], len(rows), buffers)
@@ -190,27 +195,27 @@ def test_arrow_reads_integers(bits: int, numbers: list[int | None]) -> None:
 
 
 @pytest.mark.parametrize("bits", [16, 32, 64])
-def test_what_is_no_integer_of_that_size_is_refused(bits: int) -> None:
+def test_what_is_no_integer_of_that_size_is_refused(kernel: ModuleType, bits: int) -> None:
     most = 2 ** (bits - 1)
     for number in (most - 1, -most, 0):
-        _, values = Rows.of(1, [[b"%d" % number]]).arrow_int(0, bits)
+        _, values = kernel.Rows.of(1, [[b"%d" % number]]).arrow_int(0, bits)
         assert struct.unpack({16: "<h", 32: "<i", 64: "<q"}[bits], values) == (number,)
     wrong = [b"%d" % most, b"%d" % (-most - 1), b"", b"-", b"-0", b"00", b"01", b"+1", b" 1", b"1 ", b"1_0", b"1.0",
              b"x", b"9" * 19, b"9" * 20, b"1" * 400, b"\xd9\xa1", b"--1", b"1\0"]  # fmt: skip
     for text in wrong:
         with pytest.raises(ValueError, match="no integer"):
-            Rows.of(1, [[text]]).arrow_int(0, bits)
+            kernel.Rows.of(1, [[text]]).arrow_int(0, bits)
     with pytest.raises(ValueError, match="bits"):
-        Rows.of(1, []).arrow_int(0, 8)
+        kernel.Rows.of(1, []).arrow_int(0, 8)
 
 
 @given(st.lists(st.sampled_from([None, b"t", b"f"]), max_size=40))
 @settings(deadline=None)
-def test_arrow_reads_booleans(given_cells: list[bytes | None]) -> None:
-    rows = Rows.of(1, [[cell] for cell in given_cells])
+def test_arrow_reads_booleans(kernel: ModuleType, given_cells: list[bytes | None]) -> None:
+    rows = kernel.Rows.of(1, [[cell] for cell in given_cells])
     buffers = [None if part is None else pa.py_buffer(part) for part in rows.arrow_bool(0)]
     array = pa.Array.from_buffers(pa.bool_(), len(rows), buffers)
     array.validate(full=True)
     assert array.to_pylist() == [None if cell is None else cell == b"t" for cell in given_cells]
     with pytest.raises(ValueError, match="no boolean"):
-        Rows.of(1, [[b"true"]]).arrow_bool(0)
+        kernel.Rows.of(1, [[b"true"]]).arrow_bool(0)

@@ -336,7 +336,9 @@ begin
     'number', nextval('logship.ddl_number'), 'xid', pg_current_xact_id()::text::bigint,
     'database', current_database(), 'server', current_setting('server_version_num')::int,
     'at', (extract(epoch from statement_timestamp()) * 1000000)::bigint,
-    'event', event, 'tag', tag, 'query', current_query(), 'stack', stack, 'context', context,
+    'event', event, 'tag', tag, 'stack', stack, 'context', context,
+    -- Inside a function the stack has the text, and what was sent may hold what is nobody's business.
+    'query', case when strpos(stack, E'\n') = 0 then current_query() else '' end,
     'objects', coalesce(objects, '[]'), 'error', error,
     'bodies', case when strpos(stack, E'\nSQL function "') > 0 then logship.ddl_bodies(stack, objects) end)::text, 'UTF8');
 end
