@@ -156,7 +156,10 @@ class Prepared:
             self._work(load, scale)
             self.end = Lsn.parse(str(one(self.primary, "select pg_current_wal_insert_lsn()")))
             one(self.primary, "select pg_logical_emit_message(true, 'bench', 'end')")
-            slot = f"select confirmed_flush_lsn >= '{self.end}' from pg_replication_slots where database = '{name}' and slot_name not like 'built%'"
+            slot = (
+                f"select confirmed_flush_lsn >= '{self.end}' from pg_replication_slots "
+                f"where database = '{name}' and slot_name not like 'built%'"
+            )
             until(lambda: one(self.primary, slot))
 
     def _work(self, load: Load, scale: float) -> None:
@@ -179,11 +182,16 @@ class Prepared:
         return self._bench.secondary.conninfo(database)
 
     def compare(self, secondary: str) -> None:
-        tables = "select array_agg(c.oid::regclass::text order by 1) from pg_class c where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace"
+        tables = (
+            "select array_agg(c.oid::regclass::text order by 1) from pg_class c "
+            "where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace"
+        )
         names = one(self.primary, tables)
         assert isinstance(names, list)
         for name in names:
-            checksum = f"select count(*) || ':' || coalesce(sum(hashtextextended(t::text, 0)::numeric), 0) from {name} t"
+            checksum = (
+                f"select count(*) || ':' || coalesce(sum(hashtextextended(t::text, 0)), 0) from {name} t"
+            )
             ours, theirs = one(secondary, checksum), one(self.primary, checksum)
             if ours != theirs:
                 raise SystemExit(f"{self.name}: {name} differs: {ours}, {theirs}")
@@ -263,7 +271,8 @@ def theirs(prepared: Prepared) -> Round:
         secondary,
         f"create subscription built_in connection '{prepared.primary}' publication built_in "
         f"with (connect = false, slot_name = '{slot}', enabled = false)",
-        "alter subscription built_in enable", "alter subscription built_in refresh publication with (copy_data = false)",
+        "alter subscription built_in enable",
+        "alter subscription built_in refresh publication with (copy_data = false)",
     )  # fmt: skip
     there = (
         f"select replay_lsn >= '{prepared.end}' from pg_stat_replication where application_name = 'built_in'"

@@ -5,10 +5,13 @@ on one machine, in turns. Prints:
 
 - overlap: the latency of a commit that waits (`on`), with the shipper's fsync slowed down, the replica's answer
   slowed down, and both: near the larger of the two, not their sum;
-- attached: the latency at 500 transactions a second with an asynchronous shipper attached, and with none: pairs of
-  rounds next to one another, the median of their ratios (bound: 3 %);
-- modes: transactions a second with `local`, `on` and `remote_apply`, through `logship ship` and `logship replay`;
-- cpu: CPU seconds of the primary for the same load, with one client of the relay and with four.
+- attached: the latency at 500 transactions a second, and CPU milliseconds for each, with an asynchronous shipper
+  attached, and with none: rounds next to one another, the median of their ratios (bound: 3 %). Beside it the
+  floor, a walsender whose client (pg_recvlogical) only reads, and a built-in subscription;
+- modes: transactions a second of 1, 4 and 8 clients with `local`, `on` and `remote_apply`, through `logship ship` and
+  `logship replay`, through `logship run`, and through a built-in subscription that flushes (memory is off);
+- cpu: CPU seconds of the primary for the same load, with one client of the relay and with four, and with four built-in
+  subscriptions.
 
 The load of the machine before each part is printed with it: latencies on a busy machine say little.
 """
@@ -41,9 +44,13 @@ from logship.service.ship import Ship, ShipSettings
 
 DELAY_S = 0.02
 RATE = 500
+STREAMING = (
+    "select count(*) from pg_stat_replication where application_name ~ '^builtin' and state = 'streaming'"
+)
 INSERT = "insert into t (v) values ('twenty bytes of text')"
 PUBLICATION = "logship_postgres"
 RECORD = b"L"
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -90,13 +97,19 @@ class Bench:
             row = connection.execute(query.encode()).fetchone()
         return None if row is None else row[0]
 
+    def commits(self) -> int:
+        """Rows of the load so far: each commit adds one."""
+        last = self.one("select last_value from t_id_seq")
+        assert isinstance(last, int)
+        return last
+
     def wait_for_commits(self, name: str) -> None:
         self.run(f"alter system set synchronous_standby_names = '{name}'")
         self.run("select pg_reload_conf()")
 
     @contextlib.contextmanager
-    def logship(self, *arguments: str | Path) -> Iterator[None]:
-        """A command of logship's that runs until the block ends."""
+    def logship(self, *arguments: str | Path) -> Iterator[int]:
+        """A command of logship's that runs until the block ends; its process."""
         log = self.directory / f"{arguments[0]}.log"
         with log.open("wb") as out, subprocess.Popen(
             [sys.executable, "-m", "logship", *arguments], stderr=out, stdout=out
@@ -105,11 +118,35 @@ class Bench:
                 until(lambda: b"streaming " in log.read_bytes() or process.poll() is not None)
                 if process.poll() is not None:
                     raise SystemExit(log.read_text())
-                yield
+                yield process.pid
             finally:
                 process.terminate()
 
-    def shipper(self, port: int, *more: str) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def subscriptions(self, count: int) -> Iterator[None]:
+        """Built-in logical replication to so many databases of the secondary; each commits durably."""
+        names = [f"builtin_{number}" for number in range(count)]
+        with psycopg.connect(self.secondary.conninfo(), autocommit=True) as own:
+            self.run("create publication builtin for table t")
+            for name in names:
+                own.execute(f"create database {name}".encode())
+                with psycopg.connect(self.secondary.conninfo(name), autocommit=True) as other:
+                    other.execute("create table t (id bigserial primary key, v text)")
+                    other.execute(
+                        f"create subscription {name} connection '{self.primary.conninfo()}' publication builtin "
+                        "with (copy_data = false, synchronous_commit = on)".encode()
+                    )
+            until(lambda: self.one(STREAMING) == count)
+            try:
+                yield
+            finally:
+                for name in names:
+                    with psycopg.connect(self.secondary.conninfo(name), autocommit=True) as other:
+                        other.execute(f"drop subscription {name}".encode())
+                    own.execute(f"drop database {name} with (force)".encode())
+                self.run("drop publication builtin")
+
+    def shipper(self, port: int, *more: str) -> contextlib.AbstractContextManager[int]:
         return self.logship(
             "ship", "--primary", self.primary.conninfo(), "--journal", self.directory / "shipper",
             "--listen", f"127.0.0.1:{port}", "--auth", "trust", *more,
@@ -128,12 +165,12 @@ class Bench:
         return done.stdout
 
 
-def until(condition: Callable[[], bool], deadline_s: float = 60.0) -> None:
+def until(condition: Callable[[], bool], deadline_s: float = 60.0, every_s: float = 0.02) -> None:
     end_s = time.monotonic() + deadline_s
     while not condition():
         if time.monotonic() > end_s:
             raise SystemExit("it took too long")
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 # -- overlap ---------------------------------------------------------------------------------------------
@@ -248,22 +285,35 @@ def overlap(bench: Bench) -> None:
 
 
 def attached(bench: Bench) -> None:
-    seconds, rounds = ("4", 3) if bench.quick else ("20", 8)
-    ratios, both = [], []
+    seconds, rounds = ("4", 3) if bench.quick else ("15", 8)
+    ways: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
+        "none": contextlib.nullcontext,
+        "reader": lambda: reading(bench, bench.primary.conninfo(), "floor"),
+        "built-in": lambda: bench.subscriptions(1),
+        "shipper": lambda: bench.shipper(0),
+    }
+    took: dict[str, list[tuple[float, float, float]]] = {way: [] for way in ways}
     for number in range(rounds):
-        found = {}
-        for way in ("none", "shipper") if number % 2 else ("shipper", "none"):
-            beside = bench.shipper(0) if way == "shipper" else contextlib.nullcontext()
-            with beside:
-                found[way] = latency_s(bench, seconds)
-        both.append(found)
-        ratios.append(found["shipper"] / found["none"])
-    for way in ("none", "shipper"):
+        for way in list(ways) if number % 2 else reversed(ways):
+            with ways[way]() as process:
+                before = server_cpu_s(bench.primary), process_cpu_s(process), bench.commits()
+                latency = latency_s(bench, seconds)
+                commits = (bench.commits() - before[2]) / 1e3
+                took[way].append((
+                    latency * 1e3, (server_cpu_s(bench.primary) - before[0]) / commits,
+                    (process_cpu_s(process) - before[1]) / commits,
+                ))  # fmt: skip
+    print(
+        "            latency      of none   CPU of the primary   of the client  (ms, medians; CPU per commit)"
+    )
+    for way, rows in took.items():
+        latency, primary, client = (statistics.median(column) for column in zip(*rows, strict=True))
+        ratios = [row[0] / none[0] for row, none in zip(rows, took["none"], strict=True)]
+        spread = ", ".join(f"{ratio:.2f}" for ratio in sorted(ratios))
+        its = f"{client:9.3f}" if client else "        -"
         print(
-            f"  {way:8} {statistics.median(f[way] for f in both) * 1e3:.3f} ms, median of {rounds} rounds' medians"
+            f"  {way:9} {latency:7.3f} {statistics.median(ratios):12.3f} {primary:16.3f} {its}      ({spread})"
         )
-    spread = ", ".join(f"{ratio:.2f}" for ratio in sorted(ratios))
-    print(f"  with a shipper: {statistics.median(ratios):.3f} of none (pairs: {spread})")
 
 
 def latency_s(bench: Bench, seconds: str) -> float:
@@ -283,29 +333,40 @@ def latency_s(bench: Bench, seconds: str) -> float:
 # -- modes -----------------------------------------------------------------------------------------------
 
 
+MODES = ("local", "on", "remote_apply")
+
+
 def modes(bench: Bench) -> None:
-    port = free_port()
-    replay = (
-        "replay", "--shipper", f"host=127.0.0.1 port={port} user=x", "--secondary", bench.secondary.conninfo(),
-        "--journal", bench.directory / "replayer",
-    )  # fmt: skip
+    port, replayer = free_port(), ("--journal", bench.directory / "replayer", "--memory", "off")
     name = bench.one("select name from logship.replica")
-    found: dict[str, list[float]] = {}
+    secondary = ("--secondary", bench.secondary.conninfo())
+    replay = ("replay", "--shipper", f"host=127.0.0.1 port={port} user=x", *secondary, *replayer)
     with bench.shipper(port, "--synchronous", f"FIRST 1 ({name})"), bench.logship(*replay):
-        bench.wait_for_commits("logship")
-        for _ in range(2 if bench.quick else 5):
-            for mode in ("local", "on", "remote_apply"):
+        shares(bench, "ship, replay")
+    together = ("run", "--primary", bench.primary.conninfo(), *secondary, *replayer[2:], "--new-journal")
+    with bench.logship(*together, "--journal", bench.directory / "together"):
+        shares(bench, "run")
+    with bench.subscriptions(1):
+        shares(bench, "built-in")
+
+
+def shares(bench: Bench, way: str) -> None:
+    bench.wait_for_commits("*")
+    for clients in ("1", "4", "8"):
+        found: dict[str, list[float]] = {mode: [] for mode in MODES}
+        for _ in range(1 if bench.quick else 3):
+            for mode in MODES:
                 said = bench.pgbench(
-                    "-c", "8", "-T", "3" if bench.quick else "10", options=f"-c synchronous_commit={mode}"
+                    "-c", clients, "-T", "3" if bench.quick else "10", options=f"-c synchronous_commit={mode}"
                 )
                 (line,) = [line for line in said.splitlines() if line.startswith("tps")]
-                found.setdefault(mode, []).append(float(line.split()[2]))
-        bench.wait_for_commits("")
-    local = statistics.median(found["local"])
-    for mode, tps in found.items():
-        print(
-            f"  {mode:12} {statistics.median(tps):7.0f} tx/s, {statistics.median(tps) / local:.2f} of local"
+                found[mode].append(float(line.split()[2]))
+        tps = {mode: statistics.median(each) for mode, each in found.items()}
+        shown = ", ".join(
+            f"{mode} {tps[mode]:.0f} tx/s = {tps[mode] / tps['local']:.2f}" for mode in MODES[1:]
         )
+        print(f"  {way:12} {clients} clients: local {tps['local']:.0f} tx/s, {shown}", flush=True)
+    bench.wait_for_commits("")
 
 
 # -- CPU -------------------------------------------------------------------------------------------------
@@ -314,66 +375,98 @@ def modes(bench: Bench) -> None:
 def cpu(bench: Bench) -> None:
     transactions = "2000" if bench.quick else "10000"
     port = free_port()
-    found: dict[int, list[tuple[float, float]]] = {}
-    with bench.shipper(port):
-        sender = bench.one("select pid from pg_stat_replication where application_name = 'logship'")
-        assert isinstance(sender, int)
-        for _ in range(2 if bench.quick else 4):
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+
+    def load(way: str, caught_up: str) -> None:
+        for kind, work in (
+            ("one row each", lambda: bench.pgbench("-c", "4", "-t", transactions)),
+            ("1,000 rows each", lambda: bulk(bench)),
+        ):
+            before = walsenders_cpu_s(bench), server_cpu_s(bench.primary)
+            work()
+            end = bench.one("select pg_current_wal_flush_lsn()::text")
+            asked = caught_up.format(end).encode()
+            with psycopg.connect(
+                bench.primary.conninfo(), autocommit=True
+            ) as asking:  # its CPU counts: seldom
+                until(lambda: asking.execute(asked).fetchone() == (True,), every_s=0.2)  # noqa: B023
+            after = walsenders_cpu_s(bench), server_cpu_s(bench.primary)
+            found.setdefault((kind, way), []).append((after[0] - before[0], after[1] - before[1]))
+
+    for _ in range(2 if bench.quick else 4):
+        with bench.shipper(port):
             for clients in (1, 4):
                 with contextlib.ExitStack() as stack:
                     for number in range(clients):
-                        stack.enter_context(receiving(bench, port, f"c{number}"))
-                    before = cpu_s(bench, sender)
-                    bench.pgbench("-c", "4", "-t", transactions)
-                    end = bench.one("select pg_current_wal_flush_lsn()::text")
-                    until(lambda end=end: bench.one(CONFIRMED.format(end)) is True)  # type: ignore[misc]
-                    after = cpu_s(bench, sender)
-                found.setdefault(clients, []).append((after[0] - before[0], after[1] - before[1]))
-    for clients, took in found.items():
-        total, decoding = (statistics.median(column) for column in zip(*took, strict=True))
+                        stack.enter_context(
+                            reading(bench, f"host=127.0.0.1 port={port} user=x dbname=postgres", f"c{number}")
+                        )
+                    load(f"{clients} of the relay's clients", CONFIRMED)
+        with bench.subscriptions(4):
+            load("4 built-in subscriptions", ALL_CONFIRMED)
+    for (kind, way), took in found.items():
+        decoding, total = (statistics.median(column) for column in zip(*took, strict=True))
+        least = statistics.median(each for each, _ in found[kind, "4 built-in subscriptions"])
         print(
-            f"  {clients} of the relay's clients: walsender {decoding:.2f} s of CPU; it and load {total:.2f} s"
+            f"  {kind:15} {way:24} walsenders {decoding:.2f} s of CPU ({decoding / least:.2f}); "
+            f"with the load's {total:.2f} s"
         )
 
 
-CONFIRMED = "select confirmed_flush_lsn >= '{}'::pg_lsn from pg_replication_slots"
+def bulk(bench: Bench) -> None:
+    for _ in range(50 if bench.quick else 300):
+        bench.run("insert into t (v) select 'twenty bytes of text' from generate_series(1, 1000)")
+
+
+CONFIRMED = "select confirmed_flush_lsn >= '{}'::pg_lsn from pg_replication_slots where slot_name = 'logship_postgres'"
+ALL_CONFIRMED = (
+    "select bool_and(confirmed_flush_lsn >= '{}'::pg_lsn) from pg_replication_slots where slot_name ~ '^builtin'"
+)  # fmt: skip
 
 
 @contextlib.contextmanager
-def receiving(bench: Bench, port: int, slot: str) -> Iterator[None]:
+def reading(bench: Bench, conninfo: str, slot: str) -> Iterator[int]:
+    """pg_recvlogical, which throws away what it reads; its process."""
     program = bench.primary.binaries.directory / "pg_recvlogical"
-    to: list[str | Path] = [
-        program,
-        "--dbname",
-        f"host=127.0.0.1 port={port} user=x dbname=postgres",
-        "--slot",
-        slot,
-    ]
+    to: list[str | Path] = [program, "--dbname", conninfo, "--slot", slot]
     subprocess.run(
         [*to, "--create-slot", "--plugin=pgoutput", "--if-not-exists"], check=True, env=environment()
     )
     options = ["-o", "proto_version=1", "-o", f"publication_names={PUBLICATION}"]
     with subprocess.Popen([*to, "--start", "--file=/dev/null", *options], env=environment()) as process:
         try:
-            yield
+            yield process.pid
         finally:
             process.terminate()
+    if conninfo == bench.primary.conninfo():  # one of the relay's costs nothing
+        subprocess.run([*to, "--drop-slot"], check=True, env=environment())
 
 
-def cpu_s(bench: Bench, sender: int) -> tuple[float, float]:
-    """CPU seconds of all the server's processes, those that ended included, and of the walsender."""
-    tick = os.sysconf("SC_CLK_TCK")
-    postmaster = int((bench.primary.data_directory / "postmaster.pid").read_text().split()[0])
+def server_cpu_s(server: Server) -> float:
+    """CPU seconds of all its processes, those that ended included."""
+    postmaster = (server.data_directory / "postmaster.pid").read_text().split()[0]
     total = 0.0
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             fields = path.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == postmaster:
-                total += (int(fields[11]) + int(fields[12])) / tick
-            elif path.parent.name == str(postmaster):
-                total += sum(map(int, fields[11:15])) / tick
-    fields = Path(f"/proc/{sender}/stat").read_text().rpartition(")")[2].split()
-    return total, (int(fields[11]) + int(fields[12])) / tick
+            if fields[1] == postmaster:
+                total += sum(map(int, fields[11:13])) / TICKS
+            elif path.parent.name == postmaster:
+                total += sum(map(int, fields[11:15])) / TICKS
+    return total
+
+
+def walsenders_cpu_s(bench: Bench) -> float:
+    with psycopg.connect(bench.primary.conninfo(), autocommit=True) as connection:
+        return sum(process_cpu_s(row[0]) for row in connection.execute("select pid from pg_stat_replication"))
+
+
+def process_cpu_s(process: object) -> float:
+    """0: it is no process of its own."""
+    if not isinstance(process, int):
+        return 0.0
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def free_port() -> int:

@@ -148,6 +148,16 @@ MEMORY_BYTES = Metric("logship_memory_bytes", Kind.GAUGE, "What the relations in
 MEMORY_ROWS = Metric("logship_memory_rows", Kind.GAUGE, "Rows in memory.")
 LOADS = Metric("logship_memory_loads_total", Kind.COUNTER, "Times that a relation was loaded into memory.")
 EVICTIONS = Metric("logship_memory_evictions_total", Kind.COUNTER, "Times that one was taken out again.")
+HITS = Metric("logship_memory_hits_total", Kind.COUNTER, "Times that a query read a relation in memory.")
+MERGES = Metric(
+    "logship_memory_merges_total", Kind.COUNTER, "Merges of a relation's latest changes into its main part."
+)
+MERGE_SECONDS = Metric("logship_memory_merge_seconds_total", Kind.COUNTER, "What those merges took.")
+REPLAYED_DML = Metric("logship_replayed_dml_total", Kind.COUNTER,
+                      "Row changes replayed, by store: memory or persistence.", ("replica", "store"))  # fmt: skip
+REPLAYED_DDL = Metric("logship_replayed_ddl_total", Kind.COUNTER,
+                      "Schema changes replayed, by relation they are about and store: memory or persistence.",
+                      ("replica", "store"))  # fmt: skip
 OBJECT_BYTES = Metric(
     "logship_object_bytes",
     Kind.GAUGE,

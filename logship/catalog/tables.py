@@ -323,6 +323,10 @@ object_report: Final = Table(
     Column("ddl_memory", BigInteger),
     Column("ddl_persistence", BigInteger),
     Column("last_change_lsn", PgLsn),
+    Column("hits", BigInteger),
+    Column("merges", BigInteger),
+    Column("merge_time", Interval),
+    Column("reason", Text),
     prefixes=["UNLOGGED"],
     comment="what the replayer last reported of each relation; emptied by a crash of this server",
 )

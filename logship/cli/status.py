@@ -100,11 +100,14 @@ def lag(secondary: str, watch: bool, as_json: bool) -> None:
 def _read(link: psycopg.Connection, query: Any) -> Any:
     import psycopg
 
+    from logship.connection import Side
     from logship.service.replica import NotInitialised
+    from logship.service.sides import require_not_exchanged
 
     try:
         found = query(link)
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+        require_not_exchanged(link, Side.SECONDARY)
         raise NotInitialised("the secondary has no schema logship") from error
     if not found:
         raise NotInitialised("the secondary keeps no replica yet")

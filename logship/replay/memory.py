@@ -74,9 +74,12 @@ class Memory:
         spill_directory: Path | None = None,
         threads: int = 2,
         now: Callable[[], float] = time.monotonic,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
-        """``start_lsn`` is persistence's position, behind which the first batch follows."""
+        """``start_lsn`` is persistence's position, behind which the first batch follows. ``wake`` is called, from any
+        thread, when `serve` has something to do."""
         self._now = now
+        self._wake = wake
         self._store = Store(
             limit_bytes=budget_bytes, spill_directory=spill_directory, threads=threads, start_lsn=start_lsn
         )
@@ -133,13 +136,15 @@ class Memory:
 
     def request(self, schema: str, name: str) -> Future[ObjectState]:
         """Load this object now. The result is its state as soon as readers see it, or when it can't be loaded,
-        with the reason; cancelled when memory is closed. Wake the writer's thread: `serve` does it."""
-        return self._residency.request((schema, name))
+        with the reason; cancelled when memory is closed. `serve` does it: the writer's thread is woken."""
+        asked = self._residency.request((schema, name))
+        self._wake()
+        return asked
 
-    def heard(self, relation: Relation, types: Mapping[int, TypeName]) -> bool:
-        """The log has described ``relation``: from here on it can be loaded, changed or not. Whether `serve`
-        has something to do now."""
-        return self._residency.heard(relation, types)
+    def heard(self, relation: Relation, types: Mapping[int, TypeName]) -> None:
+        """The log has described ``relation``: from here on it can be loaded, changed or not."""
+        if self._residency.heard(relation, types):
+            self._wake()
 
     def pin(self) -> Pinned:
         """Memory as it is now, to be closed. The caller sees to it that no batch is under way."""

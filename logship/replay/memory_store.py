@@ -49,6 +49,7 @@ class Store:
         self._root.execute("set enable_external_access = false")
         self._root.execute("set lock_configuration = true")
         self.writer = self._root.cursor()
+        self._begun = False
 
     def reader(self) -> duckdb.DuckDBPyConnection:
         """A connection for another thread; ``public`` is searched as in PostgreSQL. To be closed."""
@@ -64,12 +65,22 @@ class Store:
 
     def begin(self) -> None:
         self.execute("begin transaction")
+        self._begun = True
 
     def commit(self) -> None:
-        self.execute("commit")
+        """What fails here is rolled back. Lack of memory is `duckdb.OutOfMemoryException`, as everywhere."""
+        self._begun = False
+        try:
+            self.execute("commit")
+        except duckdb.TransactionException as error:
+            if "could not allocate" in str(error):
+                raise duckdb.OutOfMemoryException("at commit") from error
+            raise
 
     def rollback(self) -> None:
-        self.execute("rollback")
+        if self._begun:
+            self._begun = False
+            self.execute("rollback")
         self.writer.unregister(_STAGED)
 
     def execute(self, statement: str) -> None:

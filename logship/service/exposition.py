@@ -24,7 +24,7 @@ from logship.service.watch import Condition
 
 REPLICA_STATES: Final = ("away", "startup", "catchup", "streaming", "fractured", "lost")
 WAL_STATUSES: Final = ("reserved", "extended", "unreserved", "lost")
-_RESIDENCES: Final = ("cold", "loading", "resident", "evicting")
+_RESIDENCES: Final = ("cold", "loading", "resident", "pinned", "evicting")
 _MOST_OBJECTS: Final = 50
 _TARGETS: Final = ("persistence", "both")
 
@@ -190,6 +190,16 @@ def _objects(vitals: Vitals) -> Iterator[Metric]:
     for report in objects:
         counts[report.residence] += 1
     yield _family(metrics.OBJECTS, [((replica, residence), n) for residence, n in counts.items()])
+    rows = {
+        "memory": sum(o.dml_memory for o in objects),
+        "persistence": sum(o.dml_persistence for o in objects),
+    }
+    changes = {
+        "memory": sum(o.ddl_memory for o in objects),
+        "persistence": sum(o.ddl_persistence for o in objects),
+    }
+    yield _family(metrics.REPLAYED_DML, [((replica, store), n) for store, n in rows.items()])
+    yield _family(metrics.REPLAYED_DDL, [((replica, store), n) for store, n in changes.items()])
     if not vitals.memory_on:
         return
     for metric, total in (
@@ -197,6 +207,9 @@ def _objects(vitals: Vitals) -> Iterator[Metric]:
         (metrics.MEMORY_ROWS, sum(report.rows or 0 for report in objects)),
         (metrics.LOADS, sum(report.loads for report in objects)),
         (metrics.EVICTIONS, sum(report.evictions for report in objects)),
+        (metrics.HITS, sum(report.hits for report in objects)),
+        (metrics.MERGES, sum(report.merges for report in objects)),
+        (metrics.MERGE_SECONDS, sum(report.merge_s for report in objects)),
     ):
         yield _family(metric, [((replica,), total)])
     held = sorted((o for o in objects if o.bytes is not None), key=lambda o: o.bytes or 0, reverse=True)

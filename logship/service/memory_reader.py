@@ -28,7 +28,7 @@ from logship.replay.memory_query import CouldNotRead, QueryRefused, Reading
 from logship.replay.query.kinds import Elsewhere, Kind, Type, column_type
 from logship.replay.query.relations import Column, Relation
 from logship.replay.query.select import Carried, carry, names_in, parsed
-from logship.replay.resident import Residence
+from logship.replay.resident import SHOWN, Residence
 from logship.replay.types import memory_type
 from logship.service.memory_words import Came, Head, Question
 from logship.service.positions import Positions, Stage
@@ -181,7 +181,7 @@ class MemoryReader:
                     raise _Late from None
             except CancelledError:
                 raise Elsewhere("memory is being made anew") from None
-        if state.residence is not Residence.RESIDENT:
+        if state.residence not in SHOWN:
             raise NotResident(name, state.reason)
 
     # -- memory ----------------------------------------------------------------------------------

@@ -29,6 +29,10 @@ def objects_of(replayer: Replayer) -> list[ObjectReport]:
                 ddl_memory=ddl_memory.get(name, 0),
                 ddl_persistence=ddl.get(name, 0),
                 last_change_lsn=max(seen, default=None),
+                hits=state.hits if state else 0,
+                merges=state.merges if state else 0,
+                merge_s=state.merge_s if state else 0.0,
+                reason=state.reason if state else "",
             )
         )
     return reports

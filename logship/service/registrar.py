@@ -21,6 +21,7 @@ from logship.errors import PrimaryError, UsageError
 from logship.lsn import Lsn
 from logship.service.registered import RegisteredReplicas
 from logship.service.replicas import Replicas
+from logship.service.sides import require_not_exchanged
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ def find_names(primary: str, slot: str | None, publication: str | None) -> Names
     if slot is not None and publication is not None:
         return Names(slot, publication)
     with connect(primary, Side.PRIMARY, application_name="logship ship") as connection:
+        require_not_exchanged(connection, Side.PRIMARY)
         try:
             rows = connection.execute(_SLOTS).fetchall()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:

@@ -47,6 +47,7 @@ def memory_maker(settings: MemorySettings) -> Callable[[str, str], MakeMemory]:
                 budget_bytes=settings.budget_bytes,
                 behind=behind,
                 policies=policies,
+                wake=wake,
             )
 
         return make

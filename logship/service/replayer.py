@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from logship import pgoutput
@@ -29,7 +28,6 @@ from logship.journal.reader import JournalReader
 from logship.journal.segment import Record, RecordKind
 from logship.kernel import split_run
 from logship.lsn import Lsn
-from logship.metrics import APPLY_BOUNDS_S, Durations
 from logship.replay.assemble import Abandoned
 from logship.replay.batch import Batch, SchemaChange
 from logship.replay.batcher import Batcher, Item
@@ -41,9 +39,11 @@ from logship.replay.persistence import Persistence, TransactionLost
 from logship.service.behind import Behind
 from logship.service.crew import Crew, Stopped
 from logship.service.hold import Doorkeeper, Gate
+from logship.service.idle_position import IdlePosition
 from logship.service.positions import Positions, Stage
 from logship.service.queue import ByteQueue
 from logship.service.relations import LookUp, ReadAhead, Relations
+from logship.service.replayed import Replayed
 from logship.service.work import Work
 
 if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
@@ -57,33 +57,6 @@ _LOOK_S: Final = 0.05  # while memory loads something, or lets something go
 # Memory is made at persistence's position, with what waits until persistence is at another, and with what wakes
 # memory's thread when there is something to do beside batches.
 MakeMemory: TypeAlias = Callable[[Lsn, Behind, Callable[[], None]], "Memory"]
-
-
-@dataclass(slots=True)
-class Replayed:
-    """What persistence has replayed since the start, in all and by object, for the reports."""
-
-    transactions: int = 0
-    changes: int = 0
-    coalesced: int = 0
-    size_bytes: int = 0
-    rows: Counter[tuple[str, str]] = field(default_factory=Counter)
-    last_change: dict[tuple[str, str], Lsn] = field(default_factory=dict)
-    schema_changes: Counter[str] = field(default_factory=Counter)  # carried, by where
-    ddl: Counter[tuple[str, str]] = field(default_factory=Counter)  # those of each table
-    ddl_memory: Counter[tuple[str, str]] = field(default_factory=Counter)  # in memory, too
-    schema_change_durations: Durations = field(default_factory=lambda: Durations(APPLY_BOUNDS_S))
-    refused: Counter[str] = field(default_factory=Counter)  # messages that claim to be ours, by what is wrong
-
-    def add(self, batch: Batch) -> None:
-        self.transactions += batch.transactions
-        self.changes += batch.changes
-        self.coalesced += batch.changes - batch.net
-        self.size_bytes += batch.size_bytes
-        for target, rows in batch.changed():
-            name = (target.schema, target.name)
-            self.rows[name] += rows
-            self.last_change[name] = batch.end_lsn
 
 
 class Replayer:
@@ -319,7 +292,7 @@ class _Session:
 
     def _describe(self, run: bytes) -> None:
         """Memory may load a relation from here on, before it is changed."""
-        if self.memory is None or self._to_memory is None:
+        if self.memory is None:
             return
         relations: list[Relation] = []
         for message in split_run(run):
@@ -328,9 +301,8 @@ class _Session:
                 self._types[event.oid] = event
             elif isinstance(event, Relation) and not self._is_left_out(event):
                 relations.append(event)
-        calls = [self.memory.heard(relation, self._types) for relation in relations]
-        if any(calls):
-            self._to_memory.wake()
+        for relation in relations:
+            self.memory.heard(relation, self._types)
 
     def _is_idle(self) -> None:
         """A store has nothing to do. The replay thread is woken only for what it could hand over: what it takes in
@@ -408,7 +380,7 @@ class _Session:
     # -- the persistence thread ---------------------------------------------------------------------
 
     def _persist(self) -> None:
-        idle = _IdlePosition(self._persistence, self._intervals.position_s)
+        idle = IdlePosition(self._persistence, self._intervals.position_s)
         while not self._to_persistence.closed:
             due_in_s = None if self._in_pieces else idle.due_in_s
             items = self._to_persistence.take(self._bounds.queue_bytes, due_in_s)
@@ -424,7 +396,7 @@ class _Session:
             self._persistence.abandon()
             idle.store()
 
-    def _apply(self, group: list[Batch] | Abandoned | LookUp, idle: _IdlePosition) -> None:
+    def _apply(self, group: list[Batch] | Abandoned | LookUp, idle: IdlePosition) -> None:
         if isinstance(group, LookUp):
             group.answer(self._persistence.look_up)
             return
@@ -492,34 +464,3 @@ def _groups(
         yield [item] if isinstance(item, Batch) else item
     if whole:
         yield list(merged(whole)) if merge else whole
-
-
-class _IdlePosition:
-    """The position while nothing is replayed: known at once, stored no more often than the interval."""
-
-    def __init__(self, persistence: Persistence, interval_s: float) -> None:
-        self._persistence = persistence
-        self._interval_s = interval_s
-        self._reached = persistence.position
-        self._stored_at = 0.0
-
-    @property
-    def due_in_s(self) -> float | None:
-        if self._reached <= self._persistence.position:
-            return None
-        return max(0.0, self._stored_at + self._interval_s - time.monotonic())
-
-    def reached(self, lsn: Lsn) -> None:
-        self._reached = lsn
-
-    def store_if_due(self) -> None:
-        if self.due_in_s == 0.0:
-            self.store()
-
-    def store(self) -> None:
-        if self._reached > self._persistence.position:
-            self._persistence.advance(self._reached)
-            self._stored_at = time.monotonic()
-
-
-__all__ = ["Replayed", "Replayer"]

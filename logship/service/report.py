@@ -50,13 +50,15 @@ on conflict (replica) do update set
 _OBJECT = """
 insert into logship.object_report
   (replica, schemaname, relname, residence, rows, bytes, loads, evictions,
-   dml_memory, dml_persistence, ddl_memory, ddl_persistence, last_change_lsn)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+   dml_memory, dml_persistence, ddl_memory, ddl_persistence, last_change_lsn,
+   hits, merges, merge_time, reason)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 on conflict (replica, schemaname, relname) do update set
   residence = excluded.residence, rows = excluded.rows, bytes = excluded.bytes, loads = excluded.loads,
   evictions = excluded.evictions, dml_memory = excluded.dml_memory,
   dml_persistence = excluded.dml_persistence, ddl_memory = excluded.ddl_memory,
-  ddl_persistence = excluded.ddl_persistence, last_change_lsn = excluded.last_change_lsn
+  ddl_persistence = excluded.ddl_persistence, last_change_lsn = excluded.last_change_lsn,
+  hits = excluded.hits, merges = excluded.merges, merge_time = excluded.merge_time, reason = excluded.reason
 """
 
 
@@ -76,6 +78,10 @@ class ObjectReport:
     ddl_memory: int
     ddl_persistence: int
     last_change_lsn: Lsn | None
+    hits: int = 0
+    merges: int = 0
+    merge_s: float = 0.0
+    reason: str = ""  # why it isn't in memory, or goes
 
 
 class Reporter:
@@ -184,4 +190,5 @@ class Reporter:
         return [
             self._replica, o.schemaname, o.relname, o.residence, o.rows, o.bytes, o.loads, o.evictions,
             o.dml_memory, o.dml_persistence, o.ddl_memory, o.ddl_persistence, lsn,
+            o.hits, o.merges, dt.timedelta(seconds=o.merge_s), o.reason or None,
         ]  # fmt: skip

@@ -70,8 +70,11 @@ def rotate(primary: str, secondaries: Sequence[str]) -> int:
         targets = [stack.enter_context(_secondary(secondary)) for secondary in secondaries]
         with _explained(Side.PRIMARY):
             known = {name for (name,) in source.execute("select r.name from logship.replica r").fetchall()}
+        with _explained(Side.SECONDARY):
             _require_all(known, targets)
             _require_each_once(targets)
+            _require_keys(targets)
+        with _explained(Side.PRIMARY):
             return ddl.rotate(source, targets)
 
 
@@ -101,6 +104,12 @@ def _require_each_once(targets: Sequence[psycopg.Connection]) -> None:
                 hint="name each secondary once",
             )
         seen.add(place)
+
+
+def _require_keys(targets: Sequence[psycopg.Connection]) -> None:
+    """That each may be read and written: before anything is changed anywhere."""
+    for target in targets:
+        ddl.keys(target)
 
 
 def skip(secondary: str, name: str | None, lsn: Lsn, number: int) -> Skipped:

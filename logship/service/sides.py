@@ -23,10 +23,16 @@ select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n 
 
 def require_side(link: psycopg.Connection, side: Side) -> None:
     """`UsageError` for the other side's database; `PrimaryError`, `SecondaryError` for one that is neither's."""
-    if _has(link, side):
-        return
+    require_not_exchanged(link, side)
+    if not _has(link, side):
+        raise _nobodys(side)
+
+
+def require_not_exchanged(link: psycopg.Connection, side: Side) -> None:
+    """`UsageError` for the other side's database."""
     other = Side.SECONDARY if side is Side.PRIMARY else Side.PRIMARY
-    raise _the_others(link, side, other) if _has(link, other) else _nobodys(side)
+    if _has(link, other):
+        raise _the_others(link, side, other)
 
 
 def _has(link: psycopg.Connection, side: Side) -> bool:

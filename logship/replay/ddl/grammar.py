@@ -166,7 +166,8 @@ def _targets(name: str, node: Any) -> Iterator[tuple[str, ...]]:  # noqa: PLR091
         node = node.base_stmt
         fields = {field.name for field, _ in node.ListFields()}
     for field in _NAMES:
-        if field in fields:
+        # ALTER … DEPENDS ON EXTENSION names one, and is about something else.
+        if field in fields and name != "alter_object_depends_stmt":
             yield (getattr(node, field),)
             return
     for field in _RELATIONS:

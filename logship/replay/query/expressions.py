@@ -161,9 +161,7 @@ class Expressions:
         value = self.of(node.lexpr)
         given = [self.of(each) for each in node.rexpr.list.items]
         if kind == "AEXPR_IN":
-            # Each by itself: one list would give the value one type for all of them.
-            parts = [functions.comparison("=", value, each).sql for each in given]
-            found = f"({' or '.join(parts)})"
+            found = functions.membership(value, given).sql
             return Typed(found if operator == "=" else f"(not {found})", BOOL)
         low, high = (
             functions.comparison(sign, value, each).sql

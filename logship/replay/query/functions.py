@@ -163,6 +163,16 @@ def comparison(operator: str, left: Typed, right: Typed) -> Typed:
     return Typed(f"({one.sql} {operator} {other.sql})", BOOL)
 
 
+def membership(value: Typed, given: Sequence[Typed]) -> Typed:
+    """IN over a list. Each is compared by itself, as PostgreSQL does where types differ: a list would give the value
+    one type for all of them. Where none changes the value's type, it is a list in DuckDB too."""
+    compared = [comparison("=", value, each) for each in given]
+    pairs = [] if value.type.kind in FLOATS else [unified([value, each])[0] for each in given]
+    if pairs and all(one.sql == value.sql for one, _ in pairs):
+        return Typed(f"({value.sql} in ({', '.join(other.sql for _, other in pairs)}))", BOOL)
+    return Typed(f"({' or '.join(each.sql for each in compared)})", BOOL)
+
+
 def _keep_doubles_apart(left: Typed, right: Typed) -> None:
     """A bigint beside a double: PostgreSQL rounds it to a double too. A literal takes the float's type: refuse."""
     for one, other in ((left, right), (right, left)):

@@ -180,6 +180,10 @@ def _reports() -> None:
             )
         ),
         sa.Column("last_change_lsn", PgLsn),
+        sa.Column("hits", sa.BigInteger),
+        sa.Column("merges", sa.BigInteger),
+        sa.Column("merge_time", sa.Interval),
+        sa.Column("reason", sa.Text),
         schema="logship",
         prefixes=["UNLOGGED"],
         comment="what the replayer last reported of each relation; emptied by a crash of this server",

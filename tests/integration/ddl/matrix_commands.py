@@ -61,10 +61,13 @@ COMMANDS: Final = (
     *_objects("STATISTICS", "LANGUAGE"),
     *_objects("TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE"),
     *(Command(f"{verb} EXTENSION", why="its files must be on the secondary") for verb in ("CREATE", "ALTER", "DROP")),
-    *_objects("FOREIGN DATA WRAPPER", "SERVER", "USER MAPPING", "FOREIGN TABLE"),
+    *(Command(f"{verb} {kind}", why="values of OPTIONS, which may be passwords, are not kept: see ddl.md, Secrets")
+      for kind in ("FOREIGN DATA WRAPPER", "SERVER", "USER MAPPING", "FOREIGN TABLE")
+      for verb in ("CREATE", "ALTER")),
+    *(Command(f"DROP {kind}") for kind in ("FOREIGN DATA WRAPPER", "SERVER", "USER MAPPING", "FOREIGN TABLE")),
     Command("COMMENT", why="not on what belongs to the whole server: databases, roles, tablespaces"),
-    Command("GRANT", why="of privileges; not of membership in a role"),
-    Command("REVOKE", why="of privileges; not of membership in a role"),
+    *(Command(name, why="not of membership in a role, nor on databases, tablespaces, parameters and large objects")
+      for name in ("GRANT", "REVOKE")),
     Command("ALTER DEFAULT PRIVILEGES"),
     Command("DROP OWNED"),
     Command("IMPORT FOREIGN SCHEMA", why="the secondary asks the foreign server itself: the answers must be the same"),
@@ -78,7 +81,8 @@ COMMANDS: Final = (
           "DROP TABLESPACE", "ALTER SYSTEM"),
     *_not("event triggers don't fire for each other", _EACH, "CREATE EVENT TRIGGER", "ALTER EVENT TRIGGER",
           "DROP EVENT TRIGGER"),
-    *_not(_OWN, _EACH, "CREATE PUBLICATION", "ALTER PUBLICATION", "DROP PUBLICATION", "CREATE SUBSCRIPTION",
+    *_not(_OWN, _EACH, "CREATE PUBLICATION", "ALTER PUBLICATION", "DROP PUBLICATION"),
+    *_not(_OWN + "; nothing of it is written into the log, its password neither", _EACH, "CREATE SUBSCRIPTION",
           "ALTER SUBSCRIPTION", "DROP SUBSCRIPTION"),
     *_not("large objects aren't replicated: see check.md", "keep what they hold in columns of type bytea",
           "ALTER LARGE OBJECT"),
@@ -86,3 +90,16 @@ COMMANDS: Final = (
     *_not("it is no schema change: it is replicated as rows are", "nothing", "TRUNCATE"),
     *_not("it is no schema change itself: what runs in it is carried", "nothing", "DO", "CALL"),
 )  # fmt: skip
+# The rest of PostgreSQL's list, which changes no schema.
+OTHERS: Final[dict[str, tuple[str, ...]]] = {
+    "what a transaction has done is carried whole, in one; what is rolled back, not at all":
+        ("ABORT", "BEGIN", "COMMIT", "COMMIT PREPARED", "END", "PREPARE TRANSACTION", "RELEASE SAVEPOINT", "ROLLBACK",
+         "ROLLBACK PREPARED", "ROLLBACK TO SAVEPOINT", "SAVEPOINT", "SET CONSTRAINTS", "SET TRANSACTION",
+         "START TRANSACTION"),
+    "rows are carried, and what a function does that it calls":
+        ("CLOSE", "COPY", "DEALLOCATE", "DECLARE", "DELETE", "EXECUTE", "EXPLAIN", "FETCH", "INSERT", "MERGE", "MOVE",
+         "PREPARE", "SELECT", "TABLE", "UPDATE", "VALUES", "WITH"),
+    "a statement brings along the settings that change its meaning":
+        ("DISCARD", "RESET", "SET", "SET ROLE", "SET SESSION AUTHORIZATION", "SHOW"),
+    "not replicated: they go from one session to another": ("LISTEN", "NOTIFY", "UNLISTEN"),
+}  # fmt: skip

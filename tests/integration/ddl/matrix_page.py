@@ -13,7 +13,7 @@ from typing import Final
 
 from logship.replay.ddl.grammar import split
 from tests.integration.ddl.matrix import Case, all_cases
-from tests.integration.ddl.matrix_commands import COMMANDS, Command, How
+from tests.integration.ddl.matrix_commands import COMMANDS, OTHERS, Command, How
 
 PAGE: Final = Path(__file__).resolve().parents[3] / "docs" / "ddl-matrix.md"
 _SHOWN: Final = 2  # of the cases that run a command
@@ -26,8 +26,8 @@ the tests named beside it, on a primary with a replica behind it: after each ste
 catalogs say is the same, and so is every row, and pg_dump writes the same of both.
 
 A statement is carried by its own text, wherever it stands: in a string of several, in a `DO` block, in a function
-or procedure in PL/pgSQL, in a script of psql, beside a savepoint that is rolled back. Where no text is certain (it
-stands in a function in the language SQL; several in one string could be the one that changed something), CREATE,
+or procedure in PL/pgSQL or SQL, in a script of psql, beside a savepoint that is rolled back. Where no text is certain
+(several in one string could be the one that changed something; two functions in SQL have one name), CREATE,
 ALTER TABLE, ALTER SEQUENCE, COMMENT and DROP are made from what the catalog says; of the others, replay stops and
 says what it saw: [ddl.md](ddl.md).
 
@@ -52,7 +52,9 @@ def page() -> str:
     for command in COMMANDS:
         if command.how is How.NOT:
             text += f"| {command.name} | {command.why} | {command.instead} |\n"
-    return text
+    text += "\n## No schema change\n\nThe rest of PostgreSQL's commands.\n\n"
+    text += "| commands | what becomes of them |\n|---|---|\n"
+    return text + "".join(f"| {', '.join(names)} | {what} |\n" for what, names in OTHERS.items())
 
 
 def _line(command: Command, cases: Sequence[str]) -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from logship.service.servers import Server
 from tests.integration.ddl.matrix import Case, Matrix, all_cases
+from tests.integration.ddl.matrix_commands import COMMANDS, OTHERS
 from tests.integration.ddl.matrix_page import PAGE, page
 
 _CASES = {f"{group}: {case.name}": case for group, cases in all_cases().items() for case in cases}
@@ -47,6 +49,26 @@ def test_a_case(current: Callable[[], Matrix], case: Case) -> None:
     matrix = current()
     if matrix.applies(case):
         matrix.run(case)
+
+
+def test_every_command_of_postgresql_is_there(primary_server: Server) -> None:
+    """psql lists them, in columns as wide as the longest."""
+    shown = subprocess.run(
+        [primary_server.binaries.directory / "psql", "-X", "-c", r"\h", primary_server.conninfo()],
+        capture_output=True, text=True, check=True, timeout=60,
+    ).stdout.splitlines()  # fmt: skip
+    width = len("CREATE TEXT SEARCH CONFIGURATION ")
+    listed = {
+        name
+        for line in shown
+        if line.startswith("  ")
+        for start in range(2, len(line), width)
+        if (name := line[start : start + width].strip())
+    }
+    known = [command.name for command in COMMANDS] + [name for names in OTHERS.values() for name in names]
+    assert sorted(known) == sorted(set(known))
+    assert listed - set(known) == set()
+    assert set(known) - listed == set()
 
 
 def test_the_page_is_what_the_cases_say() -> None:

@@ -56,6 +56,15 @@ def test_inner_functions_are_nobodys(database: Captured, user: str) -> None:
     assert database.connection.execute("select on_failure from logship.ddl_setting").fetchone() == ("error",)
 
 
+def test_no_function_is_everybodys(database: Captured) -> None:
+    """Each would fail for another reason as well; what may be called says it for those to come, too."""
+    rows = database.connection.execute(
+        "select p.proname from pg_proc p where p.pronamespace = 'logship'::regnamespace "
+        "and has_function_privilege('ddl_reader', p.oid, 'execute')"
+    ).fetchall()
+    assert {name for (name,) in rows} == {"ddl_sequences"}  # writes nothing but what is so
+
+
 def test_who_reads_all_data_reads_no_key(database: Captured) -> None:
     with database.user("ddl_reader") as reader:
         assert reader.execute("select * from logship.ddl_key").fetchall() == []

@@ -14,7 +14,7 @@ VIEWS = {
     "stat_replay": "replica state received_lsn flush_lsn memory_lsn replay_lsn transactions changes batches "
     "coalesced bytes last_error last_error_time reported_at",
     "stat_object": "schemaname relname residence rows bytes loads evictions dml_memory dml_persistence "
-    "ddl_memory ddl_persistence last_change_lsn",
+    "ddl_memory ddl_persistence last_change_lsn hits merges merge_time reason",
     "my_memory_request": "replica asker slot token question expires_at pid head",
     "my_memory_reply": "token part content",
     "stat_ddl": "lsn replayed_at owner tag statement target made_from duration",

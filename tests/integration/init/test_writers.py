@@ -246,10 +246,29 @@ def test_a_trigger_cant_defer_itself_past_the_writer(stage: Stage) -> None:
     try:
         with stage.victim.transaction():
             stage.insert()
+            # What it put off is done, under the writer's settings, and not left to the commit.
+            assert stage.victim.execute("select count(*) > 0 from hers.seen").fetchone() == (True,)
     except psycopg.Error as error:
         assert error.sqlstate == "LS003"
         assert stage.victim.info.server_version < 180000
     assert stage.database.execute("select distinct who from hers.seen where who <> 'mallory'") == []
+
+
+def test_nothing_but_the_statement_is_looked_up_in_the_users_path(stage: Stage) -> None:
+    """Her operators stand in front of PostgreSQL's: what checks that nothing is left behind must not ask them."""
+    stage.as_mallory(
+        "create table hers.seen (who text);"
+        "create function hers.caught(text, text) returns boolean language plpgsql as $$ begin insert into hers.seen "
+        "values (current_user); return false; end $$;"
+        "create operator hers.<> (leftarg = text, rightarg = text, function = hers.caught);"
+        "create operator hers.= (leftarg = text, rightarg = text, function = hers.caught)"
+    )
+    stage.victim.execute(
+        f"select logship_writers.ddl_as_{stage.owners['mallory']}(%s, %s::text[], %s::text[])".encode(),
+        ["create table made (a int)", ["search_path"], ["hers, pg_catalog"]],
+    )
+    assert stage.database.value("select count(*) from hers.made") == 0
+    assert stage.database.execute("select who from hers.seen") == []
 
 
 def test_a_user_who_is_neither_superuser_nor_member_is_told(secondary: Database) -> None:

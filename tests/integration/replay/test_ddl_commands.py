@@ -48,7 +48,7 @@ def test_only_the_newest_are_remembered(following: Follower) -> None:
     eventually(lambda: secondary.execute(tags) == [], what="what is too old is forgotten")
 
 
-def test_what_an_operator_sees_and_does(following: Follower, logship: Logship) -> None:
+def test_what_an_operator_sees_and_does(following: Follower, logship: Logship, tmp_path: Path) -> None:
     primary, secondary = following.primary, following.secondary
     sides = ("--primary", primary.conninfo, "--secondary", secondary.conninfo)
 
@@ -110,6 +110,12 @@ def test_what_an_operator_sees_and_does(following: Follower, logship: Logship) -
     assert "exchanged" in ask("skip", *exchanged[2:], "--lsn", named[1], code=2)["hint"]
     assert "exchanged" in ask("rotate-key", *sides[:2], "--secondary", primary.conninfo, code=2)["hint"]
     assert "named twice" in ask("rotate-key", *sides, secondary.conninfo, code=2)["error"]
+    for wrong in (logship.run("status", *exchanged[2:]), logship.run("lag", *exchanged[2:])):
+        assert (wrong.exit_code, "exchanged" in wrong.stderr) == (2, True), wrong.stderr
+    shipper = logship.run(
+        "ship", *exchanged[:2], "--journal", tmp_path / "j", "--listen", "127.0.0.1:0", "--auth", "trust"
+    )
+    assert (shipper.exit_code, "exchanged" in shipper.stderr) == (2, True), shipper.stderr
     nobodys = make_conninfo(primary.conninfo, dbname="postgres")
     assert ask("off", "--primary", nobodys, code=3)["kind"] == "PrimaryError"
     assert ask("ls", "--secondary", nobodys, code=4)["kind"] == "SecondaryError"

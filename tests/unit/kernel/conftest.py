@@ -6,13 +6,10 @@ from types import ModuleType
 
 import pytest
 
-from logship.kernel.choice import CYTHON, PYTHON, implementation, is_built
+from logship.kernel.choice import implementation
+from tests.kernels import EACH
 
-WHY = "the kernel wasn't built with Cython here: there was no compiler, or no Python.h"
 
-
-@pytest.fixture(scope="module", params=[PYTHON, CYTHON])
+@pytest.fixture(scope="module", params=EACH)
 def kernel(request: pytest.FixtureRequest) -> ModuleType:
-    if request.param == CYTHON and not is_built():
-        pytest.skip(WHY)
     return implementation(request.param)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from logship.kernel import UNCHANGED, Cell
 from logship.kernel.choice import CYTHON, PYTHON, implementation, is_built
-from tests.unit.kernel.conftest import WHY
+from tests.kernels import WHY
 
 pytestmark = pytest.mark.skipif(not is_built(), reason=WHY)
 

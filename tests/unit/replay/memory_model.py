@@ -75,6 +75,7 @@ class ModelPersistence:
         self.waits: list[Lsn] = []
         self.loads: list[str] = []
         self.fails: Exception | None = None
+        self.breaks: Exception | None = None  # in the middle of a table
         self.targets: dict[str, Target] = {}
         self.on_read: Callable[[], None] = lambda: None
 
@@ -160,10 +161,13 @@ class _ModelSnapshot:
         self.lsn = Lsn(persistence.lsn)
         self.rows = persistence.history[persistence.lsn][wanted.name]
         self.size = Size(persistence.size_bytes, len(self.rows))
+        self.persistence = persistence
 
     def tables(self, columns: Sequence[int]) -> Iterator[Any]:
         step = max(3, len(self.rows) // 4)
         for start in range(0, len(self.rows), step):
+            if self.persistence.breaks is not None:
+                raise self.persistence.breaks
             chunk = self.rows[start : start + step]
             yield pa.table(
                 {

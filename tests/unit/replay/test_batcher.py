@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
@@ -33,6 +34,13 @@ from logship.replay.classify import Classifier
 from logship.replay.ddl.message import Verifier, encode
 from logship.replay.merge import merged
 from logship.replay.target import Target, TargetColumn
+from tests.kernels import EACH, in_use
+
+
+@pytest.fixture(scope="module", params=EACH, autouse=True)
+def each_kernel(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
+    yield from in_use(request.param)
+
 
 COLUMNS = (Column("id", 23, -1, True), Column("v", 25, -1, False))
 RELATION = Relation(1000, "public", "t", "d", COLUMNS)
@@ -305,7 +313,7 @@ HISTORY = st.lists(
 
 
 @given(history=HISTORY, bound=st.sampled_from([30, 120, 100_000]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_every_transaction_arrives_once_and_in_order(history: list, bound: int) -> None:
     making = batcher(bound_bytes=bound)
     feed(making, transaction(1, RELATION))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +13,12 @@ from logship.change import UNCHANGED, Cell, Column, Relation, Row
 from logship.replay.batch import NetChanges, OrderedChanges, Rows, Step, Truncation
 from logship.replay.coalesce import Coalescer
 from logship.replay.target import Target, TargetColumn
+from tests.kernels import EACH, in_use
+
+
+@pytest.fixture(scope="module", params=EACH, autouse=True)
+def each_kernel(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
+    yield from in_use(request.param)
 
 
 def column(name: str) -> TargetColumn:
@@ -72,7 +82,7 @@ OPERATIONS = st.lists(
 
 
 @given(start=st.sets(KEYS), operations=OPERATIONS, cuts=st.sets(st.integers(0, 40)), together=st.booleans())
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_equals_replay_one_by_one(
     start: set[bytes], operations: list, cuts: set[int], together: bool
 ) -> None:

@@ -79,13 +79,17 @@ select o.schemaname,
        o.dml_persistence,
        o.ddl_memory,
        o.ddl_persistence,
-       o.last_change_lsn
+       o.last_change_lsn,
+       o.hits,
+       o.merges,
+       o.merge_time,
+       o.reason
   from logship.object_report o;
 
 comment on view logship.stat_object is 'one row per replicated relation and replica, as last reported';
 comment on column logship.stat_object.schemaname is 'schema of the relation';
 comment on column logship.stat_object.relname is 'name of the relation';
-comment on column logship.stat_object.residence is 'cold: in persistence only; loading; resident: in memory too';
+comment on column logship.stat_object.residence is 'cold: in persistence only; loading; resident: in memory too; pinned: likewise, and never evicted to make room; evicting: in memory until persistence has all of it';
 comment on column logship.stat_object.rows is 'rows in memory; NULL when cold';
 comment on column logship.stat_object.bytes is 'bytes in memory, estimated; NULL when cold';
 comment on column logship.stat_object.loads is 'times it was loaded into memory since the replayer started';
@@ -95,6 +99,10 @@ comment on column logship.stat_object.dml_persistence is 'row changes applied to
 comment on column logship.stat_object.ddl_memory is 'schema changes applied to memory since the replayer started';
 comment on column logship.stat_object.ddl_persistence is 'schema changes applied to persistence since the replayer started';
 comment on column logship.stat_object.last_change_lsn is 'end LSN of the last transaction that changed it';
+comment on column logship.stat_object.hits is 'queries that read it in memory since the replayer started';
+comment on column logship.stat_object.merges is 'times its latest changes were merged into its main part since the replayer started';
+comment on column logship.stat_object.merge_time is 'what those merges took';
+comment on column logship.stat_object.reason is 'why it is not in memory, or goes; NULL: nothing to say';
 
 create view logship.stat_ddl as
 select d.lsn,

@@ -118,6 +118,13 @@ def test_a_statement_of_a_function_in_the_language_sql() -> None:
                   frames='SQL function "f" statement 2\nSQL function "g" statement 3') == refused  # fmt: skip
 
 
+def test_what_depends_on_an_extension() -> None:
+    query = "alter function f() depends on extension x; alter function g() depends on extension x"
+    assert texts(fired(query, "ALTER FUNCTION", "public", "g")) == [
+        "alter function g() depends on extension x"
+    ]
+
+
 def test_quotes_inside_a_nested_statement() -> None:
     text = 'create table "t"\n(a text default \'"\nPL/pgSQL function x\')'
     frames = f'SQL statement "{text}"\nPL/pgSQL function f() line 1 at EXECUTE'

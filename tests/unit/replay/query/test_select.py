@@ -120,6 +120,7 @@ def test_nesting_is_bounded() -> None:
             carried("select " + deep)
     with pytest.raises(Elsewhere, match="nested too deeply"):
         carried("select " + "-".join(["1"] * 500))
+    assert carried("select id from t where id in (1, null, 2.5)").sql.count(" or ") == 2
     many = ", ".join(map(str, range(30_000)))
     assert carried(f"select id from t where id in ({many})").types[0].kind is Kind.INT4
 
