@@ -375,18 +375,23 @@ def shares(bench: Bench, way: str) -> None:
 def cpu(bench: Bench) -> None:
     transactions = "2000" if bench.quick else "10000"
     port = free_port()
-    found: dict[str, list[tuple[float, float]]] = {}
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
 
     def load(way: str, caught_up: str) -> None:
-        before = walsenders_cpu_s(bench), server_cpu_s(bench.primary)
-        bench.pgbench("-c", "4", "-t", transactions)
-        end = bench.one("select pg_current_wal_flush_lsn()::text")
-        with psycopg.connect(
-            bench.primary.conninfo(), autocommit=True
-        ) as asking:  # its CPU counts: one, and seldom
-            until(lambda: asking.execute(caught_up.format(end).encode()).fetchone() == (True,), every_s=0.2)
-        after = walsenders_cpu_s(bench), server_cpu_s(bench.primary)
-        found.setdefault(way, []).append((after[0] - before[0], after[1] - before[1]))
+        for kind, work in (
+            ("one row each", lambda: bench.pgbench("-c", "4", "-t", transactions)),
+            ("1,000 rows each", lambda: bulk(bench)),
+        ):
+            before = walsenders_cpu_s(bench), server_cpu_s(bench.primary)
+            work()
+            end = bench.one("select pg_current_wal_flush_lsn()::text")
+            asked = caught_up.format(end).encode()
+            with psycopg.connect(
+                bench.primary.conninfo(), autocommit=True
+            ) as asking:  # its CPU counts: seldom
+                until(lambda: asking.execute(asked).fetchone() == (True,), every_s=0.2)  # noqa: B023
+            after = walsenders_cpu_s(bench), server_cpu_s(bench.primary)
+            found.setdefault((kind, way), []).append((after[0] - before[0], after[1] - before[1]))
 
     for _ in range(2 if bench.quick else 4):
         with bench.shipper(port):
@@ -399,12 +404,18 @@ def cpu(bench: Bench) -> None:
                     load(f"{clients} of the relay's clients", CONFIRMED)
         with bench.subscriptions(4):
             load("4 built-in subscriptions", ALL_CONFIRMED)
-    least = statistics.median(decoding for decoding, _ in found["4 built-in subscriptions"])
-    for way, took in found.items():
+    for (kind, way), took in found.items():
         decoding, total = (statistics.median(column) for column in zip(*took, strict=True))
+        least = statistics.median(each for each, _ in found[kind, "4 built-in subscriptions"])
         print(
-            f"  {way:24} walsenders {decoding:.2f} s of CPU ({decoding / least:.2f}); with the load's {total:.2f} s"
+            f"  {kind:15} {way:24} walsenders {decoding:.2f} s of CPU ({decoding / least:.2f}); "
+            f"with the load's {total:.2f} s"
         )
+
+
+def bulk(bench: Bench) -> None:
+    for _ in range(50 if bench.quick else 300):
+        bench.run("insert into t (v) select 'twenty bytes of text' from generate_series(1, 1000)")
 
 
 CONFIRMED = "select confirmed_flush_lsn >= '{}'::pg_lsn from pg_replication_slots where slot_name = 'logship_postgres'"

@@ -37,6 +37,7 @@ class ReplayBounds:
     queue_bytes: int = 8 * MIB  # between the replay thread and each store
     read_bytes: int = 1 * MIB  # taken from the journal at a time
     history: History = History()
+    refresh_views: bool = True  # materialized ones, where the primary's were
     lock_timeout_s: float = 10.0  # on the secondary; then others pass, and it is tried again
 
 

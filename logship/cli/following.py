@@ -139,6 +139,13 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     options.journal_bounds,
     options.setting(
+        "--materialized-views",
+        type=click.Choice(["refresh", "leave"]),
+        default="refresh",
+        show_default=True,
+        help="Refresh them where the primary's were; or leave them with the rows that they were first filled with.",
+    ),
+    options.setting(
         "--lock-timeout",
         type=Duration(at_least=0.05, at_most=3600),
         default=ReplayBounds().lock_timeout_s,
@@ -206,6 +213,7 @@ def follow_options(command: Callable[..., int]) -> Callable[..., int]:
                 batch_bytes=given.pop("batch_size"),
                 queue_bytes=given.pop("queue_size"),
                 history=History(given.pop("ddl_history"), given.pop("ddl_history_age")),
+                refresh_views=given.pop("materialized_views") == "refresh",
                 lock_timeout_s=given.pop("lock_timeout"),
             ),
             intervals=Intervals(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -164,7 +164,9 @@ class Writing:
             self.append(rows)
             return
         entries = flagged(rows, live=True, main=False)
-        if self._known(entries).num_rows:
+        with self.store.staged(self._numbered(entries)) as view:
+            known = self._known(view)
+        if known:
             self._enter(entries)
         else:
             self.append(rows)
@@ -180,35 +182,36 @@ class Writing:
         if new is not None:
             self._put_new(new)
 
-    def _known(self, entries: Table) -> Table:
-        """The entries that stand at the same keys."""
-        numbered = entries.append_column("nth", pa.array(range(entries.num_rows), pa.int32()))
-        with self.store.staged(numbered) as view:
-            return self.store.table(self.table.in_delta(self.parts.delta, view))
+    def _numbered(self, entries: Table) -> Table:
+        count = entries.num_rows
+        numbered = entries.append_column("nth", pa.array(range(count), pa.int32()))
+        return numbered.append_column("born", pa.array([self.parts.epoch] * count, pa.int32()))
+
+    def _known(self, view: str) -> list[Known]:
+        """Of the entries in ``view`` that have one at their key already: which, and what that says."""
+        if not self.parts.delta_rows:
+            return []
+        return [Known(*row) for row in self.store.rows(self.table.in_delta(self.parts.delta, view))]
 
     def _enter(self, entries: Table) -> None:
-        born = [self.parts.epoch] * entries.num_rows
-        if self.parts.delta_rows:
-            known = self._known(entries)
-            if known.num_rows:
-                wrong = pc.sum(known.column("wrong")).as_py()
+        numbered = self._numbered(entries)
+        with self.store.staged(numbered) as view:
+            known = self._known(view)
+            if known:
+                wrong = sum(one.wrong for one in known)
                 if wrong:
                     rows = entries.num_rows
                     raise MemoryDiffers(self.table.target, self._lsn, rows, rows - wrong)
-                with self.store.staged(entries) as view:
-                    self.store.execute(self.table.delete_entries(self.parts.delta, view))
-                main = entries.column("main").to_pylist()
-                for nth, in_main, since in zip(*(known.column(n).to_pylist() for n in range(3)), strict=True):
-                    main[nth], born[nth] = in_main, since
-                entries = entries.set_column(
-                    entries.schema.get_field_index("main"), "main", pa.array(main, pa.bool_())
-                )
-        entries = entries.append_column("born", pa.array(born, pa.int32()))
-        if pc.any(pc.invert(pc.or_(entries.column("live"), entries.column("main")))).as_py():
-            # Came and went within the delta: main never knew.
-            entries = entries.filter(pc.or_(entries.column("live"), entries.column("main")))
-        with self.store.staged(entries) as view:
-            self.store.execute(self.table.insert_entries(self.parts.delta, view, set(entries.column_names)))
+                self.store.execute(self.table.delete_entries(self.parts.delta, view))
+            else:
+                self._insert_entries(numbered, view)
+        if known:
+            numbered = _replacing(numbered, known)
+            with self.store.staged(numbered) as view:
+                self._insert_entries(numbered, view)
+
+    def _insert_entries(self, entries: Table, view: str) -> None:
+        self.store.execute(self.table.insert_entries(self.parts.delta, view, set(entries.column_names)))
         self.parts = replace(
             self.parts,
             delta_rows=self.parts.delta_rows + entries.num_rows,
@@ -279,3 +282,24 @@ class Writing:
         for column in columns:
             for statement in self.table.to_text(column, self.parts):
                 self.store.execute(statement)
+
+
+class Known(NamedTuple):
+    """The delta's entry at the key of row ``nth``; ``wrong``: it contradicts the row about what was there."""
+
+    nth: int
+    main: bool
+    born: int
+    wrong: bool
+
+
+def _replacing(entries: Table, known: Sequence[Known]) -> Table:
+    """``entries`` that come in the place of those; what main holds at a key stays what it was."""
+    main, born = entries.column("main").to_pylist(), entries.column("born").to_pylist()
+    for one in known:
+        main[one.nth], born[one.nth] = one.main, one.born
+    for name, values, kind in (("main", main, pa.bool_()), ("born", born, pa.int32())):
+        place = entries.schema.get_field_index(name)
+        entries = entries.set_column(place, name, pa.array(values, kind))
+    # What came and went within the delta is no entry: main never knew.
+    return entries.filter(pc.or_(entries.column("live"), entries.column("main")))

@@ -43,14 +43,15 @@ class Merger:
             if known.parts.merge is not None or known.parts.full or (idle and known.parts.delta_rows)
         ]
         if due:
-            self._merge(max(due, key=lambda known: known.parts.delta_rows), lsn)
+            self.merge(max(due, key=lambda known: known.parts.delta_rows), lsn)
             return True
         wasteful = next((known for known in open_objects if known.parts.wasteful), None)
         if wasteful is not None:
             self._rewrite(wasteful, lsn)
         return wasteful is not None
 
-    def _merge(self, known: MemoryObject, lsn: Lsn) -> None:
+    def merge(self, known: MemoryObject, lsn: Lsn) -> None:
+        """One step of the merge of its delta."""
         began = time.monotonic()
         with self._writing(known, lsn) as writing:
             whole = writing.merge_some()

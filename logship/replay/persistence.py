@@ -99,6 +99,7 @@ class Persistence:
         replica: str,
         *,
         lock_timeout_s: float = 10.0,
+        refresh_views: bool = True,
         on_retry: Callable[[str | None, int, str], None] | None = None,
         on_mended: Callable[[], None] = lambda: None,
         stop: threading.Event | None = None,
@@ -106,6 +107,7 @@ class Persistence:
         self._conninfo = conninfo
         self._replica = replica
         self._lock_timeout_s = lock_timeout_s
+        self._refresh_views = refresh_views
         self._on_retry = on_retry
         self._on_mended = on_mended
         self._stop = stop or threading.Event()
@@ -235,7 +237,7 @@ class Persistence:
 
     def _carry_out(self, group: Sequence[Batch], care: _Care) -> None:
         transaction = self._transaction = Transaction(
-            self._live, self._writers, self._span(group), self._replica, self._roles
+            self._live, self._writers, self._span(group), self._replica, self._roles, self._refresh_views
         )
         for batch in group:
             if care is _Care.SAVEPOINTS:

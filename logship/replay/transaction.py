@@ -67,6 +67,7 @@ class Transaction:
     span: Span
     replica: str = ""  # in whose name schema changes are noted
     roles: Mapping[str, str] = field(default_factory=dict)  # of the primary's that have another name here
+    refresh_views: bool = True
     _opening: list[Command] = field(default_factory=lambda: [Command(BEGIN)])  # until it is sent
     _commands: list[Command] = field(default_factory=list)
     _statements: dict[int, Statement] = field(default_factory=dict)  # by place in _commands
@@ -179,7 +180,7 @@ class Transaction:
         which = f"--lsn {change.commit_lsn} --number {change.number}"
         self._changing = f"{describe(change.statement)} ({which})"
         try:
-            carry_out(change, self.session, self.replica, self.roles)
+            carry_out(change, self.session, self.replica, self.roles, refresh_views=self.refresh_views)
         except ReplayError as error:
             error.hint = error.hint.replace("logship ddl skip", f"logship ddl skip {which}")
             raise

@@ -166,11 +166,13 @@ class Asking:
             if found is not None and found.head is not None:
                 return Head.read(found.head)
             now = time.monotonic()
-            if found is None or now > until + _GRACE_S:
-                raise persistence.late()
-            gone = found.begun and not found.answering
-            if gone or (not found.begun and now - asked_at > _BEGINS_S):
+            over = found is None or now > until + _GRACE_S
+            begun = found is not None and found.begun
+            gone = found is not None and begun and not found.answering
+            if gone or (not begun and (over or now - asked_at > _BEGINS_S)):
                 raise NoReplayer(self.replica)
+            if over:
+                raise persistence.late()
             news.wait(self._link, _LOOK_S)
 
     def _table(self, token: str, head: Head) -> Table:

@@ -27,6 +27,7 @@ from logship.service.backend import RelayBackend
 from logship.service.epoch import Epoch
 from logship.service.foreground import Foreground
 from logship.service.health import Health
+from logship.service.positions import Positions
 from logship.service.registered import RegisteredReplicas
 from logship.service.registrar import Names, Registrar, find_names
 from logship.service.relaying import Relaying
@@ -80,6 +81,17 @@ class Upstream:
     names: Names
     system: System
     epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What both halves, the shipper and the relay, write into and read from: the log, how far it is, who takes it."""
+
+    journal: Journal
+    positions: Positions
+    health: Health
+    registered: RegisteredReplicas
+    replicas: Replicas
 
 
 class Ship:
@@ -138,52 +150,69 @@ class Ship:
                 journal.close()
 
     def _ship(self, upstream: Upstream, journal: Journal, synchrony: SyncRep, doors: Doors) -> None:
-        names, system, epoch = upstream.names, upstream.system, upstream.epoch
-        given, positions, health = self._settings, positions_of(journal), Health()
+        """Make the two halves over one ledger, and stand until the end: the primary's walsender fills the journal,
+        the relay serves it; what replicas report goes the other way, through `Replicas`, to the primary."""
+        given = self._settings
         registered = RegisteredReplicas(given.journal)
         registered.begins_at(journal.oldest_lsn)  # what went before a crash could be noted is noticed now
         # The shipper asks the replicas what to say, and they wake it when it is more.
         replicas = Replicas(synchrony, registered, lambda: shipping.shipper.moved())  # noqa: PLW0108
-        shipping = Shipping(
-            primary=given.primary,
-            slot=names.slot,
-            publication=names.publication,
-            system_identifier=system.system_identifier,
-            journal=journal,
-            positions=positions,
-            health=health,
-            epoch=epoch,
-            acknowledge=replicas,
-            rows=replicas.rows,
-            intervals=given.intervals,
+        ledger = Ledger(journal, positions_of(journal), Health(), registered, replicas)
+        shipping = self._shipping(upstream, ledger)
+        relaying = self._relaying(upstream, ledger, shipping, doors)
+        self._foreground.stand([shipping, relaying], given.intervals.stop_grace_s, lambda _: None)
+
+    def _shipping(self, upstream: Upstream, ledger: Ledger) -> Shipping:
+        """From the primary into the journal."""
+        return Shipping(
+            primary=self._settings.primary,
+            slot=upstream.names.slot,
+            publication=upstream.names.publication,
+            system_identifier=upstream.system.system_identifier,
+            journal=ledger.journal,
+            positions=ledger.positions,
+            health=ledger.health,
+            epoch=upstream.epoch,
+            acknowledge=ledger.replicas,
+            rows=ledger.replicas.rows,
+            intervals=self._settings.intervals,
         )
-        backend = RelayBackend(
-            primary=given.primary,
-            publication=names.publication,
-            system=system,
-            journal=journal,
-            positions=positions,
-            replicas=replicas,
-            registered=registered,
-            answer=lambda: shipping.answer,
-            epoch=lambda: epoch.number,
-        )
-        relay = self._relay = self._server(backend, doors, system.database)
+
+    def _relaying(self, upstream: Upstream, ledger: Ledger, shipping: Shipping, doors: Doors) -> Relaying:
+        """From the journal to the replicas. The address is taken here, and figures are shown from here on."""
+        given, journal, registered = self._settings, ledger.journal, ledger.registered
+        backend = self._backend(upstream, ledger, shipping)
+        relay = self._relay = self._server(backend, doors, upstream.system.database)
         registrar = Registrar(
             given.primary,
-            names.slot,
+            upstream.names.slot,
             registered,
-            replicas,
+            ledger.replicas,
             lambda: journal.oldest_lsn,
             interval_s=given.intervals.report_s,
             tick=lambda: self._look_at(doors.users),
         )
         bounds = given.journal_bounds
-        relaying = Relaying(relay, registrar, journal, registered, bounds=bounds, intervals=given.intervals)
         if self._foreground.endpoint is not None:
-            vitals = ShipperVitals(names.slot, positions, health, journal, bounds, shipping, relay, replicas)
-            self._foreground.endpoint.show(vitals)
-        self._foreground.stand([shipping, relaying], given.intervals.stop_grace_s, lambda _: None)
+            slot, positions, health = upstream.names.slot, ledger.positions, ledger.health
+            self._foreground.endpoint.show(
+                ShipperVitals(slot, positions, health, journal, bounds, shipping, relay, ledger.replicas)
+            )
+        return Relaying(relay, registrar, journal, registered, bounds=bounds, intervals=given.intervals)
+
+    def _backend(self, upstream: Upstream, ledger: Ledger, shipping: Shipping) -> RelayBackend:
+        """What the relay's clients are told."""
+        return RelayBackend(
+            primary=self._settings.primary,
+            publication=upstream.names.publication,
+            system=upstream.system,
+            journal=ledger.journal,
+            positions=ledger.positions,
+            replicas=ledger.replicas,
+            registered=ledger.registered,
+            answer=lambda: shipping.answer,
+            epoch=lambda: upstream.epoch.number,
+        )
 
     def _server(self, backend: RelayBackend, doors: Doors, database: str) -> RelayServer:
         given = self._settings

@@ -68,15 +68,21 @@ insert into logship.left_out (replica, schemaname, relname) values ($1, $2, $3) 
 _LOOK: Final = b"select logship.ddl_object_at($1, $2, $3)"
 
 
-def carry_out(change: SchemaChange, session: Session, replica: str, roles: Roles) -> None:
+def carry_out(
+    change: SchemaChange, session: Session, replica: str, roles: Roles, *, refresh_views: bool = True
+) -> None:
     """See above. The caller has sent all that comes before, and rolls back after any exception. ``roles``: the
-    primary's that have another name here."""
+    primary's that have another name here. ``refresh_views`` False: a materialized view keeps the rows it was first
+    filled with."""
     if change.leaves_out:
         _leave_out(change, session, replica)
         return
     if _skipped(change, session, replica):
         return
     change = mapped(change, roles)
+    if not refresh_views and _is_filled(session, change):
+        _note(session, replica, change, Plan("", "", "skipped", describe(change.statement)), 0.0)
+        return
     if not change.done:
         began = time.monotonic()
         planned = _planned(change, session, roles)
@@ -104,6 +110,15 @@ def _skipped(change: SchemaChange, session: Session, replica: str) -> bool:
     if not change.done:
         _note(session, replica, change, Plan("", "", "skipped", describe(change.statement)), 0.0)
     return True
+
+
+def _is_filled(session: Session, change: SchemaChange) -> bool:
+    """Whether it refreshes a materialized view that has rows on both sides."""
+    if change.statement.tag != "REFRESH MATERIALIZED VIEW" or not change.statement.objects:
+        return False
+    view = change.statement.objects[0]
+    found = _look(session, view)
+    return bool(view.facts.get("populated") and found and found["facts"].get("populated"))
 
 
 def _leave_out(change: SchemaChange, session: Session, replica: str) -> None:

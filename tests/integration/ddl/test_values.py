@@ -8,6 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from logship.config import ReplayBounds
 from logship.errors import ReplayError
 from logship.service.servers import Server
 from tests.conftest import Pair, create_database
@@ -127,6 +128,32 @@ def test_materialized_views(tables: Follower) -> None:
             if primary.value("select relispopulated from pg_class where relname = %s", [view]):
                 query = f"select * from {view} order by 1"
                 assert secondary.execute(query) == primary.execute(query), statement
+
+
+def test_materialized_views_that_are_left(pair: Pair, tmp_path: Path) -> None:
+    """As they were first filled; the rest of what is said of them holds."""
+    primary, secondary = pair
+    primary.execute("create table t (id int primary key); insert into t values (1)")
+    bounds = ReplayBounds(refresh_views=False)
+    with Follower(*pair, tmp_path, memory=False, settings={"replay_bounds": bounds}) as following:
+        primary.execute(
+            "create materialized view seen as select id from t; "
+            "create materialized view later as select id from t with no data; refresh materialized view later"
+        )
+        primary.execute(
+            "insert into t values (2); refresh materialized view seen; refresh materialized view later; "
+            "comment on materialized view later is 'left'; create index on later (id)"
+        )
+        following.assert_equal()
+        counts = "select (select count(*) from seen), (select count(*) from later)"
+        assert (primary.execute(counts), secondary.execute(counts)) == ([(2, 2)], [(1, 1)])
+        primary.execute("refresh materialized view seen with no data")
+        following.catch_up()
+        assert secondary.value("select relispopulated from pg_class where relname = 'seen'") is False
+    made_from = (
+        "select made_from from logship.stat_ddl where tag = 'REFRESH MATERIALIZED VIEW' order by lsn, replayed_at"
+    )
+    assert secondary.execute(made_from) == [("text",), ("skipped",), ("skipped",), ("text",)]
 
 
 def test_where_rows_cant_follow_it_is_refused(tables: Follower) -> None:

@@ -73,7 +73,12 @@ HARD: list[tuple[str, list[str], str]] = [
     ("interval", ["-1 days +02:03:00", "178000000 years"], "VARCHAR"),
     ("json", ['{"b" : 1, "a":2}'], "VARCHAR"),
     ("jsonb", ['{"b" : 1e400, "a":2}'], "VARCHAR"),
-    ("integer[]", ["{{1,NULL},{3,4}}", "[0:1]={1,2}"], "VARCHAR"),
+    ("integer[]", ["{{1,NULL},{3,4}}", "[0:1]={1,2}", "{}", "{NULL}", "{{{1},{2}}}"], "VARCHAR"),
+    ("numeric(6,2)[]", ["{1.50,NaN,-0.05}"], "VARCHAR"),
+    ("timestamptz[]", ['{infinity,"0044-03-15 00:00:00+00 BC"}'], "VARCHAR"),
+    ("public.mood[]", ['{"so so",NULL}', "{}"], "VARCHAR"),
+    ("public.pair", ['(1,"a, \\"b\\"")', "(,)"], "VARCHAR"),
+    ("public.pair[]", ['{"(1,\\"x y\\")",NULL}'], "VARCHAR"),
     ("text[]", ['{"a,b",NULL,"NULL","\\""}'], "VARCHAR"),
     ("int4range", ["[1,5)", "empty"], "VARCHAR"),
     ("datemultirange", ["{[2020-01-01,2020-02-01)}"], "VARCHAR"),
@@ -173,6 +178,7 @@ def advance(session: psycopg.Connection, lsn: int) -> None:
 def test_every_type_comes_back_as_postgresql_writes_it(session: psycopg.Connection, memory: Memory) -> None:
     session.execute("create type public.mood as enum ('so so')")
     session.execute("create domain public.positive as integer check (value > 0)")
+    session.execute("create type public.pair as (n int, t text)")
     for number, (kind, values, _) in enumerate(HARD):
         session.execute(f"create table public.t{number} (id integer primary key, v {kind})".encode())
         for row_id, value in enumerate([None, *values]):

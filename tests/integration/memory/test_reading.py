@@ -12,9 +12,12 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 import pytest
+from psycopg import sql
 
 import logship.memory
-from logship.connection import PINNED
+from logship.catalog import memory_request
+from logship.catalog.readable import readable
+from logship.connection import PINNED, Side, connect
 from logship.lsn import Lsn
 from logship.replay.query.result import texts, type_names
 from logship.replay.resident import Residence
@@ -22,7 +25,7 @@ from logship.service.probe import flushed_position
 from logship.service.servers import Server
 from tests.conftest import create_database
 from tests.follow import Follower
-from tests.servers import Logship, Shared, eventually
+from tests.servers import Database, Logship, Shared, eventually
 
 _TABLES = """
 create type public.mood as enum ('sad', 'ok', 'happy');
@@ -241,6 +244,47 @@ def test_nobody_asks_or_reads_under_another_name(replica: Replica) -> None:
                 [name, "z" * 32],
             )
         analyst.execute("delete from logship.my_memory_request")
+
+
+def test_the_replayers_role_may_answer(replica: Replica) -> None:
+    """With the rights that init gives it, and no more."""
+    name = replica.secondary.value("select name from logship.replica")
+    with (
+        connect(replica.secondary.conninfo, Side.SECONDARY) as replayer,
+        psycopg.connect(f"{replica.secondary.conninfo} user=fellow", autocommit=True) as fellow,
+    ):
+        role = replayer.execute(
+            "select rolname from pg_roles where rolname like 'logship_replayer_%'"
+        ).fetchall()
+        replayer.execute(sql.SQL("set role {}").format(sql.Identifier(role[0][0])))
+        assert memory_request.ask(fellow, name, "t" * 32, "{}", 60)
+        memory_request.take(replayer, name, 5)
+        assert memory_request.wanted(replayer, ["t" * 32, "u" * 32]) == {"t" * 32}
+        memory_request.answer(replayer, name, "t" * 32, "head", [b"one", memoryview(b"two")])
+        assert b"".join(memory_request.part(fellow, "t" * 32, number) for number in range(2)) == b"onetwo"
+        memory_request.sweep(replayer, name)
+        found = readable(replayer, "analyst", ["shop"], "sale")
+        assert found is not None
+        assert not found.why_not
+        refused = readable(replayer, "fellow", ["shop"], "sale")
+        assert refused is not None
+        assert (refused.columns, "isn't wholly readable" in refused.why_not) == ((), True)
+        memory_request.forget(fellow, name, "t" * 32)
+
+
+def test_a_role_has_sixteen_questions_at_a_time_and_nobody_may_be_there(upgraded_secondary: Database) -> None:
+    upgraded_secondary.execute(
+        "insert into logship.replica (name, system_identifier, timeline, database, slot, publication, origin,"
+        " keyless, created_at) values ('r', 1, 1, 'd', 's', 'p', 'o', 'full', now())"
+    )
+    with logship.memory.connect(upgraded_secondary.conninfo) as memory:
+        with pytest.raises(logship.memory.NoReplayer, match='no replayer of replica "r" is running'):
+            memory.query("select 1", timeout_s=0.05)
+        with psycopg.connect(upgraded_secondary.conninfo, autocommit=True) as link:
+            taken = [memory_request.ask(link, "r", f"{nth:032}", "{}", 60) for nth in range(17)]
+            assert taken == [True] * 16 + [False]
+        with pytest.raises(logship.memory.NotInMemory, match="as many questions"):
+            memory.query("select 1", timeout_s=0.05)
 
 
 def test_what_is_cold_is_answered_elsewhere_loaded_or_refused(

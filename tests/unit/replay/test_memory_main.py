@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,11 +15,12 @@ from logship.lsn import Lsn
 from logship.replay import memory_parts
 from logship.replay.batch import Step
 from logship.replay.coalesce import Coalescer
-from logship.replay.memory_main import Writing
+from logship.replay.memory_main import MemoryDiffers, Writing
+from logship.replay.memory_merge import Merger
 from logship.replay.memory_replay import Misses, OpenTransaction, carry_out, prepare
 from logship.replay.memory_store import Store
 from logship.replay.memory_table import table_of
-from logship.replay.resident import MemoryObject
+from logship.replay.resident import MemoryObject, Residence
 from logship.replay.target import Target
 from tests.unit.replay.memory_model import INT4, INT8, MONEY, NUMERIC, TEXT, batch, ordered, target
 
@@ -215,7 +217,7 @@ def _merge(world: Objects, draw: st.DrawFn) -> None:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 @given(st.data())
 def test_any_batches_and_merges_equal_plain_rows(data: st.DataObject) -> None:
@@ -242,4 +244,98 @@ def test_any_batches_and_merges_equal_plain_rows(data: st.DataObject) -> None:
         for one in KEYED:
             world.write(one.name, Writing.merge_all)
             assert world.known[one.name].parts.delta_rows == 0
+        world.judge()
+
+
+def _filled(world: Objects, count: int) -> None:
+    """``ONE`` with rows 0 to ``count``, all in main."""
+    for number in range(count):
+        row: Row = [b"%d" % number, b"x", None]
+        world.rows["one"].append(row)
+        world.say(lambda c, row=row: c.table(ONE).insert(list(row)))  # type: ignore[misc]
+    world.replay(world.coalescer.take())
+
+
+def _gone(world: Objects, *numbers: int) -> None:
+    for number in numbers:
+        world.say(lambda c, n=number: c.table(ONE).delete([b"%d" % n, None, None]))  # type: ignore[misc]
+    world.rows["one"] = [row for row in world.rows["one"] if row[0] not in [b"%d" % n for n in numbers]]
+    world.replay(world.coalescer.take())
+
+
+def test_a_row_that_main_does_not_have_is_found_out_when_the_delta_is_merged() -> None:
+    with sizes(**SMALL), objects(ONE) as world:
+        _filled(world, 9)
+        _gone(world, 3, 77)
+        with pytest.raises(MemoryDiffers) as caught:
+            world.write("one", Writing.merge_all)
+        assert (caught.value.expected, caught.value.found) == (2, 1)
+
+
+def test_a_change_that_contradicts_the_delta_is_found_out_at_once() -> None:
+    with sizes(**SMALL), objects(ONE) as world:
+        _filled(world, 9)
+        _gone(world, 3)
+        world.judge()
+        with pytest.raises(MemoryDiffers):
+            _gone(world, 3)
+
+
+def test_new_rows_go_behind_main_and_not_through_the_delta() -> None:
+    with sizes(**SMALL), objects(ONE) as world:
+        _filled(world, 9)
+        _gone(world, 3)
+        before = world.known["one"].parts.delta_rows
+        world.rows["one"].append([b"100", b"new", None])
+        world.say(lambda c: c.table(ONE).insert([b"100", b"new", None]))
+        world.replay(world.coalescer.take())
+        assert world.known["one"].parts.delta_rows == before
+        world.judge()
+
+
+def test_readers_see_the_same_rows_while_a_merge_is_half_done() -> None:
+    with sizes(**SMALL), objects(ONE) as world:
+        _filled(world, 9)
+        _gone(world, 1, 5)
+        before = world.store.reader()
+        before.execute("begin transaction read only").fetchall()
+        seen = before.execute("select count(*) from public.one").fetchall()
+        while not (world.known["one"].parts.merge is None and world.known["one"].parts.delta_rows == 0):
+            world.write("one", Writing.merge_some)
+            world.judge()
+        assert before.execute("select count(*) from public.one").fetchall() == seen
+        before.close()
+
+
+def test_the_space_of_dead_rows_comes_back() -> None:
+    with sizes(**{**SMALL, "SEGMENT_ROWS": 100}), objects(ONE) as world:
+        _filled(world, 40)
+        full = world.known["one"].size_bytes
+        _gone(world, *range(0, 40, 2))
+        world.write("one", Writing.merge_all)
+        assert world.known["one"].size_bytes >= full  # nobody has it back yet
+        segment = world.known["one"].parts.wasteful
+        assert segment is not None
+        world.write("one", lambda writing: writing.rewrite(segment))
+        assert world.known["one"].size_bytes <= full * 0.6
+        assert world.known["one"].parts.wasteful is None
+        world.judge()
+
+
+def test_what_is_merged_when_nobody_writes_is_merged_after_a_while() -> None:
+    now = [0.0]
+    with sizes(_SMALL_ROWS=0, _LOOKED_THROUGH=1), objects(ONE) as world:
+        known = world.known["one"]
+        known.residence = Residence.RESIDENT
+        _filled(world, 9)
+        merger = Merger(world.store, lambda: now[0])
+        _gone(world, 4)
+        assert merger.pending([known])
+        assert not merger.step([known], Lsn(2))
+        now[0] = memory_parts.IDLE_DELTA_S
+        while merger.step([known], Lsn(2)):
+            pass
+        assert known.parts.delta_rows == 0
+        assert known.merges == 1
+        assert not merger.pending([known])
         world.judge()

@@ -1,0 +1,440 @@
+"""Main memory beside built-in replication and the secondary: replay, merges, aggregates, memory used.
+
+Run: ``python -m bench.memory [--quick] [--only batch,replay,aggregate]``. Everything in one run, on servers
+that this starts:
+
+- ``batch``: 1,000 changes (updates, deletes, inserts over random keys) on a table of a million and one of ten
+  million rows, in turns, and the merges that follow;
+- ``replay``: a journal of inserts, updates and pgbench replayed into memory, and the same log applied by a
+  subscription (``bench/apply.py`` makes both);
+- ``aggregate``: over 5 million rows on the secondary, in memory merged, and with 1 % of them in the delta; then
+  updates in a loop, and the memory that the process takes of its budget meanwhile.
+
+Prints ratios, and what they should be. Nothing else should run on the machine meanwhile: CPU seconds stand beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psycopg
+
+from bench.apply import LOADS, Bench, Prepared, execute, one, theirs
+from logship.change import Column, Relation
+from logship.config import ReplayBounds
+from logship.journal import Journal, Source
+from logship.journal.segment import RecordKind
+from logship.lsn import Lsn
+from logship.replay.batch import Batch, NetChanges, Rows
+from logship.replay.batcher import Batcher
+from logship.replay.classify import Classifier
+from logship.replay.load import Loader
+from logship.replay.memory import Memory
+from logship.replay.memory_main import Writing
+from logship.replay.memory_merge import Merger
+from logship.replay.memory_reading import ReaderThreads
+from logship.replay.memory_replay import OpenTransaction, carry_out, prepare
+from logship.replay.memory_store import Store
+from logship.replay.memory_table import table_of
+from logship.replay.resident import MemoryObject, Residence
+from logship.replay.target import Target, TargetColumn
+from logship.service.init import initialise
+from logship.service.lookups import Lookups
+from logship.service.queue import ByteQueue
+from logship.service.relations import Relations
+from logship.service.replica import find
+
+COLUMNS = (
+    ("id", 23, -1),
+    ("n", 20, -1),
+    ("note", 25, -1),
+    ("at", 1114, -1),
+    ("amount", 1700, (12 << 16 | 2) + 4),
+)
+FILL = (
+    "select i::int as c0, i::bigint * 7 as c1, 'note of row ' || i as c2, '2026-01-01'::timestamp + to_seconds(i)"
+    " as c3, (i % 1000 / 7.0)::decimal(12,2) as c4 from range({}, {}) r(i)"
+)
+AGGREGATES = (
+    "select count(*), sum(n), avg(amount) from public.t",
+    "select n % 10, count(*), sum(amount) from public.t group by 1 order by 1",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.memory",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything")
+    parser.add_argument("--only", default="batch,replay,aggregate", help="parts, with commas")
+    parser.add_argument("--loads", default="inserts,updates,pgbench", help="of replay, with commas")
+    given = parser.parse_args()
+    scale = 0.1 if given.quick else 1.0
+    chosen = given.only.split(",")
+    if "batch" in chosen:
+        batches(max(scale, 0.2))
+    if {"replay", "aggregate"} & set(chosen):
+        with Bench() as bench:
+            if "replay" in chosen:
+                for name in given.loads.split(","):
+                    replay(bench, name, scale)
+            if "aggregate" in chosen:
+                aggregate(bench, int(5_000_000 * scale))
+
+
+def tell(what: str, figures: str, ratio: float, bound: str, reached: bool) -> None:
+    print(
+        f"{what}: {figures}; ratio {ratio:.2f} (bound: {bound}{'' if reached else ', NOT reached'})",
+        flush=True,
+    )
+
+
+def cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def rss_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+# -- a batch on a small and on a large table ---------------------------------------------------------------
+
+
+def target(name: str) -> Target:
+    relation = Relation(
+        1, "public", name, "d", tuple(Column(*column, column[0] == "id") for column in COLUMNS)
+    )
+    held = tuple(TargetColumn(label, "", kind, mod, False, "", "", True) for label, kind, mod in COLUMNS)
+    return Target(relation, 1, "r", 10, "owner", held, (0,))
+
+
+class Filled:
+    """A table of ``count`` rows in a store, and changes that fit it."""
+
+    def __init__(self, store: Store, name: str, count: int) -> None:
+        self.store, self.known = store, MemoryObject(target(name))
+        self._there, self._next = count, count
+        self._gone: set[int] = set()
+        self.known.table = table_of(self.known.target, frozenset())
+        writing = Writing(store, self.known.held, self.known.parts, Lsn(1))
+        writing.create()
+        for start in range(0, count, 1 << 20):
+            writing.append(store.table(FILL.format(start, min(count, start + (1 << 20)))))
+        self.known.residence = Residence.RESIDENT
+        self.known.lay_out(replace(writing.parts, shown=True))
+        store.execute(self.known.held.show(self.known.parts))
+
+    def mixed(self, count: int) -> Rows:
+        drawn = {random.randrange(self._there) for _ in range(count * 2 // 3)} - self._gone
+        ids = list(drawn)
+        deleted, updated = ids[: count // 3], ids[count // 3 :]
+        self._gone.update(deleted)
+        inserted = range(self._next, self._next + count - len(ids))
+        self._next = inserted.stop
+        changes = NetChanges.of(
+            self.known.target,
+            deletes=[[b"%d" % number] for number in deleted],
+            updates=[(range(5), [[b"%d" % number] for number in updated], [_row(n) for n in updated])],
+            inserts=[_row(number) for number in inserted],
+        )
+        return Rows([changes])
+
+    def replay(self, step: Rows) -> None:
+        opened = OpenTransaction()
+        batch = Batch(Lsn(2), 0, True, (step,), 1, 1, 1, 1, (), {}, frozenset())
+        prepared = prepare(batch, self.store, lambda _: self.known)
+        self.store.begin()
+        carry_out(prepared, opened, self.store, Lsn(2))
+        self.store.move(Lsn(2))
+        self.store.commit()
+        opened.add(prepared)
+        parts = next(iter(opened.changes.values())).parts
+        assert parts is not None
+        self.known.lay_out(parts)
+
+
+def _row(number: int) -> list[bytes]:
+    return [
+        b"%d" % number, b"%d" % (number * 7), b"changed note of row %d" % number,
+        b"2026-02-01 00:00:%02d" % (number % 60), b"%d.50" % (number % 1000),
+    ]  # fmt: skip
+
+
+def batches(scale: float) -> None:
+    store = Store(limit_bytes=8 << 30, spill_directory=None, threads=2, start_lsn=Lsn(1))
+    small, large = (
+        Filled(store, "small", int(1_000_000 * scale)),
+        Filled(store, "large", int(10_000_000 * scale)),
+    )
+    took: dict[Filled, list[tuple[float, float]]] = {small: [], large: []}
+    for _ in range(40):
+        for filled in (small, large):
+            step = filled.mixed(1000)
+            began, used = time.perf_counter(), cpu()
+            filled.replay(step)
+            took[filled].append((time.perf_counter() - began, cpu() - used))
+    medians = {
+        filled: [statistics.median(column) * 1e3 for column in zip(*each, strict=True)]
+        for filled, each in took.items()
+    }
+    figures = ", ".join(
+        f"{filled.known.target.name} {wall:.1f} ms (CPU {own:.1f})" for filled, (wall, own) in medians.items()
+    )
+    ratio = medians[large][1] / medians[small][1]
+    tell("batch of 1,000 changes", figures, ratio, "at most 1.5", ratio <= 1.5)
+    for filled in (small, large):
+        steps = []
+        merger = Merger(store, time.monotonic)
+        count = filled.known.parts.delta_rows
+        while filled.known.parts.delta_rows:
+            began = time.perf_counter()
+            merger.merge(filled.known, Lsn(2))
+            steps.append((time.perf_counter() - began) * 1e3)
+        name = filled.known.target.name
+        print(
+            f"merge of {count} rows into {name}: {len(steps)} steps, {sum(steps):.0f} ms, "
+            f"median {statistics.median(steps):.0f} ms, longest {max(steps):.0f} ms",
+            flush=True,
+        )
+    store.close()
+
+
+# -- a journal into memory ---------------------------------------------------------------------------------
+
+
+class There:
+    """Persistence that has everything: what is measured is memory."""
+
+    def reached(self, lsn: Lsn) -> bool:
+        return True
+
+    def wait(self, lsn: Lsn) -> None:
+        pass
+
+
+@dataclass
+class IntoMemory:
+    wall_s: float
+    reading_s: float  # of CPU: journal to batches
+    memory_s: float
+
+
+def memory_at(secondary: str, replica: str, start: Lsn, budget_bytes: int) -> Memory:
+    readers = ReaderThreads(lambda: Loader(secondary, replica), 1, wait=lambda lsn, given_up: None)
+    return Memory(readers, start_lsn=start, budget_bytes=budget_bytes, behind=There())
+
+
+def load(memory: Memory, targets: Sequence[Target]) -> None:
+    for wanted in targets:
+        memory.want(wanted)
+    end_s = time.monotonic() + 300
+    while [state.residence for state in memory.objects()].count(Residence.RESIDENT) < len(targets):
+        if not memory.serve():
+            time.sleep(0.001)
+        if time.monotonic() > end_s:
+            raise SystemExit(f"not loaded: {[state.reason for state in memory.objects()]}")
+
+
+class Log:
+    """The journal of one load, as batches; again and again."""
+
+    def __init__(self, prepared: Prepared, secondary: str) -> None:
+        found = find(secondary, None)
+        self.replica = found.replica
+        self._prepared, self._left_out = prepared, found.left_out
+        self._lookups = Lookups(secondary, trouble=lambda error: None)
+        self._relations = Relations(self._lookups.resolve)
+        row = one(secondary, "select replay_lsn from logship.position")
+        self.start = Lsn.parse(str(row))
+
+    def batches(self, journal: Journal, wants: Callable[[], bool]) -> Iterator[Batch]:
+        """``wants``: whether the consumer waits, which is when it gets what there is."""
+        bounds = ReplayBounds()
+        batcher = Batcher(
+            Classifier(self._relations.resolve, self._left_out, {}),
+            self.start,
+            bound_bytes=bounds.batch_bytes,
+        )
+        with journal.reader(self.start) as reader:
+            while batcher.position < self._prepared.end:
+                for record in reader.read(bounds.read_bytes, timeout_s=1.0):
+                    if record.kind is RecordKind.SCHEMA:
+                        batcher.schema(record.run)
+                    elif record.kind is RecordKind.POSITION:
+                        batcher.advance(record.end_lsn)
+                    elif record.kind is RecordKind.CHANGES:
+                        yield from (item for item in batcher.changes(record) if isinstance(item, Batch))
+                if batcher.pending and wants():
+                    yield batcher.take()
+            if batcher.pending:
+                yield batcher.take()
+
+    def open(self) -> Journal:
+        return Journal.open(
+            self._prepared.journal,
+            Source(self.replica.system_identifier, self.replica.timeline, self.replica.database),
+        )
+
+    def close(self) -> None:
+        self._relations.close()
+        self._lookups.close()
+
+
+def into_memory(prepared: Prepared) -> IntoMemory:
+    secondary = prepared.fresh(f"{prepared.name}_memory")
+    log = Log(prepared, secondary)
+    with log.open() as journal:
+        targets = {
+            changed.name: changed
+            for batch in log.batches(journal, lambda: False)
+            for changed, _ in batch.changed()
+        }
+        memory = memory_at(secondary, log.replica.name, log.start, 4 << 30)
+        load(memory, list(targets.values()))
+        queue: ByteQueue[Batch] = ByteQueue(ReplayBounds().queue_bytes, lambda: None)
+        spent: list[float] = []
+
+        def read() -> None:
+            used = time.thread_time()
+            for batch in log.batches(journal, lambda: queue.idle):
+                queue.put(batch, batch.size_bytes)
+            spent.append(time.thread_time() - used)
+
+        thread = threading.Thread(target=read)
+        began, used = time.monotonic(), cpu()
+        thread.start()
+        while memory.memory_lsn < prepared.end and (thread.is_alive() or queue.size_bytes):
+            taken = queue.take(ReplayBounds().batch_bytes, 0.05)
+            if taken and taken[0].complete:
+                memory.replay(taken)
+            else:
+                for piece in taken:
+                    memory.replay([piece])
+            memory.serve()
+        wall_s = time.monotonic() - began
+        thread.join()
+        whole_s = cpu() - used
+        for name in targets:
+            table, _ = memory.query(f'select count(*) from public."{name}"')
+            expected = one(prepared.primary, f'select count(*) from public."{name}"')
+            if table.column(0)[0].as_py() != expected:
+                raise SystemExit(f"{prepared.name}: {name} differs in memory")
+        memory.close()
+    log.close()
+    return IntoMemory(wall_s, spent[0], whole_s - spent[0])
+
+
+def replay(bench: Bench, name: str, scale: float) -> None:
+    prepared = Prepared(bench, name, LOADS[name], scale, built_in=True)
+    other, mine = theirs(prepared), into_memory(prepared)
+    ratio = other.wall_s / mine.wall_s
+    tell(
+        f"replay of {name}",
+        f"built-in {other.wall_s:.2f} s (its worker's CPU {other.backend_s:.2f}), into memory {mine.wall_s:.2f} s "
+        f"(CPU: journal to batches {mine.reading_s:.2f}, memory {mine.memory_s:.2f})",
+        ratio, "5", ratio >= 5,
+    )  # fmt: skip
+
+
+# -- aggregates, and the memory they take --------------------------------------------------------------------
+
+
+def aggregate(bench: Bench, rows: int) -> None:
+    database, copy = bench.primary.conninfo("sums"), bench.secondary.conninfo("sums")
+    for server in (bench.primary, bench.secondary):
+        execute(server.conninfo(), "create database sums")
+    execute(
+        database,
+        "create table t (id int primary key, n bigint, note text, at timestamp, amount numeric(12,2))",
+        "insert into t select i, i::bigint * 7, 'note of row ' || i, timestamp '2026-01-01' + i * interval '1 s',"
+        f" i % 1000 / 7.0 from generate_series(0, {rows - 1}) i",
+    )
+    initialise(database, copy)
+    execute(copy, "vacuum analyze")
+    start = Lsn.parse(str(one(copy, "select replay_lsn from logship.position")))
+    lookups = Lookups(copy, trouble=lambda error: None)
+    relation = _relation(database)
+    wanted = lookups.resolve(relation, {})
+    before, budget = rss_bytes(), max(256 << 20, rows * 200)
+    memory = memory_at(copy, find(copy, None).replica.name, start, budget)
+    used, began = cpu(), time.monotonic()
+    load(memory, [wanted])
+    print(f"{rows:,} rows loaded in {time.monotonic() - began:.1f} s, CPU {cpu() - used:.1f} s", flush=True)
+    slow = [median_of(lambda q=query: _ask(copy, q)) for query in AGGREGATES]  # type: ignore[misc]
+    compare(memory, slow, "merged", 20)
+    ids = random.sample(range(rows), rows // 100)
+    lsn = int(start)
+    for place in range(0, len(ids), 5000):
+        lsn += 1
+        memory.replay([_updates(wanted, ids[place : place + 5000], lsn)])
+    print(f"{memory.objects()[0].delta_rows:,} rows not merged", flush=True)
+    compare(memory, slow, "with 1 % not merged", 7)
+    peak = rss_bytes()
+    for _ in range(40):
+        lsn += 1
+        memory.replay([_updates(wanted, random.sample(range(rows), rows // 40), lsn)])
+        while memory.serve():
+            pass
+        peak = max(peak, rss_bytes())
+    state = memory.objects()[0]
+    print(
+        f"after updates of every row: {state.bytes} bytes by its own count, {state.merges} merges", flush=True
+    )
+    share = (peak - before) / budget
+    tell(
+        "memory used",
+        f"{(peak - before) >> 20} MiB of {budget >> 20} MiB",
+        share,
+        "at most 1.15",
+        share <= 1.15,
+    )
+    memory.close()
+    lookups.close()
+
+
+def _relation(conninfo: str) -> Relation:
+    oid = one(conninfo, "select 'public.t'::regclass::oid::bigint")
+    assert isinstance(oid, int)
+    return Relation(oid, "public", "t", "d", tuple(Column(*column, column[0] == "id") for column in COLUMNS))
+
+
+def _updates(of: Target, ids: Sequence[int], lsn: int) -> Batch:
+    changes = NetChanges.of(of, updates=[(range(5), [[b"%d" % n] for n in ids], [_row(n) for n in ids])])
+    return Batch(Lsn(lsn), 0, True, (Rows([changes]),), 1, 1, 1, 1, (), {}, frozenset())
+
+
+def _ask(conninfo: str, query: str) -> None:
+    with psycopg.connect(conninfo) as connection:
+        connection.execute(query.encode()).fetchall()
+
+
+def median_of(work: Callable[[], object], times: int = 7) -> float:
+    took = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        took.append(time.perf_counter() - began)
+    return statistics.median(took)
+
+
+def compare(memory: Memory, slow: Sequence[float], what: str, bound: float) -> None:
+    for query, theirs_s in zip(AGGREGATES, slow, strict=True):
+        ours_s = median_of(lambda q=query: memory.query(q))  # type: ignore[misc]
+        ratio = theirs_s / ours_s
+        figures = f"secondary {theirs_s * 1e3:.0f} ms, memory {ours_s * 1e3:.0f} ms"
+        tell(f"{query.partition(' from')[0]}, {what}", figures, ratio, f"{bound:g}", ratio >= bound)
+
+
+if __name__ == "__main__":
+    main()
