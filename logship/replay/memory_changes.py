@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from logship.replay.batch import SchemaChange
-from logship.replay.memory_follow import Followed, follow
+from logship.replay.memory_follow import Followed, below, follow
 from logship.replay.memory_replay import Before, Change, OpenTransaction
 from logship.replay.memory_reshape import reshape, take_out
 from logship.replay.memory_residency import Residency
@@ -31,7 +31,7 @@ class SchemaChanges:
     def carry(self, change: SchemaChange, opened: OpenTransaction) -> bool:
         """Whether the change was carried out on anything that readers see."""
         objects = self._residency.objects
-        concerns = concerned(change.statement, objects.values())
+        concerns = concerned(change.statement, objects.values()) | below(change, objects.values())
         dropped = gone(change.statement, objects.values())
         opened.touched |= concerns
         opened.gone |= dropped
