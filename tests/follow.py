@@ -80,7 +80,7 @@ class Follower:
         secondary: Database,
         directory: Path,
         *,
-        memory: bool = True,
+        memory: bool | MemorySettings = True,
         batch_bytes: int = 4 * MIB,
         initialised: bool = False,
         settings: dict[str, Any] | None = None,
@@ -94,7 +94,7 @@ class Follower:
             primary=primary.conninfo,
             secondary=secondary.conninfo,
             journal=directory / "journal",
-            memory=memory_of(MemorySettings(256 * MIB)) if memory else None,
+            memory=memory_of(MemorySettings(256 * MIB) if memory is True else memory) if memory else None,
             journal_bounds=JournalBounds(segment_bytes=4 * MIB),
             replay_bounds=ReplayBounds(batch_bytes=batch_bytes),
             intervals=Intervals(report_s=0.2, position_s=0.02),
@@ -171,9 +171,14 @@ class Follower:
 
     def objects(self) -> list[ObjectState]:
         """What memory knows, once nothing is being loaded."""
+
+        def settled() -> bool:
+            memory = self.run.memory
+            return memory is not None and not memory.busy
+
+        eventually(settled, what="loads end")
         memory = self.run.memory
         assert memory is not None
-        eventually(lambda: not memory.busy, what="loads end")
         return memory.objects()
 
     def _assert_memory_equal(self) -> None:

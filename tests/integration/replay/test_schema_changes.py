@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from logship.config import MIB, MemorySettings
 from logship.service.init import initialise
 from tests.conftest import Pair
 from tests.follow import Follower
 from tests.integration.check.test_grants import As
+from tests.servers import eventually
 
 
 @pytest.fixture
@@ -183,3 +185,26 @@ def test_a_replayer_with_the_least_rights(pair: Pair, tmp_path: Path) -> None:
         following.assert_equal(without={"bare"})
     owners = "select tablename, tableowner from pg_tables where schemaname in ('public', 's') order by 1"
     assert pair.secondary.execute(owners) == [("a", "postgres"), ("t", "postgres")]
+
+
+def test_what_is_pinned_is_there_before_its_first_change_after_a_restart(pair: Pair, tmp_path: Path) -> None:
+    """The journal has described it; a partition, too, that its parent's schema change takes out of memory."""
+    pair.primary.execute(
+        "create table t (id int primary key, v text); insert into t values (1, 'one');"
+        "create table p (id int primary key, v text) partition by range (id);"
+        "create table low partition of p for values from (0) to (100)"
+    )
+    with Follower(*pair, tmp_path, memory=MemorySettings(256 * MIB, pinned=("public.t",))) as following:
+        pair.primary.execute("update t set v = 'two'; insert into p values (1, 'x')")
+        following.assert_equal()
+        pair.primary.execute("alter table p add column w int default 3")
+        following.assert_equal()
+        following.restart()
+        eventually(
+            lambda: any(one.residence.value == "pinned" for one in following.objects()), what="t comes back"
+        )
+        (known,) = following.objects()
+        assert (known.relname, known.rows, known.dml_memory) == ("t", 1, 0)
+        pair.primary.execute("alter table t add column n int; update t set n = 5; update p set w = 4")
+        following.assert_equal()
+        assert {one.relname: one.loads for one in following.objects()} == {"t": 1, "low": 1}
