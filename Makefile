@@ -70,6 +70,9 @@ fuzz: init ## Malformed bytes at length: what clients, walsenders and files may 
 bench: init ## Speed beside built-in logical replication; half an hour (BENCH_ARGS=--quick: 3 minutes)
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
+bench-memory: init ## Speed of main memory: batches, replay, aggregates (BENCH_ARGS=--quick: 2 minutes)
+	$(BIN)/python -m bench.memory $(BENCH_ARGS)
+
 docs: init ## docs/reference.md, from the code
 	$(BIN)/python docs/reference.py
 	$(BIN)/python -m tests.integration.ddl.matrix_page
@@ -89,4 +92,4 @@ clean: ## Remove what was made here
 	rm -rf $(VENV) var build dist *.egg-info logship/kernel/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help init demo check lint types imports unit test test-web test-matrix soak fuzz bench docs up down clean
+.PHONY: help init demo check lint types imports unit test test-web test-matrix soak fuzz bench bench-memory docs up down clean

@@ -28,7 +28,8 @@ from logship.change import Relation, TypeName
 from logship.errors import InternalError
 from logship.lsn import Lsn
 from logship.replay.batch import Batch, SchemaChange
-from logship.replay.memory_follow import Followed, agrees, follow
+from logship.replay.memory_changes import SchemaChanges
+from logship.replay.memory_follow import agrees
 from logship.replay.memory_load import CouldNotLoad, convert
 from logship.replay.memory_merge import Merger
 from logship.replay.memory_pin import Pinned
@@ -36,8 +37,6 @@ from logship.replay.memory_policy import Policies
 from logship.replay.memory_query import Reading, answer
 from logship.replay.memory_reading import Readers
 from logship.replay.memory_replay import (
-    Before,
-    Change,
     Misses,
     Named,
     OpenTransaction,
@@ -45,11 +44,10 @@ from logship.replay.memory_replay import (
     named,
     prepare,
 )
-from logship.replay.memory_reshape import reshape, take_out
-from logship.replay.memory_residency import Behind, Residency
-from logship.replay.memory_schema import concerned, gone
+from logship.replay.memory_residency import Residency
+from logship.replay.memory_room import Behind
 from logship.replay.memory_store import Store
-from logship.replay.memory_table import same_shape, table_of
+from logship.replay.memory_table import same_shape
 from logship.replay.merge import merged
 from logship.replay.resident import Happening, MemoryObject, Name, ObjectState, Residence
 from logship.replay.target import Target
@@ -92,6 +90,7 @@ class Memory:
             policies=policies or Policies(),
             catch_up=self._catch_up,
         )
+        self._changes = SchemaChanges(self._store, self._residency)
         self._merger = Merger(self._store, now)
         self._open: OpenTransaction | None = None
         self._decisions: dict[tuple[Lsn, int, bool], Future[bool]] = {}
@@ -234,20 +233,13 @@ class Memory:
             if known is None or (same_shape(known.target, target) and name not in changed.reshaped):
                 continue
             if known.provisional and name not in changed.reshaped and agrees(known, target):
-                self._adopt(known, target)
+                self._changes.adopt(known, target, opened)
             elif opened is not None:
                 self._lose(opened, "its shape changed inside a transaction")
             else:
                 self._residency.evict(known, "its shape changed")
                 known.target, known.not_before = target, 0
         self._residency.meet(batch, changed, may_begin=opened is None)
-
-    def _adopt(self, known: MemoryObject, target: Target) -> None:
-        """The shape that memory made by itself is the one that rows have."""
-        if self._open is not None:
-            self._open.before.append(_before(known))
-        known.target, known.provisional = target, False
-        known.table = table_of(target, known.as_text)
 
     def _apply(self, batch: Batch) -> None:
         changed = named(batch)
@@ -273,76 +265,13 @@ class Memory:
         if self._open is None:
             self._open = OpenTransaction()
         try:
-            carried = self._carry(change, self._open)
+            carried = self._changes.carry(change, self._open)
         except duckdb.Error as error:  # lack of memory, or a value that its type can't hold
             self._lose(self._open, f"its schema changed, and memory couldn't follow ({type(error).__name__})")
             carried = False
         decided = self._decisions.pop(_key(change), None)
         if decided is not None and not decided.cancelled():
             decided.set_result(carried)
-
-    def _carry(self, change: SchemaChange, opened: OpenTransaction) -> bool:
-        """Whether the change was carried out on anything that readers see."""
-        objects = self._residency.objects
-        concerns = concerned(change.statement, objects.values())
-        dropped = gone(change.statement, objects.values())
-        opened.touched |= concerns
-        opened.gone |= dropped
-        held = [objects[name] for name in concerns if self._shown(name) is not None]
-        opened.reshaped |= {name for name in concerns if self._shown(name) is None}
-        if opened.lost or not held:
-            return False
-        if not opened.begun:
-            self._store.begin()
-            opened.begun = True
-        opened.pieces += 1
-        carried = False
-        for known in held:
-            followed = None if known.name in dropped else follow(change, known)
-            if followed is None:
-                self._take_out(known, opened)
-                carried |= known.name in dropped
-            elif followed.changed:
-                self._alter(known, followed, opened)
-                carried = True
-        return carried
-
-    def _take_out(self, known: MemoryObject, opened: OpenTransaction) -> None:
-        """Readers lose it when the transaction commits; persistence has what was before it then."""
-        opened.leaving[known.name] = known
-        opened.reshaped.add(known.name)
-        if known.residence is not Residence.EVICTING:
-            known.on(Happening.LOSE)
-        change = opened.changes.get(known.name)
-        take_out(self._store, known.held, (change and change.parts) or known.parts)
-
-    def _alter(self, known: MemoryObject, followed: Followed, opened: OpenTransaction) -> None:
-        opened.before.append(_before(known))
-        old = known.name
-        change = opened.changes.pop(old, None) or Change()
-        change.parts = reshape(
-            self._store, known.held, change.parts or known.parts, followed, self.memory_lsn
-        )
-        known.target, known.table, known.as_text = followed.target, followed.table, followed.as_text
-        known.provisional = True
-        known.schema_changes += 1
-        opened.touched.add(known.name)
-        if known.name != old:
-            self._residency.renamed(known, old)
-        opened.changes[known.name] = change
-
-    def _restore(self, opened: OpenTransaction) -> None:
-        """What the transaction made of objects is void."""
-        for before in reversed(opened.before):
-            known, name = before.known, before.known.name
-            known.target, known.table = before.target, before.table
-            known.as_text, known.provisional = before.as_text, before.provisional
-            if known.name != name:
-                self._residency.renamed(known, name)
-        opened.before.clear()
-        for known in opened.leaving.values():
-            known.keep()
-        opened.leaving.clear()
 
     def decision(self, change: SchemaChange) -> Future[bool]:
         """Whether memory carries ``change`` out, once it has come to it; cancelled when memory is closed. To be
@@ -427,7 +356,7 @@ class Memory:
         if opened.begun:
             opened.begun = False
             self._store.rollback()
-        self._restore(opened)
+        self._changes.restore(opened)
 
     # -- commit ----------------------------------------------------------------------------------
 
@@ -455,11 +384,7 @@ class Memory:
         self._store.move(end_lsn)
         self._store.commit()
         opened.begun = False
-        opened.before.clear()
-        for known in opened.leaving.values():
-            known.dropped("its schema changed", self._residency.batches)
-            known.not_before = 0
-        opened.leaving.clear()
+        self._changes.committed(opened)
 
     def _account(self, end_lsn: Lsn, opened: OpenTransaction, names: Iterable[Name]) -> None:
         for name in names:
@@ -511,7 +436,3 @@ class Memory:
 
 def _key(change: SchemaChange) -> tuple[Lsn, int, bool]:
     return change.commit_lsn, change.number, change.done
-
-
-def _before(known: MemoryObject) -> Before:
-    return Before(known, known.target, known.held, known.as_text, known.provisional)

@@ -9,7 +9,7 @@ those that the primary chose, and a type changes only where every value stays wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from logship.replay.memory_table import (
     table_of,
     why_not,
 )
-from logship.replay.resident import MemoryObject
+from logship.replay.resident import MemoryObject, Name
 from logship.replay.target import Target, TargetColumn
 
 # These change neither shape nor values of a table that they name.
@@ -83,6 +83,34 @@ def follow(change: SchemaChange, known: MemoryObject) -> Followed | None:
     if state.target == known.target:
         return Followed((), known.target, table, known.as_text, changed=False)
     return _checked(state, altered)
+
+
+def below(change: SchemaChange, known: Iterable[MemoryObject]) -> set[Name]:
+    """Objects that may be partitions of a table that the statement alters, and are altered with it. Nothing says
+    which are: those that share a column's name with it; too many is safe."""
+    parents = [
+        {column["name"] for column in one.facts.get("columns") or ()}
+        for one in change.statement.objects
+        if change.statement.tag == "ALTER TABLE" and one.facts.get("kind") == "p"
+    ]
+    if not parents or _keeps_shape(change):
+        return set()
+    return {
+        one.name for one in known if any(names & {c.name for c in one.target.columns} for names in parents)
+    }
+
+
+def _keeps_shape(change: SchemaChange) -> bool:
+    if not isinstance(change.found, Located):
+        return False
+    node = postgast.parse(change.found.text).stmts[0].stmt
+    kind = node.WhichOneof("node")
+    if kind == "rename_stmt":
+        return _name_of(node.rename_stmt, "rename_type") in ("OBJECT_TABLE", "OBJECT_TABCONSTRAINT")
+    if kind != "alter_table_stmt":
+        return str(kind) == "alter_object_schema_stmt"
+    harmless = _HARMLESS | {"AT_AttachPartition", "AT_DetachPartition"}
+    return all(_name_of(each.alter_table_cmd, "subtype") in harmless for each in node.alter_table_stmt.cmds)
 
 
 def agrees(known: MemoryObject, target: Target) -> bool:

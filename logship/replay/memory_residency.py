@@ -3,9 +3,7 @@
 In: the names and shapes that batches bring, what the readers have read, what readers ask for, the
 budget. Out: `MemoryObject`s whose tables hold what the log says at the position that is shown; tables that
 come and go between transactions. Loads are read elsewhere (`memory_reading`): the writer only puts slices of
-them into hidden tables, between batches. An object goes once persistence has all that memory has for it;
-where the writer has to wait for that, loads under way are given up first, since persistence may be waiting
-for a table that one of them has locked.
+them into hidden tables, between batches. What goes, and when, is in `memory_room`.
 
 Assumes memory's writer thread, but for `heard`, `request`, `used` and `states`.
 """
@@ -13,45 +11,31 @@ Assumes memory's writer thread, but for `heard`, `request`, `used` and `states`.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final
 
 import duckdb
 
 from logship.change import Relation, TypeName
-from logship.errors import ReplayError
 from logship.lsn import Lsn
 from logship.replay.batch import Batch
 from logship.replay.memory_load import CouldNotLoad, Load, truncates
 from logship.replay.memory_policy import Policies, Policy
 from logship.replay.memory_reading import Brought, Ended, Event, Opened, Order, Readers, reason_of
 from logship.replay.memory_replay import Named
+from logship.replay.memory_room import Behind, Room
 from logship.replay.memory_store import Store
 from logship.replay.memory_table import same_shape, why_not
 from logship.replay.resident import Happening, MemoryObject, Name, ObjectState, Residence
 from logship.replay.target import Target, TargetColumn
 
 _log: Final = logging.getLogger(__name__)
-_TABLES_SHARE: Final = (3, 4)  # of the budget; the rest is for batches, loads and queries at work
 _KEPT_SHARE: Final = (1, 8)  # of the budget, for changes of objects that are being loaded
 
 # Replays batches on one object's hidden table, in one transaction.
 CatchUp = Callable[[MemoryObject, list[Batch]], None]
-
-
-class Behind(Protocol):
-    """Persistence, as memory sees it."""
-
-    def reached(self, lsn: Lsn) -> bool:
-        """Whether it has everything up to there. Any thread."""
-        ...
-
-    def wait(self, lsn: Lsn) -> None:
-        """Until it has, for the writer; what this raises goes through, with nothing changed here."""
-        ...
 
 
 @dataclass(slots=True)
@@ -63,7 +47,7 @@ class Wanted:
     types: Mapping[int, TypeName] = field(default_factory=dict)
 
 
-class Residency:
+class Residency(Room):
     def __init__(
         self,
         store: Store,
@@ -75,23 +59,15 @@ class Residency:
         policies: Policies,
         catch_up: CatchUp,
     ) -> None:
-        self._store = store
+        super().__init__(store, behind, start_lsn=start_lsn, budget_bytes=budget_bytes)
         self._readers = readers
-        self._behind = behind
         self._policies = policies
         self._catch_up = catch_up
-        self._budget = budget_bytes
-        self._tables_budget = budget_bytes * _TABLES_SHARE[0] // _TABLES_SHARE[1]
         self._kept_budget = budget_bytes * _KEPT_SHARE[0] // _KEPT_SHARE[1]
-        self.lsn = start_lsn  # what readers see
         self.met = start_lsn  # the end of the last batch that loads under way have heard of
-        self.batches = 0
-        self.objects: dict[Name, MemoryObject] = {}
         self._loads: dict[Name, Load] = {}
         self._wanted: dict[Name, Wanted] = {}  # to be loaded as soon as that is possible
-        self._uses = 0
         # Filled by other threads, emptied by the writer.
-        self._lock = threading.Lock()
         self._described: dict[Name, Wanted] = {}
         self._news: list[Name] = []
         self._asked: list[tuple[Name, Future[ObjectState]]] = []
@@ -137,9 +113,6 @@ class Residency:
     def busy(self) -> bool:
         """Whether something is being loaded, or going."""
         return bool(self._loads) or self._going()
-
-    def _going(self) -> bool:
-        return any(known.residence is Residence.EVICTING for known in list(self.objects.values()))
 
     # -- what batches bring --------------------------------------------------------------------------
 
@@ -402,30 +375,17 @@ class Residency:
             if not future.cancelled():
                 future.set_result(known.state())
 
-    # -- room ----------------------------------------------------------------------------------------
+    def _break_off(self, known: MemoryObject, reason: str) -> None:
+        self._fail(self._loads[known.name], reason)
 
-    def touch(self, known: MemoryObject) -> None:
-        with self._lock:
-            self._uses += 1
-            known.last_used = self._uses
+    def _gone(self, known: MemoryObject) -> None:
+        if known.pinned or self._policies.of(known.name) is Policy.EAGER:
+            self._wanted[known.name] = Wanted(known.target)
 
-    def least_used(self, protected: Iterable[Name] = ()) -> MemoryObject | None:
-        kept = set(protected)
-        held = [
-            known
-            for known in self.objects.values()
-            if known.residence is Residence.RESIDENT and known.name not in kept
-        ]
-        return min(held, key=lambda known: known.last_used, default=None)
+    def _announced_bytes(self) -> int:
+        return sum(max(one.reserved_bytes, one.known.size_bytes) for one in self._loads.values())
 
-    def _used_bytes(self) -> int:
-        """Without what is going already; with what loads have announced."""
-        held = sum(
-            known.size_bytes
-            for known in self.objects.values()
-            if known.residence is not Residence.EVICTING and known.name not in self._loads
-        )
-        return held + sum(max(one.reserved_bytes, one.known.size_bytes) for one in self._loads.values())
+    # -- room for a load -----------------------------------------------------------------------------
 
     def _reserve(self, load: Load, size_bytes: int) -> None:
         """Make room for it; `CouldNotLoad` when there is none, and `put_off` when it comes later."""
@@ -452,83 +412,6 @@ class Residency:
             self.put_off(load, "it waits for others to make room")
             return True
         return False
-
-    def keep_within_budget(self) -> None:
-        while self._used_bytes() > self._tables_budget:
-            victim = self.least_used()
-            if victim is None:
-                break
-            self._evict_soon(victim, "memory is full, and it was used least recently")
-        for known in list(self.objects.values()):
-            if known.residence is Residence.EVICTING and self._all_bytes() > self._budget:
-                self._wait_behind(known.last_change_lsn)
-                self._drop_evicted(known)
-
-    def _all_bytes(self) -> int:
-        return sum(known.size_bytes for known in self.objects.values())
-
-    def _evict_soon(self, known: MemoryObject, reason: str) -> None:
-        """It goes now if persistence has all of it, else as soon as that is so."""
-        known.on(Happening.EVICT)
-        known.reason = reason
-        if self._behind.reached(known.last_change_lsn):
-            self._drop_evicted(known)
-
-    def _evict_what_may_go(self) -> bool:
-        going = [
-            known
-            for known in self.objects.values()
-            if known.residence is Residence.EVICTING and self._behind.reached(known.last_change_lsn)
-        ]
-        for known in going:
-            self._drop_evicted(known)
-        return bool(going)
-
-    def evict(self, known: MemoryObject, reason: str) -> None:
-        """Now. Readers lose it only when persistence can answer in its place: that is waited for."""
-        load = self._loads.get(known.name)
-        if load is not None:
-            self._fail(load, reason)
-            return
-        if known.residence is not Residence.EVICTING:
-            known.on(Happening.LOSE)
-        try:
-            self._wait_behind(self.lsn)
-        except BaseException:
-            known.keep()
-            raise
-        known.reason = reason
-        self._drop_evicted(known)
-
-    def _drop_evicted(self, known: MemoryObject) -> None:
-        reason = known.reason
-        self._store.execute(known.held.drop())
-        known.dropped(reason, self.batches)
-        if known.pinned or self._policies.of(known.name) is Policy.EAGER:
-            self._wanted[known.name] = Wanted(known.target)
-        _log.info("%s evicted: %s", known.target, reason)
-
-    def wait_behind(self, lsn: Lsn) -> None:
-        self._wait_behind(lsn)
-
-    def _wait_behind(self, lsn: Lsn) -> None:
-        if not self._behind.reached(lsn):
-            self.give_up_loads("persistence had to be waited for")
-            self._behind.wait(lsn)
-
-    def give_way(self, changed: Iterable[Name]) -> None:
-        """After lack of memory in a batch: the least used object goes, or one that the batch changes."""
-        self.give_up_loads("it waits for others to make room")
-        victim = self.least_used(changed) or max(
-            (known for known in self.objects.values() if known.shown),
-            key=lambda known: (known.residence is not Residence.PINNED, known.size_bytes),
-            default=None,
-        )
-        if victim is None:
-            raise ReplayError(
-                "memory is too small to move its position", hint="raise the memory budget, or set memory off"
-            )
-        self.evict(victim, "pinned, but out of memory" if victim.pinned else "out of memory")
 
     def renamed(self, known: MemoryObject, old: Name) -> None:
         """The object that was called ``old`` has another name."""

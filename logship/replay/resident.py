@@ -85,7 +85,6 @@ class MemoryObject:
     residence: Residence = Residence.COLD
     pinned: bool = False
     provisional: bool = False  # the target was made from a schema change: the next rows name the true one
-    above: frozenset[Name] = frozenset()  # the tables that it is a partition or a child of
     table: MemoryTable | None = None  # None while COLD, and LOADING as long as nothing was read
     parts: Parts = field(default_factory=Parts)  # what the table consists of, as of the last commit
     as_text: frozenset[str] = frozenset()  # columns that held a value their type can't; for good
