@@ -69,6 +69,17 @@ class Assembler:
 
     def changes(self, record: ChangesRecord) -> Iterator[Assembled]:
         """Take one record of changes. Raises `ReplayError` for a record without its beginning."""
+        if record.first and record.last and not self._open:  # as most are: there is nothing to put together
+            yield Part(
+                True,
+                True,
+                record.xid,
+                record.commit_lsn,
+                record.end_lsn,
+                record.commit_time_us,
+                (record.run,),
+            )
+            return
         if record.first:
             yield from self.abandon()
             self._open = True

@@ -267,6 +267,8 @@ class Batcher:
             self._making.coalescer.truncate(targets, event.restart_identity)
 
     def _passes_a_copy(self, commit_lsn: Lsn) -> bool:
+        if not self._copied:
+            return False
         passed = [lsn for lsn in self._copied if lsn <= commit_lsn]
         del self._copied[: len(passed)]
         return bool(passed)

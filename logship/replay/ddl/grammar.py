@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import postgast
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from postgast.errors import PgQueryError
 
 _WORDS: Final[dict[str, str]] = {
@@ -79,10 +80,11 @@ class Piece:
 
 @lru_cache(maxsize=64)
 def split(sql: str) -> tuple[Piece, ...] | None:
-    """The statements of ``sql`` in order; None when PostgreSQL's grammar doesn't take it."""
+    """The statements of ``sql`` in order; None when PostgreSQL's grammar doesn't take it, or it is nested so deeply
+    (a sum of a hundred terms) that its tree can't be read."""
     try:
         tree = postgast.parse(sql)
-    except (PgQueryError, ValueError, RecursionError):
+    except (PgQueryError, ValueError, RecursionError, DecodeError):
         return None
     source = sql.encode()  # locations are bytes
     pieces = []

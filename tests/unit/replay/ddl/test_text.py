@@ -191,3 +191,8 @@ def test_a_function_without_its_arguments(text: str) -> None:
 def test_an_extension_is_not_in_its_schema() -> None:
     text = "alter extension cube set schema elsewhere"
     assert texts(of("extension", "ALTER EXTENSION", text, ("cube",))) == [text]
+
+
+def test_a_tree_too_deep_to_be_read_is_no_text_to_carry() -> None:
+    assert split("create view v as select " + " + ".join(["1"] * 20)) is not None
+    assert split("create view v as select " + " + ".join(["1"] * 200)) is None
