@@ -99,7 +99,11 @@ class Drain:
     def take(self) -> Drained:
         """All that was gathered since the last call."""
         drained = Drained(
-            b"".join(self._parts), self._marks, self._keepalives, bytes(self._header[:HEADER_BYTES]), self._size
+            b"".join(self._parts),
+            self._marks,
+            self._keepalives,
+            bytes(self._header[:HEADER_BYTES]),
+            self._size,
         )
         self._reset()
         return drained

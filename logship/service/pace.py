@@ -23,7 +23,9 @@ from logship.capture.feedback import Sent
 GATHER_S: Final = 0.004  # between two reads while nobody waits: the mean of what it adds to lag is half of it
 FSYNC_SPACING_S: Final = 0.02
 STATUS_SPACING_S: Final = 0.1
-_MUCH_BYTES: Final = 16 * 1024  # more than this at once: there is a backlog, or a load that needs no gathering
+_MUCH_BYTES: Final = (
+    16 * 1024
+)  # more than this at once: there is a backlog, or a load that needs no gathering
 _BACKLOG_S: Final = 0.1  # that it is taken to last
 
 _ASK: Final = """

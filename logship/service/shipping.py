@@ -97,7 +97,13 @@ class Shipping:
             slot,
             positions,
             interval_s=min(intervals.report_s, 1.0),  # a shipper that was succeeded has to notice soon
-            looks=(self.shipper.epoch.check, self.shipper.pace.look, heartbeat.look, report.look, Sequences().look),
+            looks=(
+                self.shipper.epoch.check,
+                self.shipper.pace.look,
+                heartbeat.look,
+                report.look,
+                Sequences().look,
+            ),
         )
         positions.on_reach(Stage.PERSISTENCE, self.shipper.moved)
 

@@ -75,8 +75,17 @@ def test_the_upgraded_database_is_what_tables_declare(pair: Pair, side: Side) ->
     expected = (
         [("ddl_echo",), ("replication_report",)]
         if side is Side.PRIMARY
-        else [(name,) for name in ("hold", "memory_question", "memory_reply", "memory_request",
-                                   "object_report", "replay_report")]  # fmt: skip
+        else [
+            (name,)
+            for name in (
+                "hold",
+                "memory_question",
+                "memory_reply",
+                "memory_request",
+                "object_report",
+                "replay_report",
+            )
+        ]
     )
     assert unlogged == expected
 
