@@ -99,6 +99,10 @@ class Positions:
         """Call ``listener``, without the lock, from the thread that moves ``stage``. Before the start only."""
         self._listeners[stage].append(listener)
 
+    def is_awaited(self, stage: Stage) -> bool:
+        """Whether somebody is to hear at once that ``stage`` has moved."""
+        return bool(self._listeners[stage])
+
     def restart(self, stage: Stage, lsn: Lsn | None) -> None:
         """``stage`` begins anew at ``lsn``, or is not there (None): the one way back."""
         with self._changed:
