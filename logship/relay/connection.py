@@ -317,20 +317,16 @@ class Connection(asyncio.Protocol):
                 self._sent_lsn = item.sent_lsn
                 self._hub.backend.sent(self.streams, item.sent_lsn)
         self.sent_bytes += size
-        self._hub.sent_bytes += size
+        self._hub.count_sent(size)
 
     def _deliver(self, found: list[Outgoing]) -> None:
         """In the loop, for the stream's thread."""
         if self._stream is None or self._transport is None or self._transport.is_closing():
             return
         for item in found:
-            if item.sent_lsn:
-                self._sent_lsn = item.sent_lsn
-                self._hub.backend.sent(self.streams, item.sent_lsn)
+            self._note_sent([item], len(item.frames))
             if item.frames:
                 self._write(item.frames)
-                self.sent_bytes += len(item.frames)
-                self._hub.sent_bytes += len(item.frames)
                 self._stream.window.give(len(item.frames))
             else:
                 # Nothing to send up to there. A commit may wait for the answer, if it decoded to nothing.

@@ -15,6 +15,7 @@ import itertools
 import logging
 import secrets
 import socket
+import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ class RelayLimits:
 
 
 class Hub:
-    """What connections share. Belongs to the loop's thread."""
+    """What connections share. Belongs to the loop's thread, but for what says otherwise."""
 
     def __init__(
         self,
@@ -81,7 +82,8 @@ class Hub:
         self.backend = backend
         self.limits = limits
         self.tls = tls
-        self.sent_bytes = 0
+        self.sent_bytes = 0  # of the log, to all clients: `count_sent`
+        self._counting = threading.Lock()
         self.refused = 0  # connections beyond the limit
         self._auth = auth
         self._tls_mode = tls_mode
@@ -109,6 +111,11 @@ class Hub:
     @property
     def connections(self) -> int:
         return len(self._connections)
+
+    def count_sent(self, size: int) -> None:
+        """From any thread."""
+        with self._counting:
+            self.sent_bytes += size
 
     def admit(self, connection: Connection) -> bool:
         """False: so many are here that not even the reason is waited for."""

@@ -120,7 +120,8 @@ class Stream:
             told = error
             self._call(lambda: self._failed(told))
         finally:
-            self._feed.close()
+            with self._turn:  # not while the log's writer reads it
+                self._feed.close()
 
     def _pass_on(self, max_bytes: int) -> int:
         """With the turn: about so much of the feed. How many bytes it was; -1: there is nothing."""
