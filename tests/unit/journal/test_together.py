@@ -67,28 +67,29 @@ def test_the_journal_is_the_same_as_of_records_by_themselves(
     groups: list[list[Record] | Stretch], max_bytes: int, back: int
 ) -> None:
     alone = [group.records() if isinstance(group, Stretch) else group for group in groups]
-    with TemporaryDirectory() as one, TemporaryDirectory() as other:
-        with (
-            Journal.open(Path(one), SOURCE, segment_bytes=SMALL) as journal,
-            Journal.open(Path(other), SOURCE, segment_bytes=SMALL) as reference,
-        ):
-            for group in groups:
-                if isinstance(group, Stretch):
-                    assert journal.append_stretch(group) == group.end_lsn
-                else:
-                    write_groups(journal, [group])
-            journal.write()
-            write_groups(reference, alone)
-            start = Lsn(max(0, journal.written_lsn - back))
-            with journal.reader(NONE) as read, reference.reader(NONE) as expected:
-                records = drain(expected)
-                assert one_by_one(together(read, max_bytes)) == records
-                assert shape(records) == [record for group in alone for record in group]
-            with journal.reader(start) as read, reference.reader(start) as expected:
-                assert one_by_one(together(read, max_bytes)) == drain(expected)
-            with journal.reader(NONE, whole=True) as whole:
-                assert one_by_one(together(whole, max_bytes)) == records
-            assert journal.segments() == reference.segments()
+    with (
+        TemporaryDirectory() as one,
+        TemporaryDirectory() as other,
+        Journal.open(Path(one), SOURCE, segment_bytes=SMALL) as journal,
+        Journal.open(Path(other), SOURCE, segment_bytes=SMALL) as reference,
+    ):
+        for group in groups:
+            if isinstance(group, Stretch):
+                assert journal.append_stretch(group) == group.end_lsn
+            else:
+                write_groups(journal, [group])
+        journal.write()
+        write_groups(reference, alone)
+        start = Lsn(max(0, journal.written_lsn - back))
+        with journal.reader(NONE) as read, reference.reader(NONE) as expected:
+            records = drain(expected)
+            assert one_by_one(together(read, max_bytes)) == records
+            assert shape(records) == [record for group in alone for record in group]
+        with journal.reader(start) as read, reference.reader(start) as expected:
+            assert one_by_one(together(read, max_bytes)) == drain(expected)
+        with journal.reader(NONE, whole=True) as whole:
+            assert one_by_one(together(whole, max_bytes)) == records
+        assert journal.segments() == reference.segments()
 
 
 def test_a_backlog_of_small_transactions_is_read_in_few_steps(tmp_path: Path) -> None:
