@@ -10,8 +10,11 @@ comes back with the segment that is rewritten.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from logship.replay.memory_keys import DeltaKeys
 
 SEGMENT_ROWS: Final = 1 << 20
 DELTA_ROWS: Final = 1 << 16  # from here on it is merged between batches, whoever waits
@@ -68,6 +71,8 @@ class Parts:
     epoch: int = 0  # of what is born now
     merge: Merge | None = None
     shown: bool = False
+    keys: DeltaKeys | None = field(default=None, compare=False, repr=False)  # as of `keys_version`
+    keys_version: int = field(default=0, compare=False, repr=False)
 
     @property
     def main_rows(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,6 +24,8 @@ from logship.replay.memory_table import table_of
 from logship.replay.resident import MemoryObject, Residence
 from logship.replay.target import Target
 from tests.unit.replay.memory_model import INT4, INT8, MONEY, NUMERIC, TEXT, batch, ordered, target
+
+Draw: TypeAlias = Callable[..., Any]  # of Hypothesis, by whichever name
 
 ONE = target("one", ("id", INT4), ("note", TEXT), ("amount", NUMERIC, MONEY))
 TWO = target("two", ("n", INT8), ("label", TEXT), ("note", TEXT), key=(0, 1))
@@ -150,7 +153,7 @@ _notes = st.sampled_from([None, b"", b"x", b"y" * 30])
 _amounts = st.sampled_from([None, b"0.00", b"-1.50", b"1.50"])
 
 
-def _row(draw: st.DrawFn, of: Target) -> Row:
+def _row(draw: Draw, of: Target) -> Row:
     if of is ONE:
         return [draw(_numbers), draw(_notes), draw(_amounts)]
     if of is TWO:
@@ -158,7 +161,7 @@ def _row(draw: st.DrawFn, of: Target) -> Row:
     return [draw(_labels), draw(_numbers), draw(_notes)] if of is WORD else [draw(_labels), draw(_numbers)]
 
 
-def _change(world: Objects, draw: st.DrawFn) -> None:
+def _change(world: Objects, draw: Draw) -> None:
     of = draw(st.sampled_from([*KEYED, *KEYED, LOOSE]))
     rows = world.rows[of.name]
     what = draw(st.sampled_from(["put", "put", "put", "move", "delete", "delete", "empty"]))
@@ -194,7 +197,7 @@ def _change(world: Objects, draw: st.DrawFn) -> None:
             world.say(lambda c: c.table(of).delete(list(there)))
 
 
-def _update(world: Objects, draw: st.DrawFn, of: Target, old: Row, new: Row, *, moved: bool) -> None:
+def _update(world: Objects, draw: Draw, of: Target, old: Row, new: Row, *, moved: bool) -> None:
     told = list(new)
     if draw(st.booleans()):
         told[-1] = UNCHANGED
@@ -205,7 +208,7 @@ def _update(world: Objects, draw: st.DrawFn, of: Target, old: Row, new: Row, *, 
     world.say(lambda c: c.table(of).update(identity if moved else None, moved, list(told)))
 
 
-def _merge(world: Objects, draw: st.DrawFn) -> None:
+def _merge(world: Objects, draw: Draw) -> None:
     name = draw(st.sampled_from([one.name for one in KEYED]))
     parts = world.known[name].parts
     if parts.delta_rows and draw(st.booleans()):
