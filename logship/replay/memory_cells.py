@@ -18,7 +18,9 @@ from logship.kernel import IN_USE, Rows
 from logship.kernel.choice import PYTHON
 
 Array: TypeAlias = Any  # pyarrow.Array; pyarrow has no types
-_Form: TypeAlias = "tuple[Any, Callable[[Rows, int], Sequence[bytes | None]]]"  # Arrow's type, and its buffers
+_Form: TypeAlias = (
+    "tuple[Any, Callable[[Rows, int], Sequence[bytes | None]]]"  # Arrow's type, and its buffers
+)
 
 # A statement of casts takes as long as this many cells in plain Python; behind that, DuckDB is faster.
 _FEW: Final = 1000
