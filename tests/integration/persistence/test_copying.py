@@ -10,17 +10,21 @@ import psycopg
 import pytest
 
 from logship.lsn import Lsn
-from logship.replay import copying
+from logship.replay import copying, ladder
 from logship.replay.batch import Batch
 from logship.replay.failures import ConstraintViolated, StatementFailed
 from logship.replay.session import Session
 from logship.replay.shape import SecondaryTarget
-from logship.replay.statements import COPY_ROWS
 from tests.integration.persistence.replica import Log, Replica, cells
 from tests.servers import eventually
 
 PLAIN = "create table t (id int primary key, n int, v text)"
-MANY = COPY_ROWS + 500
+MANY = 1500
+
+
+@pytest.fixture(autouse=True)
+def fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "COPY_ROWS", 1000)
 
 
 @pytest.fixture
