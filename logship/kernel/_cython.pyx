@@ -19,15 +19,20 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t, uint64_t, uintptr_
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from google_crc32c import extend as _extend
+
 from logship.kernel._python_coalesce import Net, Operation
 from logship.kernel._python_drain import CopySource, Drained
+from logship.kernel._python_plain import Encoded, Gathered, Plain, Transaction, cut
 from logship.kernel.cell import UNCHANGED as _UNCHANGED
 
 include "_cython_cells.pxi"
 include "_cython_messages.pxi"
 include "_cython_rows.pxi"
 include "_cython_leaving.pxi"
+include "_cython_typed.pxi"
 include "_cython_shelf.pxi"
 include "_cython_table.pxi"
 include "_cython_coalesce.pxi"
 include "_cython_drain.pxi"
+include "_cython_plain.pxi"

@@ -19,6 +19,7 @@ Key: TypeAlias = Any  # a cell, or a tuple of cells
 
 _KINDS: Final = {"SMALLINT", "INTEGER", "BIGINT", "VARCHAR", "UUID"}
 _INTEGERS: Final = {"SMALLINT", "INTEGER", "BIGINT"}
+KEY_BYTES: Final = 130  # of one entry here, about
 FEW: Final = 512  # keys: more are joined
 _versions: Final = count(1)
 

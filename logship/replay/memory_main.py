@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from logship.errors import ReplayError
 from logship.lsn import Lsn
-from logship.replay.memory_keys import FEW, DeltaKeys, Key, Known, listed
+from logship.replay.memory_keys import FEW, KEY_BYTES, DeltaKeys, Key, Known, listed
 from logship.replay.memory_parts import Merge, Parts, Segment
 from logship.replay.memory_rows import KeyedPart, KeylessPart, flagged
 from logship.replay.memory_store import Store, size_of
@@ -93,10 +93,13 @@ class Writing:
 
     def append(self, rows: Table) -> None:
         """Put new rows into main."""
-        last = self._open_segment()
-        with self.store.staged(rows) as view:
-            self.store.execute(self.table.insert(last.number, view))
-        self.parts = self.parts.with_segment(last.gained(rows.num_rows, size_of(rows, self.table.columns)))
+        while rows.num_rows:
+            last = self._open_segment()
+            here = last.room(rows.num_rows)
+            part, rows = rows.slice(0, here), rows.slice(here)
+            with self.store.staged(part) as view:
+                self.store.execute(self.table.insert(last.number, view))
+            self.parts = self.parts.with_segment(last.gained(here, size_of(part, self.table.columns)))
 
     def _open_segment(self) -> Segment:
         last = self.parts.segments[-1]
@@ -127,8 +130,9 @@ class Writing:
                 found = self.store.table(self.table.equal(view, self.parts))
             if found.num_rows != part.going:
                 raise MemoryDiffers(self.table.target, self._lsn, part.going, found.num_rows)
+            places = pc.unique(found.column("place")).to_pylist()
             with self.store.staged(found) as view:
-                for place, segment in enumerate(self.parts.segments):
+                for place, segment in ((place, self.parts.segments[place]) for place in places):
                     gone = self.store.count(self.table.delete_rowids(segment.number, place, view))
                     self.parts = self.parts.with_segment(segment.lost(gone))
         if part.rows is not None:
@@ -277,7 +281,9 @@ class Writing:
         self.parts = replace(
             self.parts,
             delta_rows=self.parts.delta_rows + entries.num_rows,
-            delta_bytes=self.parts.delta_bytes + size_of(entries, self.table.columns),
+            delta_bytes=self.parts.delta_bytes
+            + size_of(entries, self.table.columns)
+            + entries.num_rows * KEY_BYTES,
         )
 
     # -- merging ---------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from logship.kernel import Rows, binary_text_array
 from logship.replay.shape import Input, SecondaryColumn, SecondaryTarget
 
 PARAMETERS: Final = 96  # what a writer takes
-COPY_ROWS: Final = 1_000  # from so many on, asking whether COPY may be used costs less than it saves
+COPY_ROWS: Final = 4_000  # asking whether COPY may be used costs what it saves on one or two thousand rows
 _EQUALS: Final = "operator(pg_catalog.=)"
 # One statement's rows: enough to make its cost small, few enough to keep its arrays so.
 CHUNK_ROWS: Final = 10_000
