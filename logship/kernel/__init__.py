@@ -31,9 +31,11 @@ if TYPE_CHECKING:
         feed,
         frame,
         message_at,
+        relations_of,
         row_change,
         split_run,
         survey,
+        transactions,
         tuple_at,
         xlogdata,
     )
@@ -49,9 +51,10 @@ else:
     )
     message_at, row_change, split_run = _kernel.message_at, _kernel.row_change, _kernel.split_run
     survey, tuple_at, xlogdata = _kernel.survey, _kernel.tuple_at, _kernel.xlogdata
+    relations_of, transactions = _kernel.relations_of, _kernel.transactions
 
 __all__ = [
     "IN_USE", "UNCHANGED", "Cell", "CopySource", "Drain", "Drained", "Keyed", "Keyless", "Net", "Operation", "Rows",
-    "Unchanged", "binary_text_array", "feed", "frame", "message_at", "row_change", "split_run", "survey", "tuple_at",
-    "xlogdata",
+    "Unchanged", "binary_text_array", "feed", "frame", "message_at", "relations_of", "row_change", "split_run", "survey",
+    "transactions", "tuple_at", "xlogdata",
 ]  # fmt: skip

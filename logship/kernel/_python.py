@@ -10,9 +10,11 @@ from logship.kernel._python_messages import (
     binary_text_array,
     frame,
     message_at,
+    relations_of,
     row_change,
     split_run,
     survey,
+    transactions,
     tuple_at,
     xlogdata,
 )
@@ -20,5 +22,5 @@ from logship.kernel._python_rows import Rows
 
 __all__ = [
     "CopySource", "Drain", "Drained", "Keyed", "Keyless", "Net", "Operation", "Rows", "binary_text_array", "feed",
-    "frame", "message_at", "row_change", "split_run", "survey", "tuple_at", "xlogdata",
+    "frame", "message_at", "relations_of", "row_change", "split_run", "survey", "transactions", "tuple_at", "xlogdata",
 ]  # fmt: skip

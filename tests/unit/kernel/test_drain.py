@@ -24,6 +24,9 @@ class Source:
         message = self.messages.pop(0)
         return len(message), memoryview(message)
 
+    def consume_input(self) -> None:
+        """Nothing more comes."""
+
 
 def xlogdata(payload: bytes, number: int = 0) -> bytes:
     return b"w" + bytes(8) + number.to_bytes(8, "big") + bytes(8) + payload
@@ -40,7 +43,7 @@ def test_what_comes_is_gathered_in_order(kernel: ModuleType, items: list[bytes |
     sent = [KEEPALIVE if item is None else xlogdata(item, n) for n, item in enumerate(items)]
     source = Source(sent)
     drain = kernel.Drain(source)
-    while size := drain.gather(most):
+    while size := drain.read(most):
         assert size < most + max(map(len, sent))
     drained = drain.take()
     messages = [item for item in items if item is not None]
@@ -68,25 +71,25 @@ def test_what_comes_is_gathered_in_order(kernel: ModuleType, items: list[bytes |
 def test_it_stops_at_its_bound_and_goes_on(kernel: ModuleType) -> None:
     message = xlogdata(b"Ix")
     drain = kernel.Drain(Source([message] * 5))
-    assert drain.gather(len(message) + 1) == 2 * len(message)
-    assert drain.gather(1) == len(message)
+    assert drain.read(len(message) + 1) == 2 * len(message)
+    assert drain.read(1) == len(message)
     assert drain.take().run == kernel.frame([b"Ix"] * 3)
-    assert drain.gather(1 << 20) == 2 * len(message)
-    assert drain.gather(1 << 20) == 0
+    assert drain.read(1 << 20) == 2 * len(message)
+    assert drain.read(1 << 20) == 0
 
 
 @pytest.mark.parametrize("odd", [b"z", b"w", b"w" + bytes(23), b"\0abc"])
 def test_what_is_neither_data_nor_keepalive_stops_it(kernel: ModuleType, odd: bytes) -> None:
     drain = kernel.Drain(Source([xlogdata(b"Ix"), odd, xlogdata(b"Iy")]))
-    drain.gather(1 << 20)
+    drain.read(1 << 20)
     assert drain.odd == odd
-    assert drain.gather(1 << 20) == 0
+    assert drain.read(1 << 20) == 0
     assert drain.take().run == kernel.frame([b"Ix"])
 
 
 def test_the_end_of_the_copy_is_told(kernel: ModuleType) -> None:
     drain = kernel.Drain(Source([xlogdata(b"Ix")], last=-1))
-    assert drain.gather(1 << 20) == 27
+    assert drain.read(1 << 20) == 27
     assert drain.ended
-    assert drain.gather(1 << 20) == 0
+    assert drain.read(1 << 20) == 0
     assert drain.take().run == kernel.frame([b"Ix"])
