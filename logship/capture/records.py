@@ -161,9 +161,10 @@ class Assembler:
         self._tell_position(pieces)
         counters = self.counters
         counters.transactions += len(found)
-        counters.bytes += found[-1][5] - at
-        for xid, commit_lsn, end_lsn, time_us, at, behind in found:
-            part = run[at:behind]
+        behind = found[-1][5]
+        counters.bytes += behind - at
+        for xid, commit_lsn, end_lsn, time_us, start, stop in found:
+            part = run[start:stop]
             pieces.append(
                 Piece(_CHANGES, True, True, xid, _lsn(Lsn, commit_lsn), _lsn(Lsn, end_lsn), time_us, part)
             )

@@ -55,6 +55,6 @@ else:
 
 __all__ = [
     "IN_USE", "UNCHANGED", "Cell", "CopySource", "Drain", "Drained", "Keyed", "Keyless", "Net", "Operation", "Rows",
-    "Unchanged", "binary_text_array", "feed", "frame", "message_at", "relations_of", "row_change", "split_run", "survey",
-    "transactions", "tuple_at", "xlogdata",
+    "Unchanged", "binary_text_array", "feed", "frame", "message_at", "relations_of", "row_change", "split_run",
+    "survey", "transactions", "tuple_at", "xlogdata",
 ]  # fmt: skip

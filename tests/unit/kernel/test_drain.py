@@ -93,3 +93,36 @@ def test_the_end_of_the_copy_is_told(kernel: ModuleType) -> None:
     assert drain.ended
     assert drain.read(1 << 20) == 0
     assert drain.take().run == kernel.frame([b"Ix"])
+
+
+def test_little_is_waited_for_as_long_as_it_is_told(kernel: ModuleType) -> None:
+    """Each look at the socket brings one message more."""
+
+    class Slow(Source):
+        def __init__(self, messages: list[bytes]) -> None:
+            super().__init__([])
+            self.coming, self.looks = list(messages), 0
+
+        def consume_input(self) -> None:
+            self.looks += 1
+            if self.looks % 2 and self.coming:
+                self.messages.append(self.coming.pop(0))
+
+    message = xlogdata(b"Ix")
+    source = Slow([message] * 3)
+    drain = kernel.Drain(source)
+    assert drain.read(1 << 20, 2 * len(message), 3600.0) == 2 * len(message)
+    assert drain.read(1 << 20, 1 << 20, 0.0) == len(message)
+    assert drain.read(1 << 20, 1 << 20, 3600.0) == 0  # nothing has come: that isn't little
+    assert drain.take().run == kernel.frame([b"Ix"] * 3)
+
+
+def test_what_libpq_raises_comes_through(kernel: ModuleType) -> None:
+    class Broken(Source):
+        def consume_input(self) -> None:
+            raise ConnectionError("gone")
+
+    drain = kernel.Drain(Broken([xlogdata(b"Ix")]))
+    with pytest.raises(ConnectionError, match="gone"):
+        drain.read(1 << 20)
+    assert drain.take().run == kernel.frame([b"Ix"])
