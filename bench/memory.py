@@ -1,24 +1,28 @@
 """Main memory beside built-in replication and the secondary: replay, merges, aggregates, memory used.
 
-Run: ``python -m bench.memory [--quick] [--only batch,replay,aggregate]``. Everything in one run, on servers
-that this starts:
+Run: ``python -m bench.memory [--quick] [--only batch,fresh,replay,aggregate] [--write]``. Everything in one run, on
+servers that this starts:
 
 - ``batch``: 1,000 changes (updates, deletes, inserts over random keys) on a table of a million and one of ten
   million rows, in turns, and the merges that follow;
+- ``fresh``: how soon a change is visible in memory (``bench/memory_fresh.py``);
 - ``replay``: a journal of inserts, updates and pgbench replayed into memory, and the same log applied by a
   subscription (``bench/apply.py`` makes both);
 - ``aggregate``: over 5 million rows on the secondary, in memory merged, and with 1 % of them in the delta; then
-  updates in a loop, and the memory that the process takes of its budget meanwhile.
+  updates in a loop with the merges that follow, and the memory that the process takes of its budget meanwhile.
 
-Prints ratios, and what they should be. Nothing else should run on the machine meanwhile: CPU seconds stand beside.
+Prints ratios, and what they should be; ``--write`` puts them into docs/memory.md. Nothing else should run on the
+machine meanwhile: CPU seconds stand beside.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import resource
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +32,8 @@ from pathlib import Path
 import psycopg
 
 from bench.apply import LOADS, Bench, Prepared, execute, one, theirs
+from bench.memory_figures import Figures, cpu
+from bench.memory_fresh import freshness
 from logship.change import Column, Relation
 from logship.config import ReplayBounds
 from logship.journal import Journal, Source
@@ -63,6 +69,8 @@ FILL = (
     "select i::int as c0, i::bigint * 7 as c1, 'note of row ' || i as c2, '2026-01-01'::timestamp + to_seconds(i)"
     " as c3, (i % 1000 / 7.0)::decimal(12,2) as c4 from range({}, {}) r(i)"
 )
+REPLAYED = 0.3  # of bench/apply.py's loads: the whole run is to end within minutes
+PAGE = Path(__file__).parents[1] / "docs" / "memory.md"
 AGGREGATES = (
     "select count(*), sum(n), avg(amount) from public.t",
     "select n % 10, count(*), sum(amount) from public.t group by 1 order by 1",
@@ -76,32 +84,26 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
-    parser.add_argument("--only", default="batch,replay,aggregate", help="parts, with commas")
+    parser.add_argument("--only", default="batch,fresh,replay,aggregate", help="parts, with commas")
     parser.add_argument("--loads", default="inserts,updates,pgbench", help="of replay, with commas")
+    parser.add_argument("--write", action="store_true", help="the table goes into docs/memory.md")
     given = parser.parse_args()
     scale = 0.1 if given.quick else 1.0
     chosen = given.only.split(",")
+    figures = Figures(" ".join(["python -m bench.memory", *sys.argv[1:]]))
     if "batch" in chosen:
-        batches(max(scale, 0.2))
-    if {"replay", "aggregate"} & set(chosen):
+        batches(figures, max(scale, 0.2))
+    if {"fresh", "replay", "aggregate"} & set(chosen):
         with Bench() as bench:
+            if "fresh" in chosen:
+                freshness(bench, figures, 5 if given.quick else 15)
             if "replay" in chosen:
                 for name in given.loads.split(","):
-                    replay(bench, name, scale)
+                    replay(bench, figures, name, scale * REPLAYED)
             if "aggregate" in chosen:
-                aggregate(bench, int(5_000_000 * scale))
-
-
-def tell(what: str, figures: str, ratio: float, bound: str, reached: bool) -> None:
-    print(
-        f"{what}: {figures}; ratio {ratio:.2f} (bound: {bound}{'' if reached else ', NOT reached'})",
-        flush=True,
-    )
-
-
-def cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+                aggregate(bench, figures, int(5_000_000 * scale))
+    if given.write:
+        figures.write(PAGE)
 
 
 def rss_bytes() -> int:
@@ -171,7 +173,7 @@ def _row(number: int) -> list[bytes]:
     ]  # fmt: skip
 
 
-def batches(scale: float) -> None:
+def batches(figures: Figures, scale: float) -> None:
     store = Store(limit_bytes=8 << 30, spill_directory=None, threads=2, start_lsn=Lsn(1))
     small, large = (
         Filled(store, "small", int(1_000_000 * scale)),
@@ -188,26 +190,36 @@ def batches(scale: float) -> None:
         filled: [statistics.median(column) * 1e3 for column in zip(*each, strict=True)]
         for filled, each in took.items()
     }
-    figures = ", ".join(
+    told = ", ".join(
         f"{filled.known.target.name} {wall:.1f} ms (CPU {own:.1f})" for filled, (wall, own) in medians.items()
     )
     ratio = medians[large][1] / medians[small][1]
-    tell("batch of 1,000 changes", figures, ratio, "at most 1.5", ratio <= 1.5)
+    figures.add("batch of 1,000 changes", told, ratio, "at most 1.5", ratio <= 1.5)
     for filled in (small, large):
-        steps = []
-        merger = Merger(store, time.monotonic)
-        count = filled.known.parts.delta_rows
-        while filled.known.parts.delta_rows:
-            began = time.perf_counter()
-            merger.merge(filled.known, Lsn(2))
-            steps.append((time.perf_counter() - began) * 1e3)
-        name = filled.known.target.name
-        print(
-            f"merge of {count} rows into {name}: {len(steps)} steps, {sum(steps):.0f} ms, "
-            f"median {statistics.median(steps):.0f} ms, longest {max(steps):.0f} ms",
-            flush=True,
-        )
+        merged(figures, store, filled.known)
     store.close()
+
+
+def merged(figures: Figures, store: Store, known: MemoryObject) -> None:
+    """Merge its delta, and rewrite a segment."""
+    steps: list[tuple[float, float]] = []
+    merger, count = Merger(store, time.monotonic), known.parts.delta_rows
+
+    def timed(work: Callable[[], object]) -> tuple[float, float]:
+        began, used = time.perf_counter(), cpu()
+        work()
+        return (time.perf_counter() - began) * 1e3, (cpu() - used) * 1e3
+
+    while known.parts.delta_rows:
+        steps.append(timed(lambda: merger.merge(known, Lsn(2))))
+    walls, own = zip(*steps, strict=True)
+    rewritten_ms, rewritten_cpu_ms = timed(lambda: merger.rewrite(known, known.parts.segments[0], Lsn(2)))
+    figures.add(
+        f"steps of merging {count} rows into {known.target.name}",
+        f"{len(steps)}, in all {sum(walls):.0f} ms (CPU {sum(own):.0f}); the longest {max(walls):.0f} ms (CPU"
+        f" {max(own):.0f}); a segment rewritten in {rewritten_ms:.0f} ms (CPU {rewritten_cpu_ms:.0f})",
+        None, "each under 50 ms of CPU", max(*own, rewritten_cpu_ms) < 50,
+    )  # fmt: skip
 
 
 # -- a journal into memory ---------------------------------------------------------------------------------
@@ -335,14 +347,15 @@ def into_memory(prepared: Prepared) -> IntoMemory:
     return IntoMemory(wall_s, spent[0], whole_s - spent[0])
 
 
-def replay(bench: Bench, name: str, scale: float) -> None:
+def replay(bench: Bench, figures: Figures, name: str, scale: float) -> None:
     prepared = Prepared(bench, name, LOADS[name], scale, built_in=True)
     other, mine = theirs(prepared), into_memory(prepared)
     ratio = other.wall_s / mine.wall_s
-    tell(
+    by_cpu = other.backend_s / (mine.reading_s + mine.memory_s)
+    figures.add(
         f"replay of {name}",
         f"built-in {other.wall_s:.2f} s (its worker's CPU {other.backend_s:.2f}), into memory {mine.wall_s:.2f} s "
-        f"(CPU: journal to batches {mine.reading_s:.2f}, memory {mine.memory_s:.2f})",
+        f"(CPU: journal to batches {mine.reading_s:.2f}, memory {mine.memory_s:.2f}; by CPU {by_cpu:.1f} times)",
         ratio, "5", ratio >= 5,
     )  # fmt: skip
 
@@ -350,7 +363,7 @@ def replay(bench: Bench, name: str, scale: float) -> None:
 # -- aggregates, and the memory they take --------------------------------------------------------------------
 
 
-def aggregate(bench: Bench, rows: int) -> None:
+def aggregate(bench: Bench, figures: Figures, rows: int) -> None:
     database, copy = bench.primary.conninfo("sums"), bench.secondary.conninfo("sums")
     for server in (bench.primary, bench.secondary):
         execute(server.conninfo(), "create database sums")
@@ -371,34 +384,32 @@ def aggregate(bench: Bench, rows: int) -> None:
     used, began = cpu(), time.monotonic()
     load(memory, [wanted])
     print(f"{rows:,} rows loaded in {time.monotonic() - began:.1f} s, CPU {cpu() - used:.1f} s", flush=True)
-    slow = [median_of(lambda q=query: _ask(copy, q)) for query in AGGREGATES]  # type: ignore[misc]
-    compare(memory, slow, "merged", 20)
+    postmaster = int(Path(str(one(copy, "show data_directory")), "postmaster.pid").read_text().split()[0])
+    asked = Asked(memory, copy, postmaster)
+    asked.compare(figures, "merged", 20)
     ids = random.sample(range(rows), rows // 100)
     lsn = int(start)
     for place in range(0, len(ids), 5000):
         lsn += 1
         memory.replay([_updates(wanted, ids[place : place + 5000], lsn)])
-    print(f"{memory.objects()[0].delta_rows:,} rows not merged", flush=True)
-    compare(memory, slow, "with 1 % not merged", 7)
-    peak = rss_bytes()
-    for _ in range(40):
+    asked.compare(figures, f"{memory.objects()[0].delta_rows:,} rows not merged", 7)
+    peak, waits = rss_bytes(), []
+    for _ in range(30):
         lsn += 1
-        memory.replay([_updates(wanted, random.sample(range(rows), rows // 40), lsn)])
-        while memory.serve():
-            pass
+        memory.replay([_updates(wanted, random.sample(range(rows), rows // 250), lsn)])
+        more = True
+        while more:
+            began = time.perf_counter()
+            more = memory.serve()
+            waits.append((time.perf_counter() - began) * 1e3)
         peak = max(peak, rss_bytes())
-    state = memory.objects()[0]
-    print(
-        f"after updates of every row: {state.bytes} bytes by its own count, {state.merges} merges", flush=True
-    )
-    share = (peak - before) / budget
-    tell(
-        "memory used",
-        f"{(peak - before) >> 20} MiB of {budget >> 20} MiB",
-        share,
-        "at most 1.15",
-        share <= 1.15,
-    )
+    state, share = memory.objects()[0], (peak - before) / budget
+    figures.add(
+        "memory used, loaded, updated and merged",
+        f"{(peak - before) >> 20} MiB of {budget >> 20} MiB; {(state.bytes or 0) >> 20} MiB by its own count;"
+        f" {state.merges} merges, a batch waits for {max(waits):.0f} ms of them at most",
+        share, "at most 1.15", share <= 1.15,
+    )  # fmt: skip
     memory.close()
     lookups.close()
 
@@ -419,21 +430,49 @@ def _ask(conninfo: str, query: str) -> None:
         connection.execute(query.encode()).fetchall()
 
 
-def median_of(work: Callable[[], object], times: int = 7) -> float:
-    took = []
-    for _ in range(times):
-        began = time.perf_counter()
+@dataclass
+class Asked:
+    """The same questions to both, in turns."""
+
+    memory: Memory
+    secondary: str
+    server: int  # the postmaster's process
+
+    def compare(self, figures: Figures, what: str, bound: float, times: int = 5) -> None:
+        for query in AGGREGATES:
+            slow, fast = [], []
+            for _ in range(times):
+                slow.append(self._timed(lambda q=query: _ask(self.secondary, q), self._server_cpu))  # type: ignore[misc]
+                fast.append(self._timed(lambda q=query: self.memory.query(q), cpu))  # type: ignore[misc]
+            theirs_s, theirs_cpu, ours_s, ours_cpu = (
+                statistics.median(column) for each in (slow, fast) for column in zip(*each, strict=True)
+            )
+            ratio = theirs_s / ours_s
+            told = (
+                f"secondary {theirs_s * 1e3:.0f} ms (CPU {theirs_cpu * 1e3:.0f}), memory {ours_s * 1e3:.0f} ms"
+                f" (CPU {ours_cpu * 1e3:.0f}); by CPU {theirs_cpu / ours_cpu:.1f} times"
+            )
+            selected = query.partition(" from")[0]
+            figures.add(f"`{selected}`, {what}", told, ratio, f"{bound:g}", ratio >= bound)
+
+    @staticmethod
+    def _timed(work: Callable[[], object], used: Callable[[], float]) -> tuple[float, float]:
+        began, before = time.perf_counter(), used()
         work()
-        took.append(time.perf_counter() - began)
-    return statistics.median(took)
+        return time.perf_counter() - began, used() - before
+
+    def _server_cpu(self) -> float:
+        """Of sessions and workers that have ended: the postmaster has counted them."""
+        told = -1.0
+        while told != (last := _reaped(self.server)):
+            told = last
+            time.sleep(0.02)
+        return told
 
 
-def compare(memory: Memory, slow: Sequence[float], what: str, bound: float) -> None:
-    for query, theirs_s in zip(AGGREGATES, slow, strict=True):
-        ours_s = median_of(lambda q=query: memory.query(q))  # type: ignore[misc]
-        ratio = theirs_s / ours_s
-        figures = f"secondary {theirs_s * 1e3:.0f} ms, memory {ours_s * 1e3:.0f} ms"
-        tell(f"{query.partition(' from')[0]}, {what}", figures, ratio, f"{bound:g}", ratio >= bound)
+def _reaped(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

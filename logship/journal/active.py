@@ -24,10 +24,12 @@ from logship.journal.segment import (
     Header,
     Record,
     Source,
+    Stretch,
     encode_header,
     encode_record,
     record_size,
 )
+from logship.kernel import encode_plain
 
 _PAGE_BYTES: Final = 4096
 _POSTGRES_EPOCH_S: Final = 946_684_800
@@ -98,6 +100,20 @@ class ActiveSegment:
         self.contents.note(record)
         self._parts += parts
         self.offset += record_size(len(record.run))
+
+    def append_stretch(self, stretch: Stretch) -> bool:
+        """As `append`, each transaction in a record of its own; False, and nothing is buffered, where they may not all
+        have room here."""
+        if (
+            self.offset + len(stretch.run) + stretch.transactions * record_size(0) + 8 * stretch.transactions
+            > self.size
+        ):
+            return False
+        encoded = encode_plain(stretch.run, self._salt, self.synced)
+        self.contents.note_stretch(stretch, encoded)
+        self._parts.append(encoded.data)
+        self.offset += len(encoded.data)
+        return True
 
     def write(self) -> bool:
         """The buffer into the file; False when it is empty."""

@@ -20,12 +20,13 @@ from logship.journal.segment import (
     OpenTransaction,
     Record,
     RecordKind,
+    Stretch,
     TouchedRelation,
     Trailer,
     encode_index,
     transaction_entry,
 )
-from logship.kernel import frame, relations_of
+from logship.kernel import Encoded, frame, relations_of
 from logship.lsn import Lsn
 
 _MESSAGE: Final = struct.Struct(">IBI")  # length, first byte, and the oid that follows in I, U, D, R, Y
@@ -111,9 +112,17 @@ class Contents:
         elif now_open is None:
             self._refuse(record, "no transaction is open")
 
-    def _refuse(self, record: Record, why: str) -> None:
+    def check_stretch(self, stretch: Stretch) -> None:
+        """As `check`; inside of it a stretch is as it should be."""
+        if self.open is not None:
+            self._refuse(stretch, "a transaction begins in another")
+        if stretch.first_commit_lsn < self.last_lsn:
+            self._refuse(stretch, "a commit ends where the log has been already")
+
+    def _refuse(self, record: Record | Stretch, why: str) -> None:
+        kind = record.kind.name if isinstance(record, Record) else "stretch"
         raise InternalError(
-            f"the journal refuses a {record.kind.name} record (xid {record.xid}, end {record.end_lsn}) "
+            f"the journal refuses a {kind} record (xid {record.xid}, end {record.end_lsn}) "
             f"after {self.last_lsn}: {why}"
         )
 
@@ -141,6 +150,15 @@ class Contents:
             self.whole_lsn = self.last_lsn if self.whole_lsn is None else self.whole_lsn
         elif kind is RecordKind.SCHEMA:
             walk(record.run, self.schema, set())
+
+    def note_stretch(self, stretch: Stretch, encoded: Encoded) -> None:
+        """Its records stand in the segment now."""
+        self._touched |= encoded.relations
+        self._transactions += encoded.entries
+        self.last_lsn = stretch.end_lsn
+        if encoded.latest_time_us > self.last_commit_time_us:
+            self.first_commit_time_us = self.first_commit_time_us or encoded.first_time_us
+            self.last_commit_time_us = encoded.latest_time_us
 
     @property
     def transactions(self) -> int:

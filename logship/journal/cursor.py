@@ -20,12 +20,14 @@ from logship.journal.segment import (
     Malformed,
     Record,
     Short,
+    Stretch,
     Trailer,
     decode_header,
     decode_record,
     decode_trailer,
     parse_name,
 )
+from logship.kernel import gather
 
 CHUNK_BYTES: Final = 1 << 20
 
@@ -114,6 +116,16 @@ class Cursor:
             self.offset = following + self._base
             return record
         return None
+
+    def gather(self, max_bytes: int) -> Stretch | None:
+        """The plain transactions that stand next in what is read of the file already, about ``max_bytes`` of runs;
+        None: `step` has the next record. Nothing is read for it, so it never goes beyond a limit."""
+        found = gather(self._data, self.offset - self._base, self._salt, max_bytes)
+        if found is None:
+            return None
+        self.at, self.offset = found.last_at + self._base, found.following + self._base
+        self.synced = found.synced
+        return Stretch.of(found.run, found.plain)
 
     def forget(self) -> None:
         """Read again from the file what follows: another process may have written there."""

@@ -31,7 +31,7 @@ from logship.journal.flush import Completion, Flusher
 from logship.journal.opening import Opened, open_segments
 from logship.journal.reader import JournalReader
 from logship.journal.retention import Retention, Segment, decide
-from logship.journal.segment import MAX_BODY_BYTES, Record, RecordKind, Source, record_size
+from logship.journal.segment import MAX_BODY_BYTES, Record, RecordKind, Source, Stretch, record_size
 from logship.lsn import INVALID, Lsn
 from logship.metrics import Distribution
 
@@ -139,6 +139,24 @@ class Journal:
             self._completions.append(completion)
         self._marked = False
         return active.contents.last_lsn
+
+    def append_stretch(self, stretch: Stretch, completion: Completion | None = None) -> Lsn:
+        """As `append` of each of its transactions; ``completion`` is for the last."""
+        if self._flusher.failure is not None:
+            self._flusher.check()
+        active = self._active
+        active.contents.check_stretch(stretch)
+        try:
+            appended = active.append_stretch(stretch)
+            records = [] if appended else stretch.records()
+        except ValueError as error:
+            raise InternalError(f"the journal was given a stretch that can't be coded: {error}") from error
+        for record in records:  # the segment ends among them
+            self.append(record)
+        if completion is not None:
+            self._completions.append(completion)
+        self._marked = False
+        return self._active.contents.last_lsn
 
     def write(self) -> None:
         """Hand the buffer to the file and to readers, and have it fsynced by a thread."""

@@ -6,6 +6,9 @@ position, and the positions after it, in order; each transaction from its first 
 makes void what came of the open transaction; one that was abandoned may stand in front, and behind it a
 position that is not after the asked one. SCHEMA and INDEX records of further segments stay out.
 
+`read` gives each record by itself; `read_together` gives plain transactions that stand one behind the other as
+one `Stretch`, for those who take in many at once. It never waits for more of them.
+
 A *whole* reader is for those who can't take anything back: it gives a transaction's first record only
 once the log has its last one, and nothing of one that was abandoned.
 
@@ -27,7 +30,7 @@ from logship.journal.contents import schema_record
 from logship.journal.cursor import Cursor, SegmentFile
 from logship.journal.directory import following_name
 from logship.journal.files import Files
-from logship.journal.segment import Malformed, Record, RecordKind, decode_index
+from logship.journal.segment import Malformed, Record, RecordKind, Stretch, decode_index
 from logship.lsn import Lsn
 
 _INTERNAL = frozenset({RecordKind.SCHEMA, RecordKind.INDEX})
@@ -51,7 +54,7 @@ class JournalReader:
         self._held: Record | None = None  # of a whole reader: a first record whose transaction may not end
         self._ahead: Ahead | None = None  # what looks for that end
         self._voiding = False  # of a whole reader: what comes up to ABANDON is void
-        self._latest: Record | None = None  # that was read, whether or not it was given
+        self._latest: Record | None = None  # that was read by itself, whether or not it was given
         self._described = False  # the Relation and Type messages in force have been given
         self._begin(None)
 
@@ -60,11 +63,18 @@ class JournalReader:
 
         Empty when time is up or `wake` was called. `JournalError` once the journal is closed and all is read.
         """
+        return [one for one in self._read(max_bytes, timeout_s, together=False) if isinstance(one, Record)]
+
+    def read_together(self, max_bytes: int, timeout_s: float | None) -> list[Record | Stretch]:
+        """As `read`; whole transactions with nothing but rows in them come together."""
+        return self._read(max_bytes, timeout_s, together=not self._whole)
+
+    def _read(self, max_bytes: int, timeout_s: float | None, *, together: bool) -> list[Record | Stretch]:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             if self._closed:
                 raise JournalError("this reader of the journal is closed")
-            records = self._collect(max_bytes)
+            records = self._collect(max_bytes, together=together)
             if records:
                 return records
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -132,8 +142,8 @@ class JournalReader:
     def _too_old(self) -> JournalTooOld:
         return JournalTooOld(self._start, self._chain.oldest_lsn)
 
-    def _collect(self, max_bytes: int) -> list[Record]:
-        records: list[Record] = []
+    def _collect(self, max_bytes: int, *, together: bool) -> list[Record | Stretch]:
+        records: list[Record | Stretch] = []
         size = 0
         while size < max_bytes or not records:
             if self._held is not None:
@@ -147,6 +157,11 @@ class JournalReader:
                 records += self._admit(self._begin_anew())
             if self._cursor is None and not self._enter_next():
                 break
+            stretch = self._gather(max_bytes - size) if together else None
+            if stretch is not None:
+                records.append(stretch)
+                size += len(stretch.run)
+                continue
             record = self._step()
             if record is None:
                 break
@@ -212,6 +227,14 @@ class JournalReader:
         if record is None and sealed:
             raise file.damaged(cursor.offset, "a sealed segment ends without its index")
         return record
+
+    def _gather(self, max_bytes: int) -> Stretch | None:
+        if self._cursor is None or self._beginning is not None:
+            return None
+        stretch = self._cursor.gather(max(max_bytes, 1))
+        if stretch is not None:
+            self._latest = None  # a transaction that is whole
+        return stretch
 
     def _search(self, beginning: Beginning, record: Record) -> list[Record]:
         verdict = beginning.judge(record, (self._name, self._cursor.at if self._cursor else 0))

@@ -66,6 +66,7 @@ from typing import Final
 import google_crc32c
 
 from logship.errors import JournalError
+from logship.kernel import Plain, cut
 from logship.lsn import Lsn
 
 FORMAT_VERSION: Final = 1
@@ -135,6 +136,37 @@ class Record:
     end_lsn: Lsn
     commit_time_us: int
     run: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Records of whole transactions that follow one another, taken together because each is plain
+    (`logship.kernel.plain`): nothing but rows in it. What isn't said of all is said of the last."""
+
+    transactions: int
+    first_commit_lsn: Lsn
+    xid: int
+    commit_lsn: Lsn
+    end_lsn: Lsn
+    commit_time_us: int
+    run: bytes
+
+    @staticmethod
+    def of(run: bytes, plain: Plain) -> Stretch:
+        return Stretch(
+            plain.transactions, Lsn(plain.first_commit_lsn), plain.xid, Lsn(plain.commit_lsn), Lsn(plain.end_lsn),
+            plain.commit_time_us, run,
+        )  # fmt: skip
+
+    def records(self) -> list[Record]:
+        """One for each transaction."""
+        return [
+            Record(
+                RecordKind.CHANGES, True, True, one.xid, Lsn(one.commit_lsn), Lsn(one.end_lsn), one.commit_time_us,
+                one.run,
+            )
+            for one in cut(self.run)
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

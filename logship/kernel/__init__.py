@@ -22,15 +22,24 @@ if TYPE_CHECKING:
         CopySource,
         Drain,
         Drained,
+        Encoded,
+        Gathered,
         Keyed,
         Keyless,
         Net,
         Operation,
+        Plain,
         Rows,
+        Transaction,
         binary_text_array,
+        changing,
+        cut,
+        encode_plain,
         feed,
         frame,
+        gather,
         message_at,
+        plain,
         relations_of,
         row_change,
         split_run,
@@ -50,11 +59,25 @@ else:
         _kernel.frame,
     )
     message_at, row_change, split_run = _kernel.message_at, _kernel.row_change, _kernel.split_run
+    Plain, Transaction, Gathered, Encoded = (
+        _kernel.Plain,
+        _kernel.Transaction,
+        _kernel.Gathered,
+        _kernel.Encoded,
+    )
+    changing, cut, encode_plain, gather, plain = (
+        _kernel.changing,
+        _kernel.cut,
+        _kernel.encode_plain,
+        _kernel.gather,
+        _kernel.plain,
+    )
     survey, tuple_at, xlogdata = _kernel.survey, _kernel.tuple_at, _kernel.xlogdata
     relations_of, transactions = _kernel.relations_of, _kernel.transactions
 
 __all__ = [
-    "IN_USE", "UNCHANGED", "Cell", "CopySource", "Drain", "Drained", "Keyed", "Keyless", "Net", "Operation", "Rows",
-    "Unchanged", "binary_text_array", "feed", "frame", "message_at", "relations_of", "row_change", "split_run",
-    "survey", "transactions", "tuple_at", "xlogdata",
+    "IN_USE", "UNCHANGED", "Cell", "CopySource", "Drain", "Drained", "Encoded", "Gathered", "Keyed", "Keyless", "Net",
+    "Operation", "Plain", "Rows", "Transaction", "Unchanged", "binary_text_array", "changing", "cut", "encode_plain",
+    "feed", "frame", "gather", "message_at", "plain", "relations_of", "row_change", "split_run", "survey",
+    "transactions", "tuple_at", "xlogdata",
 ]  # fmt: skip

@@ -21,8 +21,11 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, nanosleep, timespec
 
+from google_crc32c import extend as _extend
+
 from logship.kernel._python_coalesce import Net, Operation
 from logship.kernel._python_drain import CopySource, Drained
+from logship.kernel._python_plain import Encoded, Gathered, Plain, Transaction, cut
 from logship.kernel.cell import UNCHANGED as _UNCHANGED
 
 include "_cython_cells.pxi"
@@ -33,3 +36,4 @@ include "_cython_shelf.pxi"
 include "_cython_table.pxi"
 include "_cython_coalesce.pxi"
 include "_cython_drain.pxi"
+include "_cython_plain.pxi"

@@ -110,10 +110,6 @@ def survey(messages):
     return relations, plain
 
 
-cdef inline uint64_t get_u64(octets at) noexcept nogil:
-    return (<uint64_t>get_u32(at) << 32) | get_u32(at + 4)
-
-
 cdef Py_ssize_t next_relation(
     octets run, Py_ssize_t end, Py_ssize_t offset, uint32_t* oid, bint* seen, bint* plain
 ) noexcept nogil:

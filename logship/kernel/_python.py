@@ -18,9 +18,21 @@ from logship.kernel._python_messages import (
     tuple_at,
     xlogdata,
 )
+from logship.kernel._python_plain import (
+    Encoded,
+    Gathered,
+    Plain,
+    Transaction,
+    changing,
+    cut,
+    encode_plain,
+    gather,
+    plain,
+)
 from logship.kernel._python_rows import Rows
 
 __all__ = [
-    "CopySource", "Drain", "Drained", "Keyed", "Keyless", "Net", "Operation", "Rows", "binary_text_array", "feed",
-    "frame", "message_at", "relations_of", "row_change", "split_run", "survey", "transactions", "tuple_at", "xlogdata",
+    "CopySource", "Drain", "Drained", "Encoded", "Gathered", "Keyed", "Keyless", "Net", "Operation", "Plain", "Rows",
+    "Transaction", "binary_text_array", "changing", "cut", "encode_plain", "feed", "frame", "gather", "message_at",
+    "plain", "relations_of", "row_change", "split_run", "survey", "transactions", "tuple_at", "xlogdata",
 ]  # fmt: skip

@@ -16,6 +16,9 @@ Our own client asked for ``logship '1'`` and gets a CopyData per record::
       3  4  xid                            38  8  how long ago that was, in µs, -1: unknown
       7  8  commit LSN … (offsets below)   46  …  the run
 
+A stretch of plain transactions (`logship.kernel.plain`) is one such CopyData: xid, LSNs and commit time are those
+of its last one.
+
 Source: PostgreSQL documentation, "Streaming Replication Protocol".
 """
 
@@ -41,12 +44,14 @@ _RECORD: Final = struct.Struct(">cBBIQQqQq")
 
 
 class RelayedKind(enum.Enum):
-    """As `logship.journal.segment.RecordKind`, less what stays inside a journal."""
+    """As `logship.journal.segment.RecordKind`, less what stays inside a journal. STRETCH: records of whole
+    transactions, taken together."""
 
     CHANGES = 1
     SCHEMA = 2
     POSITION = 3
     ABANDON = 4
+    STRETCH = 16
 
 
 _KINDS: Final = {kind.value: kind for kind in RelayedKind}

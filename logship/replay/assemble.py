@@ -7,7 +7,7 @@ it went out already, an `Abandoned` follows them. No I/O, no decoding of rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -32,6 +32,22 @@ class ChangesRecord(Protocol):
     def commit_time_us(self) -> int: ...
     @property
     def run(self) -> bytes: ...
+
+
+class ChangesStretch(Protocol):
+    """What is read here of plain transactions that follow one another. What isn't said of all is said of the last."""
+
+    @property
+    def xid(self) -> int: ...
+    @property
+    def commit_lsn(self) -> Lsn: ...
+    @property
+    def end_lsn(self) -> Lsn: ...
+    @property
+    def commit_time_us(self) -> int: ...
+    @property
+    def run(self) -> bytes: ...
+    def records(self) -> Sequence[ChangesRecord]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +82,11 @@ class Assembler:
     _size: int = 0
     _open: bool = False  # between a first record and its last
     _handed_out: bool = False  # pieces of the open transaction have left
+
+    @property
+    def begun(self) -> bool:
+        """A transaction has begun, and hasn't ended yet."""
+        return self._open
 
     def changes(self, record: ChangesRecord) -> Iterator[Assembled]:
         """Take one record of changes. Raises `ReplayError` for a record without its beginning."""

@@ -23,7 +23,7 @@ from logship import kernel, pgoutput
 from logship.change import Relation, Row, Truncate
 from logship.errors import ProtocolViolation
 from logship.lsn import Lsn
-from logship.replay.assemble import Abandoned, Assembler, ChangesRecord, Part
+from logship.replay.assemble import Abandoned, Assembler, ChangesRecord, ChangesStretch, Part
 from logship.replay.batch import Batch, SchemaChange
 from logship.replay.classify import DDL_MARK, Classifier
 from logship.replay.coalesce import Coalescer, Keyed, Keyless
@@ -115,6 +115,23 @@ class Batcher:
                 yield from self._abandon()
             else:
                 yield from self._take_in(assembled)
+
+    def stretch(self, stretch: ChangesStretch) -> Iterator[Item]:
+        """Take many plain transactions at once; gives what `changes` would give for them one by one."""
+        fits = self._making.size_bytes + len(stretch.run) <= self._bound_bytes
+        if not fits or self._in_transaction or self._assembler.begun or self._pieces_out or self._copied:
+            for record in stretch.records():
+                yield from self.changes(record)
+            return
+        self._commit_lsn, self._whole, self._changes = stretch.commit_lsn, (), None
+        self._done_ahead.clear()
+        self._classifier.begin(stretch.xid)
+        self._in_transaction = True
+        yield from self._run(stretch.run)
+        self._in_transaction = self._changing = False
+        self._position = stretch.end_lsn
+        self._commit_time_us = stretch.commit_time_us
+        self._making.transactions += kernel.changing(stretch.run, self._making.left_out)
 
     def abandon(self) -> Iterator[Item]:
         """The open transaction is void."""

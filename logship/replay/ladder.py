@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 from logship import kernel, pgoutput
 from logship.change import UNCHANGED, Delete, Insert, Row, Truncate, Update
@@ -34,12 +33,8 @@ from logship.replay.batch import (
     Updates,
 )
 from logship.replay.shape import SecondaryTarget
-from logship.replay.statements import Statement
+from logship.replay.statements import CHUNK_BYTES, CHUNK_ROWS, COPY_ROWS, BulkInsert, Statement
 from logship.replay.target import Target
-
-# One statement's rows: enough to make its cost small, few enough to keep its arrays so.
-_CHUNK_ROWS: Final = 10_000
-_CHUNK_BYTES: Final = 8 << 20
 
 
 class Rung(enum.IntEnum):
@@ -48,7 +43,7 @@ class Rung(enum.IntEnum):
     LOG = 3
 
 
-def climb(batch: Batch, rung: Rung) -> Iterator[Statement | Truncation | SchemaChange]:
+def climb(batch: Batch, rung: Rung) -> Iterator[Statement | BulkInsert | Truncation | SchemaChange]:
     """The statements of ``batch``. What becomes of a `Truncation` depends on the secondary's catalog."""
     if batch.schema_change is not None:
         yield batch.schema_change
@@ -75,7 +70,7 @@ def secondary(target: Target) -> SecondaryTarget:
     return target
 
 
-def _net(changes: NetChanges) -> Iterator[Statement]:
+def _net(changes: NetChanges) -> Iterator[Statement | BulkInsert]:
     target = secondary(changes.target)
     again: list[Updates] = []
     yield from _deletes(target, changes)
@@ -84,7 +79,7 @@ def _net(changes: NetChanges) -> Iterator[Statement]:
             again.append(group)
             continue
         start = 0
-        for rows in group.rows.chunks(_CHUNK_ROWS, _CHUNK_BYTES):
+        for rows in group.rows.chunks(CHUNK_ROWS, CHUNK_BYTES):
             keys = group.keys[start : start + len(rows)]
             start += len(rows)
             statement = statements.update(target, group.columns, keys, rows)
@@ -94,7 +89,7 @@ def _net(changes: NetChanges) -> Iterator[Statement]:
     yield from _inserts(target, changes.inserts)
 
 
-def _replaced(changes: NetChanges) -> Iterator[Statement]:
+def _replaced(changes: NetChanges) -> Iterator[Statement | BulkInsert]:
     target = secondary(changes.target)
     yield from _deletes(target, changes)
     yield from _replace(target, changes, changes.updates)
@@ -110,16 +105,18 @@ def _replace(target: SecondaryTarget, changes: NetChanges, updates: Sequence[Upd
 
 
 def _deletes(target: SecondaryTarget, changes: NetChanges) -> Iterator[Statement]:
-    for part in changes.deletes.chunks(_CHUNK_ROWS, _CHUNK_BYTES):
+    for part in changes.deletes.chunks(CHUNK_ROWS, CHUNK_BYTES):
         yield statements.delete(target, part)
 
 
-def _inserts(target: SecondaryTarget, rows: kernel.Rows) -> Iterator[Statement]:
-    for part in rows.chunks(_CHUNK_ROWS, _CHUNK_BYTES):
-        yield statements.insert(target, part)
+def _inserts(target: SecondaryTarget, rows: kernel.Rows) -> Iterator[Statement | BulkInsert]:
+    if target.copyable and len(rows) >= COPY_ROWS:
+        yield BulkInsert(target, rows)
+    else:
+        yield from statements.inserts(target, rows)
 
 
-def _ordered(changes: OrderedChanges) -> Iterator[Statement]:
+def _ordered(changes: OrderedChanges) -> Iterator[Statement | BulkInsert]:
     target = secondary(changes.target)
     for operation in changes.operations:
         if isinstance(operation, InsertRun):
@@ -135,7 +132,7 @@ def _ordered(changes: OrderedChanges) -> Iterator[Statement]:
 # -- by the log ----------------------------------------------------------------------------------
 
 
-def _by_the_log(batch: Batch) -> Iterator[Statement | Truncation]:
+def _by_the_log(batch: Batch) -> Iterator[Statement | BulkInsert | Truncation]:
     for run in batch.runs:
         for message in split_run(run):
             event = pgoutput.decode(message)
@@ -161,7 +158,7 @@ def _target(batch: Batch, oid: int) -> SecondaryTarget | None:
     return secondary(batch.targets[oid])
 
 
-def _one(target: SecondaryTarget, event: Insert | Update | Delete) -> Iterator[Statement]:
+def _one(target: SecondaryTarget, event: Insert | Update | Delete) -> Iterator[Statement | BulkInsert]:
     if isinstance(event, Insert):
         yield statements.insert(target, _row(event.new))
     elif isinstance(event, Delete):
@@ -177,7 +174,7 @@ def _row(cells: Cells) -> kernel.Rows:
     return kernel.Rows.of(len(cells), [cells])
 
 
-def _one_update(target: SecondaryTarget, event: Update) -> Iterator[Statement]:
+def _one_update(target: SecondaryTarget, event: Update) -> Iterator[Statement | BulkInsert]:
     new = _filled(event, target)
     if not target.key:
         if event.old is None or event.old_is_key:

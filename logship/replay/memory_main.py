@@ -11,15 +11,17 @@ go to main in any case, unless the delta has their keys: an entry hides what mai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from logship.errors import ReplayError
 from logship.lsn import Lsn
+from logship.replay.memory_keys import FEW, KEY_BYTES, DeltaKeys, Key, Known, listed
 from logship.replay.memory_parts import Merge, Parts, Segment
 from logship.replay.memory_rows import KeyedPart, KeylessPart, flagged
 from logship.replay.memory_store import Store, size_of
@@ -91,10 +93,13 @@ class Writing:
 
     def append(self, rows: Table) -> None:
         """Put new rows into main."""
-        last = self._open_segment()
-        with self.store.staged(rows) as view:
-            self.store.execute(self.table.insert(last.number, view))
-        self.parts = self.parts.with_segment(last.gained(rows.num_rows, size_of(rows, self.table.columns)))
+        while rows.num_rows:
+            last = self._open_segment()
+            here = last.room(rows.num_rows)
+            part, rows = rows.slice(0, here), rows.slice(here)
+            with self.store.staged(part) as view:
+                self.store.execute(self.table.insert(last.number, view))
+            self.parts = self.parts.with_segment(last.gained(here, size_of(part, self.table.columns)))
 
     def _open_segment(self) -> Segment:
         last = self.parts.segments[-1]
@@ -125,8 +130,9 @@ class Writing:
                 found = self.store.table(self.table.equal(view, self.parts))
             if found.num_rows != part.going:
                 raise MemoryDiffers(self.table.target, self._lsn, part.going, found.num_rows)
+            places = pc.unique(found.column("place")).to_pylist()
             with self.store.staged(found) as view:
-                for place, segment in enumerate(self.parts.segments):
+                for place, segment in ((place, self.parts.segments[place]) for place in places):
                     gone = self.store.count(self.table.delete_rowids(segment.number, place, view))
                     self.parts = self.parts.with_segment(segment.lost(gone))
         if part.rows is not None:
@@ -136,10 +142,10 @@ class Writing:
         completed = self._completed(part)
         keys = part.keys()
         gone = 0
-        with self.store.staged(keys) as view:
+        with self._deleting(keys) as delete:
             for segment in self.parts.segments:
                 if gone < part.going:
-                    found = self.store.count(self.table.delete_keys(segment.number, view))
+                    found = self.store.count(delete(segment.number))
                     self.parts = self.parts.with_segment(segment.lost(found))
                     gone += found
         if gone != part.going:
@@ -147,6 +153,17 @@ class Writing:
         for rows in (part.rows, completed):
             if rows is not None:
                 self.append(rows)
+
+    @contextmanager
+    def _deleting(self, keys: Table) -> Iterator[Callable[[int], str]]:
+        """The statement that deletes the rows at ``keys`` from a segment."""
+        key = self.table.key
+        few = listed(keys.column(0).to_pylist(), key) if len(key) == 1 and keys.num_rows <= FEW else None
+        if few is not None:
+            yield lambda number: self.table.delete_keys_listed(number, few)
+            return
+        with self.store.staged(keys) as view:
+            yield lambda number: self.table.delete_keys(number, view)
 
     def _completed(self, part: KeyedPart) -> Table | None:
         if part.partial is None:
@@ -164,12 +181,18 @@ class Writing:
             self.append(rows)
             return
         entries = flagged(rows, live=True, main=False)
-        with self.store.staged(self._numbered(entries)) as view:
-            known = self._known(view)
-        if known:
+        if self._is_known(entries):
             self._enter(entries)
         else:
             self.append(rows)
+
+    def _is_known(self, entries: Table) -> bool:
+        """Whether the delta has any of their keys."""
+        keys = self._keys()
+        if keys is not None:
+            return keys.has_any(keys.keys(entries))
+        with self.store.staged(self._numbered(entries)) as view:
+            return bool(self._known(view))
 
     def _change_delta(self, part: KeyedPart) -> None:
         entries, new = part.entries(self._completed(part))
@@ -193,15 +216,52 @@ class Writing:
             return []
         return [Known(*row) for row in self.store.rows(self.table.in_delta(self.parts.delta, view))]
 
+    def _keys(self) -> DeltaKeys | None:
+        """What the delta says at each key; None where keys are of a kind that isn't held here."""
+        parts, key = self.parts, self.table.key
+        if not DeltaKeys.fit(key):
+            return None
+        if parts.keys is not None and parts.keys.stands_for(key, parts.delta, parts.keys_version):
+            return parts.keys
+        made = DeltaKeys(key, parts.delta)
+        if parts.delta_rows:
+            made.fill(self.store.rows(self.table.entries(parts.delta)))
+        self.parts = replace(parts, keys=made, keys_version=made.version)
+        return made
+
     def _enter(self, entries: Table) -> None:
+        keys = self._keys()
+        if keys is None:
+            self._enter_joined(entries)
+            return
+        at = keys.keys(entries)
+        known = keys.known(at, entries.column("main").to_pylist())
+        self._require_right(known, entries)
+        numbered = self._numbered(entries)
+        gone = [at[one.nth] for one in known]
+        if known:
+            self._delete_entries(numbered, known, gone)
+            numbered = _replacing(numbered, known)
+        if numbered.num_rows:
+            with self.store.staged(numbered) as view:
+                self._insert_entries(numbered, view)
+        keys.put(numbered, gone)
+        self.parts = replace(self.parts, keys_version=keys.version)
+
+    def _delete_entries(self, numbered: Table, known: Sequence[Known], gone: Sequence[Key]) -> None:
+        few = listed(gone, self.table.key)
+        if few is not None:
+            self.store.execute(self.table.delete_listed(self.parts.delta, few))
+            return
+        with self.store.staged(numbered.take([one.nth for one in known])) as view:
+            self.store.execute(self.table.delete_entries(self.parts.delta, view))
+
+    def _enter_joined(self, entries: Table) -> None:
         numbered = self._numbered(entries)
         with self.store.staged(numbered) as view:
             known = self._known(view)
             if known:
-                wrong = sum(one.wrong for one in known)
-                if wrong:
-                    rows = entries.num_rows
-                    raise MemoryDiffers(self.table.target, self._lsn, rows, rows - wrong)
+                self._require_right(known, entries)
                 self.store.execute(self.table.delete_entries(self.parts.delta, view))
             else:
                 self._insert_entries(numbered, view)
@@ -210,12 +270,20 @@ class Writing:
             with self.store.staged(numbered) as view:
                 self._insert_entries(numbered, view)
 
+    def _require_right(self, known: Sequence[Known], entries: Table) -> None:
+        wrong = sum(one.wrong for one in known)
+        if wrong:
+            rows = entries.num_rows
+            raise MemoryDiffers(self.table.target, self._lsn, rows, rows - wrong)
+
     def _insert_entries(self, entries: Table, view: str) -> None:
         self.store.execute(self.table.insert_entries(self.parts.delta, view, set(entries.column_names)))
         self.parts = replace(
             self.parts,
             delta_rows=self.parts.delta_rows + entries.num_rows,
-            delta_bytes=self.parts.delta_bytes + size_of(entries, self.table.columns),
+            delta_bytes=self.parts.delta_bytes
+            + size_of(entries, self.table.columns)
+            + entries.num_rows * KEY_BYTES,
         )
 
     # -- merging ---------------------------------------------------------------------------------------
@@ -282,15 +350,6 @@ class Writing:
         for column in columns:
             for statement in self.table.to_text(column, self.parts):
                 self.store.execute(statement)
-
-
-class Known(NamedTuple):
-    """The delta's entry at the key of row ``nth``; ``wrong``: it contradicts the row about what was there."""
-
-    nth: int
-    main: bool
-    born: int
-    wrong: bool
 
 
 def _replacing(entries: Table, known: Sequence[Known]) -> Table:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from logship.lsn import Lsn
 from logship.replay.memory_main import Writing
-from logship.replay.memory_parts import IDLE_DELTA_S
+from logship.replay.memory_parts import IDLE_DELTA_S, Segment
 from logship.replay.memory_store import Store
 from logship.replay.resident import MemoryObject, Residence
 
@@ -45,10 +45,12 @@ class Merger:
         if due:
             self.merge(max(due, key=lambda known: known.parts.delta_rows), lsn)
             return True
-        wasteful = next((known for known in open_objects if known.parts.wasteful), None)
-        if wasteful is not None:
-            self._rewrite(wasteful, lsn)
-        return wasteful is not None
+        for known in open_objects:
+            segment = known.parts.wasteful
+            if segment is not None:
+                self.rewrite(known, segment, lsn)
+                return True
+        return False
 
     def merge(self, known: MemoryObject, lsn: Lsn) -> None:
         """One step of the merge of its delta."""
@@ -58,9 +60,8 @@ class Merger:
         known.merge_s += time.monotonic() - began
         known.merges += whole
 
-    def _rewrite(self, known: MemoryObject, lsn: Lsn) -> None:
-        segment = known.parts.wasteful
-        assert segment is not None
+    def rewrite(self, known: MemoryObject, segment: Segment, lsn: Lsn) -> None:
+        """Give back the space of its dead rows."""
         with self._writing(known, lsn) as writing:
             writing.rewrite(segment)
 

@@ -10,10 +10,13 @@ comes back with the segment that is rewritten.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
 
-SEGMENT_ROWS: Final = 1 << 20
+if TYPE_CHECKING:
+    from logship.replay.memory_keys import DeltaKeys
+
+SEGMENT_ROWS: Final = 2 * 122_880  # DuckDB's row groups; to rewrite a segment takes less than 50 ms
 DELTA_ROWS: Final = 1 << 16  # from here on it is merged between batches, whoever waits
 IDLE_DELTA_S: Final = 1.0  # without a batch: then whatever is there is merged
 _SMALL_ROWS: Final = 1 << 17  # main is changed at once: to look through it costs less than a delta
@@ -38,6 +41,11 @@ class Segment:
     @property
     def full(self) -> bool:
         return self.rows + self.dead >= SEGMENT_ROWS
+
+    def room(self, rows: int) -> int:
+        """How many of ``rows`` it takes. A few more than it should have are better than a segment of a few."""
+        left = max(1, SEGMENT_ROWS - self.rows - self.dead)
+        return rows if rows <= left + SEGMENT_ROWS // 4 else left
 
     @property
     def live_bytes(self) -> int:
@@ -68,6 +76,8 @@ class Parts:
     epoch: int = 0  # of what is born now
     merge: Merge | None = None
     shown: bool = False
+    keys: DeltaKeys | None = field(default=None, compare=False, repr=False)  # as of `keys_version`
+    keys_version: int = field(default=0, compare=False, repr=False)
 
     @property
     def main_rows(self) -> int:

@@ -64,7 +64,8 @@ class KeyedPart:
         new = None
         if self.rows is not None:
             made.append(flagged(self.rows.slice(0, self.updates), live=True, main=True))
-            arriving.append(self.rows.slice(self.updates, self.moves))
+            if self.moves:
+                arriving.append(self.rows.slice(self.updates, self.moves))
             new = self.rows.slice(self.updates + self.moves)
         if completed is not None:
             moved = completed.column("moved")
@@ -73,10 +74,11 @@ class KeyedPart:
             arriving.append(cells.filter(moved))
         if self.gone is not None:
             names = self._key_names()
-            if new is not None:
+            if new is not None and new.num_rows:
                 again = _among(new.select(names), self.gone)
-                arriving.append(new.filter(again))
-                new = new.filter(pc.invert(again))
+                if pc.any(again).as_py():
+                    arriving.append(new.filter(again))
+                    new = new.filter(pc.invert(again))
             for rows in arriving:
                 taken = _among(rows.select(names), self.gone)
                 made.append(flagged(rows.filter(taken), live=True, main=True))

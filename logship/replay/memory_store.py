@@ -64,14 +64,14 @@ class Store:
             self._root.close()
 
     def begin(self) -> None:
-        self.execute("begin transaction")
+        self.writer.begin()
         self._begun = True
 
     def commit(self) -> None:
         """What fails here is rolled back. Lack of memory is `duckdb.OutOfMemoryException`, as everywhere."""
         self._begun = False
         try:
-            self.execute("commit")
+            self.writer.commit()
         except duckdb.TransactionException as error:
             if "could not allocate" in str(error):
                 raise duckdb.OutOfMemoryException("at commit") from error
@@ -80,7 +80,7 @@ class Store:
     def rollback(self) -> None:
         if self._begun:
             self._begun = False
-            self.execute("rollback")
+            self.writer.rollback()
         self.writer.unregister(_STAGED)
 
     def execute(self, statement: str) -> None:

@@ -125,7 +125,7 @@ class MemoryTable:
         own = ", ".join(f"c{column.index} as {quoted(column.name)}" for column in self.columns)
         return (
             f"select {cells} from ({self.main(parts)}) m where not exists"
-            f" (select 1 from {self.delta(parts.delta)} d where {self._same('d', 'm')})"
+            f" (select 1 from {self.delta(parts.delta)} d where d.main and {self._same('d', 'm')})"
             f" union all select {own} from {self.delta(parts.delta)} where live"
         )
 
@@ -173,6 +173,10 @@ class MemoryTable:
         found = " and ".join(f"t.{quoted(column.name)} = {column.staged('k')}" for column in self.key)
         return f"delete from {self.segment(number)} t using {view} k where {found}"
 
+    def delete_keys_listed(self, number: int, keys: str) -> str:
+        [column] = self.key
+        return f"delete from {self.segment(number)} where {quoted(column.name)} in ({keys})"
+
     def equal(self, view: str, parts: Parts) -> str:
         """Where ``copies`` rows stand that equal each row of ``view`` in every column, NULLs equal: the place of
         the segment in ``parts`` and the rowid."""
@@ -208,6 +212,16 @@ class MemoryTable:
             f"select s.nth, d.main, d.born, d.live is distinct from s.main as wrong"
             f" from {view} s join {self.delta(number)} d on {self._entry('s')}"
         )
+
+    def entries(self, number: int) -> str:
+        """What `DeltaKeys` holds of them: a uuid is text in Arrow."""
+        texts = [f"c{c.index}::varchar" if c.type.duckdb == "UUID" else f"c{c.index}" for c in self.key]
+        return f"select {', '.join(texts)}, live, main, born from {self.delta(number)}"
+
+    def delete_listed(self, number: int, keys: str) -> str:
+        """The entries at ``keys``, of a key of one column."""
+        [column] = self.key
+        return f"delete from {self.delta(number)} where c{column.index} in ({keys})"
 
     def delete_entries(self, number: int, view: str) -> str:
         return f"delete from {self.delta(number)} d using {view} s where {self._entry('s')}"

@@ -38,7 +38,7 @@ from logship.replay.ladder import Rung, climb
 from logship.replay.session import TEXT, Command, ServerError, Session, open_session
 from logship.replay.shape import SecondaryTarget
 from logship.replay.targets import catalog_query, target_of
-from logship.replay.transaction import Span, Transaction
+from logship.replay.transaction import CopyRefused, Span, Transaction
 
 __all__ = ["Persistence", "ReplayStopped", "TransactionLost"]
 
@@ -115,6 +115,7 @@ class Persistence:
         self._session: Session | None = None
         self._transaction: Transaction | None = None
         self._writers: dict[int, bytes] = {}
+        self._not_copied: dict[int, SecondaryTarget] = {}
         self._roles: dict[str, str] = {}  # of the primary's that have another name here
         self._totals = _Totals()
         self._position = INVALID
@@ -220,6 +221,8 @@ class Persistence:
             except ServerError as error:
                 failure = self._explain(error, group)
                 self.abandon()
+                if isinstance(error, CopyRefused):
+                    continue
                 if error.sqlstate in _VIOLATIONS and care is not _Care.SAVEPOINTS:
                     care = _Care.SAVEPOINTS
                 elif error.sqlstate == _COUNT_DIFFERS and care is _Care.NONE:
@@ -237,8 +240,9 @@ class Persistence:
 
     def _carry_out(self, group: Sequence[Batch], care: _Care) -> None:
         transaction = self._transaction = Transaction(
-            self._live, self._writers, self._span(group), self._replica, self._roles, self._refresh_views
-        )
+            self._live, self._writers, self._span(group), self._replica, self._roles, self._refresh_views,
+            self._not_copied,
+        )  # fmt: skip
         for batch in group:
             if care is _Care.SAVEPOINTS:
                 self._climb(transaction, batch)
@@ -296,6 +300,8 @@ class Persistence:
                     log.info(
                         "batch up to %s violates %s: now as %s", batch.end_lsn, error.constraint, rung.name
                     )
+                elif isinstance(error, CopyRefused):
+                    pass  # once more, without
                 elif not (again and self._state is _State.PIECES and self._live.usable):
                     raise
                 else:
@@ -425,6 +431,7 @@ class Persistence:
         self._session = session
         self._copied = copied
         self._writers = {}
+        self._not_copied = {}
         self._roles = roles
         self._position = position
         self._state = _State.IDLE

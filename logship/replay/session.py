@@ -14,7 +14,7 @@ from __future__ import annotations
 import select
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -131,6 +131,54 @@ class Session:
         if failure is not None:
             raise failure
         return cells
+
+    def copy_in(self, statement: bytes, pieces: Iterable[bytes]) -> int:
+        """COPY … FROM STDIN; the rows that the server took. Every answer must have been received. The next piece is
+        made while the server works on the one before."""
+        if self._flights:
+            raise InternalError("COPY must not stand behind answers that are due")
+        self._cancel_at = None
+        rows, failure = self._guarded(lambda: self._copy_in(statement, pieces))
+        if failure is not None:
+            raise failure
+        return rows
+
+    def _copy_in(self, statement: bytes, pieces: Iterable[bytes]) -> tuple[int, ServerError | None]:
+        self._pgconn.send_query(statement)
+        self._flush()
+        rows, failure = self._copied()
+        if failure is not None:
+            return rows, failure
+        try:
+            for piece in pieces:
+                self._flush()  # what is left of the one before
+                while not self._pgconn.put_copy_data(piece):
+                    self._flush()
+                self._pgconn.flush()
+        except BaseException:
+            if self.usable:
+                self._end_copy(b"stopped")
+                self._copied()
+            raise
+        self._end_copy(None)
+        return self._copied()
+
+    def _end_copy(self, reason: bytes | None) -> None:
+        self._flush()
+        while not self._pgconn.put_copy_end(reason):
+            self._flush()
+        self._flush()
+
+    def _copied(self) -> tuple[int, ServerError | None]:
+        """The answer, up to where the server takes rows, or to its end."""
+        rows, failure = 0, None
+        while (result := self._result()) is not None:
+            if result.status == pq.ExecStatus.COPY_IN:
+                break
+            if result.status == pq.ExecStatus.FATAL_ERROR:
+                failure = _failure(result, 0)
+            rows = result.command_tuples or 0
+        return rows, failure
 
     @property
     def flights(self) -> int:

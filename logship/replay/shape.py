@@ -48,6 +48,7 @@ class SecondaryTarget(Target):
     extra: tuple[str, ...] = ()
     key_indexed: bool = False
     writes_identity: bool = False  # one of all columns is an identity column
+    copyable: bool = False  # COPY ran nothing of users' when it was looked up; `copying` asks again
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class SecondaryTable:
     owner: str
     columns: Sequence[Mapping[str, Any]]
     indexes: Sequence[Mapping[str, Any]]
+    runs_nothing_of_users: bool = False
 
 
 def fit(relation: Relation, types: Mapping[int, TypeName], table: SecondaryTable) -> SecondaryTarget:
@@ -89,6 +91,8 @@ def fit(relation: Relation, types: Mapping[int, TypeName], table: SecondaryTable
         extra=tuple(column["name"] for column in extra if not column["generated"]),
         key_indexed=_indexed({found[i]["attnum"] for i in key}, table.indexes),
         writes_identity=any(column["identity"] for column in table.columns),
+        copyable=table.runs_nothing_of_users and bool(found)
+        and not any(column["has_default"] or column["identity"] for column in extra),
     )  # fmt: skip
 
 

@@ -22,7 +22,11 @@ from logship.kernel import Rows, binary_text_array
 from logship.replay.shape import Input, SecondaryColumn, SecondaryTarget
 
 PARAMETERS: Final = 96  # what a writer takes
+COPY_ROWS: Final = 4_000  # asking whether COPY may be used costs what it saves on one or two thousand rows
 _EQUALS: Final = "operator(pg_catalog.=)"
+# One statement's rows: enough to make its cost small, few enough to keep its arrays so.
+CHUNK_ROWS: Final = 10_000
+CHUNK_BYTES: Final = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,23 @@ class Statement:
     arrays: list[bytes]  # the parameters: text[] in binary format
     rows: int | None  # how many it must affect; None: any
     scans: bool = False  # there is no index to walk: hashing the table is right
+
+
+@dataclass(frozen=True, slots=True)
+class BulkInsert:
+    """Rows that may go by COPY, should the table still be one that runs nothing of users'; else `inserts`."""
+
+    target: SecondaryTarget
+    values: Rows
+    verb: str = "INSERT"
+
+    @property
+    def rows(self) -> int:
+        return len(self.values)
+
+    @property
+    def columns(self) -> list[int]:
+        return _writable(self.target)
 
 
 def quote(name: str) -> str:
@@ -56,6 +77,11 @@ def insert(target: SecondaryTarget, rows: Rows) -> Statement:
         f"select {', '.join(values)} from {feed.sql}"
     )
     return Statement(target, "INSERT", sql, feed.arrays, len(rows))
+
+
+def inserts(target: SecondaryTarget, rows: Rows) -> Iterator[Statement]:
+    for part in rows.chunks(CHUNK_ROWS, CHUNK_BYTES):
+        yield insert(target, part)
 
 
 def delete(target: SecondaryTarget, keys: Rows) -> Statement:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import psycopg
 
 from logship.change import Relation, TypeName
+from logship.replay.copying import RUNS_NOTHING_OF_USERS
 from logship.replay.failures import RelationMissing
 from logship.replay.session import TEXT, Command
 from logship.replay.shape import SecondaryTable, SecondaryTarget, fit
@@ -24,7 +25,8 @@ _KINDS: Final = {"v": "a view", "m": "a materialized view", "f": "a foreign tabl
 # ``hijacked``: a cast from text runs a function of a user's, or regclass's own that takes no oids, in
 # place of the input function. ``operator``: the type's own default equality, also when it is that of
 # the type it is stored as (varchar: text) or of all arrays, enums, ranges.
-_TABLE: Final = """
+_TABLE: Final = (
+    """
 select pg_catalog.jsonb_build_array(c.oid::pg_catalog.int8, c.relkind, c.relowner::pg_catalog.int8,
        pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text,
        coalesce((
@@ -91,11 +93,15 @@ select pg_catalog.jsonb_build_array(c.oid::pg_catalog.int8, c.relkind, c.relowne
            join pg_catalog.pg_class x on x.oid = i.indexrelid
            join pg_catalog.pg_am m on m.oid = x.relam and m.amname in ('btree', 'hash')
           where i.indrelid = c.oid and i.indisvalid and i.indpred is null
-            and not 0 = any ((i.indkey::pg_catalog.int2[])[0 : i.indnkeyatts - 1])), '[]'))
+            and not 0 = any ((i.indkey::pg_catalog.int2[])[0 : i.indnkeyatts - 1])), '[]'),
+       """
+    + RUNS_NOTHING_OF_USERS
+    + """)
   from pg_catalog.pg_class c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
  where n.nspname = $1 and c.relname = $2 and c.relkind not in ('i', 'I', 't', 'c')
 """
+)
 
 
 class Targets:

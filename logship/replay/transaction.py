@@ -4,7 +4,7 @@ In: statements of `logship.replay.statements`, for a `Session`. Out: rows, writt
 each table's owner, and an error of replay when a statement didn't affect the rows that it names.
 Statements gather until there are some bytes of them: a small batch is one round trip, COMMIT included, in which
 the server itself refuses to go on when a count differs. While the server works on what was sent, the next
-statements are made and sent.
+statements are made and sent. Many rows for a table that runs nothing of users' go by COPY (`logship.replay.copying`).
 
 Whatever users wrote (checks, defaults, triggers) runs inside the writers, and may leave settings
 behind, client_encoding and synchronous_commit among them. RESET ALL, which evaluates nothing, comes
@@ -21,7 +21,7 @@ from typing import Final
 from logship.errors import InternalError, ReplayError
 from logship.kernel import binary_text_array
 from logship.lsn import Lsn
-from logship.replay import truncation
+from logship.replay import copying, truncation
 from logship.replay.batch import SchemaChange, Truncation
 from logship.replay.ddl.carry_out import carry_out
 from logship.replay.ddl.message import SequenceState
@@ -30,10 +30,13 @@ from logship.replay.ddl.sequences import set_sequences
 from logship.replay.failures import RowMissing, WriterMissing
 from logship.replay.ladder import secondary
 from logship.replay.session import TEXT, TEXT_ARRAY, Command, ServerError, Session
-from logship.replay.statements import Statement
+from logship.replay.shape import SecondaryTarget
+from logship.replay.statements import BulkInsert, Statement, inserts
 
 BEGIN: Final = b"begin isolation level read committed read write"
 _FLIGHT_BYTES: Final = 1 << 20  # what is sent at once
+_PIECE_ROWS: Final = 20_000  # of COPY, or a flight's bytes
+_FORBIDDEN: Final = "42501"
 _RESET: Final = Command(b"reset all")
 _HASHING: Final = (Command(b"set local enable_hashjoin = on"), Command(b"set local enable_nestloop = off"))
 _WRITERS: Final = b"""
@@ -53,6 +56,10 @@ class Span:
     upto: Lsn
 
 
+class CopyRefused(ServerError):
+    """The privilege to insert was there when the table was looked up, and isn't any more: without COPY it goes on."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Flight:
     """What was sent at once: its statements by their place in it."""
@@ -68,19 +75,21 @@ class Transaction:
     replica: str = ""  # in whose name schema changes are noted
     roles: Mapping[str, str] = field(default_factory=dict)  # of the primary's that have another name here
     refresh_views: bool = True
+    # Tables, by oid, into which nothing was to be copied when it was asked: not asked again. Kept as `writers` are.
+    not_copied: dict[int, SecondaryTarget] = field(default_factory=dict)
     _opening: list[Command] = field(default_factory=lambda: [Command(BEGIN)])  # until it is sent
     _commands: list[Command] = field(default_factory=list)
     _statements: dict[int, Statement] = field(default_factory=dict)  # by place in _commands
     _bytes: int = 0
     _flights: deque[_Flight] = field(default_factory=deque)
-    _failed: Statement | None = None
+    _failed: Statement | BulkInsert | None = None
     _changing: str = ""  # the schema change under way
 
     def utility(self, sql: bytes, parameters: Sequence[bytes | None] = (), types: Sequence[int] = ()) -> None:
         """Gather a command that writes no rows of users'."""
         self._commands.append(Command(sql, parameters, types))
 
-    def write(self, items: Iterable[Statement | Truncation | SchemaChange]) -> None:
+    def write(self, items: Iterable[Statement | BulkInsert | Truncation | SchemaChange]) -> None:
         """Gather statements, and send them as they become many. Raises `ServerError`, `RowMissing`; and of
         a schema change what `logship.replay.ddl.carry_out` raises."""
         for item in items:
@@ -88,6 +97,8 @@ class Transaction:
                 self._change_schema(item)
             elif isinstance(item, Truncation):
                 self._truncate(item)
+            elif isinstance(item, BulkInsert):
+                self._insert_many(item)
             else:
                 self._write(item)
 
@@ -148,18 +159,20 @@ class Transaction:
             self._failed = flight.written.get(error.index)
             raise
         for place, statement in flight.written.items():
-            hit = int(cells[place] or b"0")
-            if statement.rows is not None and hit != statement.rows:
-                raise RowMissing(
-                    str(statement.target), statement.verb, named=statement.rows, hit=hit,
-                    after=self.span.after, upto=self.span.upto,
-                )  # fmt: skip
+            self._count(statement, int(cells[place] or b"0"))
+
+    def _count(self, statement: Statement | BulkInsert, hit: int) -> None:
+        if statement.rows is not None and hit != statement.rows:
+            raise RowMissing(
+                str(statement.target), statement.verb, named=statement.rows, hit=hit,
+                after=self.span.after, upto=self.span.upto,
+            )  # fmt: skip
 
     def _clear(self) -> None:
         self._opening, self._commands, self._statements, self._bytes = [], [], {}, 0
 
     @property
-    def failed(self) -> Statement | None:
+    def failed(self) -> Statement | BulkInsert | None:
         """The statement that the last `ServerError` is about."""
         return self._failed
 
@@ -204,6 +217,32 @@ class Transaction:
             while len(self._flights) > 1:
                 self._land()
             self._launch()
+
+    def _insert_many(self, bulk: BulkInsert) -> None:
+        """By COPY, if nothing of users' runs; what `logship.replay.copying` says of the order holds because nothing is
+        sent between lock, question and COPY."""
+        target = bulk.target
+        if self.not_copied.get(target.oid) is not target:
+            self.flush()
+            self._failed = bulk
+            try:
+                if self._may_copy(bulk):
+                    pieces = bulk.values.chunks(_PIECE_ROWS, _FLIGHT_BYTES)
+                    lines = (piece.copy_text(bulk.columns) for piece in pieces)
+                    self._count(bulk, self.session.copy_in(copying.copy_in(bulk), lines))
+                    return
+            except ServerError as error:
+                if error.sqlstate != _FORBIDDEN:
+                    raise
+                self.not_copied[target.oid] = target
+                raise CopyRefused(error.sqlstate, error.reason, relation=str(target)) from None
+            self.not_copied[target.oid] = target
+        for statement in inserts(target, bulk.values):
+            self._write(statement)
+
+    def _may_copy(self, bulk: BulkInsert) -> bool:
+        asked = [copying.lock(bulk.target), copying.question(bulk.target, bulk.columns)]
+        return self.session.run(asked)[1] is not None
 
     def _writer(self, statement: Statement) -> bytes:
         """Found by owner, and only in the schema where owners can't change their writers."""

@@ -7,19 +7,21 @@ transactions only. Reads in the thread of whoever calls `read`, and keeps nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from logship.errors import JournalDamaged, JournalError, JournalTooOld
 from logship.journal.active import current_time_us
 from logship.journal.reader import JournalReader
-from logship.journal.segment import Record, RecordKind
+from logship.journal.segment import Record, RecordKind, Stretch
 from logship.kernel import split_run
 from logship.lsn import INVALID, Lsn
 from logship.relay.described import Described
-from logship.relay.frames import encode_messages, encode_record
+from logship.relay.frames import RelayedKind, encode_messages, encode_record
 from logship.relay.ports import Outgoing
 from logship.relay.refusal import Refusal, Refused
 
+R = TypeVar("R")
 PrimaryEnd = Callable[[], tuple[Lsn, int | None]]
 """Where the primary's log ended when it was last asked, and how many microseconds ago that was."""
 
@@ -32,7 +34,7 @@ class RecordFeed:
         self._primary_end = primary_end
 
     def read(self, max_bytes: int, timeout_s: float) -> list[Outgoing]:
-        records = _read(self._reader, max_bytes, timeout_s)
+        records = _read(self._reader.read_together, max_bytes, timeout_s)
         if not records:
             return []
         wal_end, age_us = self._primary_end()
@@ -54,7 +56,7 @@ class MessageFeed:
         self._described = Described(messages=messages)
 
     def read(self, max_bytes: int, timeout_s: float) -> list[Outgoing]:
-        records = _read(self._reader, max_bytes, timeout_s)
+        records = _read(self._reader.read, max_bytes, timeout_s)
         if not records:
             return []
         found = [self._frames(record) for record in records]
@@ -89,9 +91,9 @@ class MessageFeed:
         )
 
 
-def _read(reader: JournalReader, max_bytes: int, timeout_s: float) -> list[Record]:
+def _read(read: Callable[[int, float], list[R]], max_bytes: int, timeout_s: float) -> list[R]:
     try:
-        return reader.read(max_bytes, timeout_s)
+        return read(max_bytes, timeout_s)
     except JournalTooOld as error:
         raise Refused(gone(error)) from error
     except JournalDamaged as error:
@@ -116,19 +118,24 @@ def gone(error: JournalTooOld) -> Refusal:
     )
 
 
-def _reached(records: list[Record]) -> Lsn:
+def _reached(records: Sequence[Record | Stretch]) -> Lsn:
     """Everything that ends here or before is in ``records`` or came earlier; INVALID: they say nothing new."""
     for record in reversed(records):
-        if record.last or record.kind is RecordKind.POSITION:
+        if isinstance(record, Stretch) or record.last or record.kind is RecordKind.POSITION:
             return record.end_lsn
     return INVALID
 
 
-def _frame(record: Record, wal_end: Lsn, age_us: int | None) -> bytes:
+def _frame(record: Record | Stretch, wal_end: Lsn, age_us: int | None) -> bytes:
+    kind, first, last = (
+        (RelayedKind.STRETCH.value, True, True)
+        if isinstance(record, Stretch)
+        else (record.kind.value, record.first, record.last)
+    )
     return encode_record(
-        record.kind.value,
-        first=record.first,
-        last=record.last,
+        kind,
+        first=first,
+        last=last,
         xid=record.xid,
         commit_lsn=record.commit_lsn,
         end_lsn=record.end_lsn,

@@ -23,7 +23,7 @@ import psycopg
 from logship.catalog import hold, memory_question, news
 from logship.connection import Side, connect, cut
 from logship.errors import SecondaryError
-from logship.journal.segment import Record, RecordKind
+from logship.journal.segment import Record, RecordKind, Stretch
 from logship.lsn import INVALID, Lsn
 from logship.replay.batcher import Batcher, Item
 from logship.service.crew import Stopped
@@ -131,6 +131,11 @@ class Doorkeeper:
             self._inside = not record.last
         elif record.kind is RecordKind.ABANDON:
             self._inside = False
+
+    def lets_in(self, stretch: Stretch) -> bool:
+        """Whether all of it may be taken in at once; where not, each of its transactions has to be admitted."""
+        limit = self._gate.limit
+        return limit is None or stretch.commit_lsn < limit
 
     def _stays_out(self, record: Record, limit: Lsn) -> bool:
         if self._inside:

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from logship.errors import ProtocolViolation
 from logship.journal.contents import walk
-from logship.journal.segment import Record, RecordKind
-from logship.kernel import frame
+from logship.journal.segment import Record, RecordKind, Stretch
+from logship.kernel import Transaction, cut, frame, plain
 from logship.lsn import INVALID, Lsn
 from logship.relay.frames import RelayedKind, RelayedRecord
 
@@ -49,12 +50,14 @@ class Intake:
         self._open, self._skipping = None, False
         self._owed, self._paid = {}, {}
 
-    def take(self, relayed: Iterable[RelayedRecord]) -> list[Record]:
+    def take(self, relayed: Iterable[RelayedRecord]) -> list[Record | Stretch]:
         """What of ``relayed`` the journal is to be given, in order."""
-        records: list[Record] = []
+        records: list[Record | Stretch] = []
         for record in relayed:
             if record.kind is RelayedKind.CHANGES:
                 self._changes(record, records)
+            elif record.kind is RelayedKind.STRETCH:
+                self._stretch(record, records)
             elif record.kind is RelayedKind.POSITION:
                 self._reach(record, records)
             elif record.kind is RelayedKind.SCHEMA:
@@ -80,14 +83,27 @@ class Intake:
             else:
                 self._owed[key] = message
 
-    def _reach(self, record: RelayedRecord, records: list[Record]) -> None:
+    def _reach(self, record: RelayedRecord, records: list[Record | Stretch]) -> None:
         if self._open is not None:
             raise ProtocolViolation(f"a position inside transaction {self._open.xid}")
         if record.end_lsn > self._position:
             self._position = record.end_lsn
             records.append(_record(record, record.run))
 
-    def _changes(self, record: RelayedRecord, records: list[Record]) -> None:
+    def _stretch(self, record: RelayedRecord, records: list[Record | Stretch]) -> None:
+        told = plain(record.run)
+        if told is None:
+            raise ProtocolViolation("a stretch that isn't one of plain transactions")
+        if self._open is not None:
+            raise ProtocolViolation(f"a stretch inside transaction {self._open.xid}")
+        if self._owed or told.first_commit_lsn < self._position:
+            for one in cut(record.run):  # some are left out, or the first gets what is owed
+                self._changes(_single(record, one), records)
+        else:
+            self._position = Lsn(told.end_lsn)
+            records.append(Stretch.of(record.run, told))
+
+    def _changes(self, record: RelayedRecord, records: list[Record | Stretch]) -> None:
         begun = self._open
         if record.first:
             if begun is not None:
@@ -128,7 +144,7 @@ class Intake:
         self._paid, self._owed = self._owed, {}
         return b"".join((run[:begin], frame(list(self._paid.values())), run[begin:]))
 
-    def _abandon(self, record: RelayedRecord, records: list[Record]) -> None:
+    def _abandon(self, record: RelayedRecord, records: list[Record | Stretch]) -> None:
         """A transaction that was abandoned may stand in front of all: then nothing of it is here."""
         if self._open is None:
             return
@@ -137,6 +153,20 @@ class Intake:
             self._owed = self._paid | self._owed
             self._paid = {}
         self._open, self._skipping = None, False
+
+
+def _single(stretch: RelayedRecord, one: Transaction) -> RelayedRecord:
+    return replace(
+        stretch,
+        kind=RelayedKind.CHANGES,
+        first=True,
+        last=True,
+        xid=one.xid,
+        commit_lsn=Lsn(one.commit_lsn),
+        end_lsn=Lsn(one.end_lsn),
+        commit_time_us=one.commit_time_us,
+        run=one.run,
+    )
 
 
 def _record(relayed: RelayedRecord, run: bytes) -> Record:

@@ -67,7 +67,7 @@ class MemoryAnswers:
 
     def _run(self) -> None:
         try:
-            name = f"logship memory {self._replica}"
+            name = f"logship verify {self._replica}"
             with closing(connect(self._secondary, Side.SECONDARY, application_name=name)) as link:
                 self._connection = link
                 self._converse(link)

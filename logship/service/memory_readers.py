@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import psycopg
@@ -34,6 +34,7 @@ Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 
 _LOOK_S: Final = 1.0  # news may be lost, and who asked may have gone
 _AT_ONCE: Final = 4
+_IDLE_S: Final = 2.0  # then a connection that answered is closed; the one that listens stays
 _UNDER_WAY: Final = 256  # taken, and waiting for one of those
 
 
@@ -41,12 +42,12 @@ class MemoryReaders:
     """``run`` in a thread; `stop` from any. ``make_reader``: imports DuckDB and Arrow, so it is called late."""
 
     def __init__(self, secondary: str, replica: str, make_reader: Callable[[], MemoryReader]) -> None:
-        self._secondary = secondary
         self._replica = replica
         self._make_reader = make_reader
         self._reader: MemoryReader | None = None
         self._stopping = threading.Event()
-        self._links = _Links(secondary, f"logship memory {replica}")
+        name = f"logship memory {replica}"
+        self._links = _Links(lambda: connect(secondary, Side.SECONDARY, application_name=name))
         self._works: dict[str, Work] = {}
         self._lock = threading.Lock()
 
@@ -77,6 +78,7 @@ class MemoryReaders:
             self._stopping.wait(_LOOK_S)
 
     def _look(self, link: psycopg.Connection, pool: ThreadPoolExecutor) -> None:
+        self._links.close_idle(_IDLE_S)
         with self._lock:
             under_way = set(self._works)
         if under_way:
@@ -149,22 +151,27 @@ def _parts(table: Table) -> Iterator[memoryview]:
 
 
 class _Links:
-    """Connections to the secondary that are used again. After `cut`, none is to be had."""
+    """Connections to the secondary that are used again: as many as were used at a time, until they are idle.
+    After `cut`, none is to be had."""
 
-    def __init__(self, secondary: str, name: str) -> None:
-        self._secondary = secondary
-        self._name = name
+    def __init__(
+        self,
+        connect: Callable[[], psycopg.Connection],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connect = connect
+        self._now = now
         self._lock = threading.Lock()
-        self._free: list[psycopg.Connection] = []
+        self._free: list[tuple[psycopg.Connection, float]] = []  # and since when; the last one first to be used
         self._used: set[psycopg.Connection] = set()
         self._over = False
 
     @contextmanager
     def one(self) -> Iterator[psycopg.Connection]:
         with self._lock:
-            link = self._free.pop() if self._free else None
+            link = self._free.pop()[0] if self._free else None
         if link is None:
-            link = connect(self._secondary, Side.SECONDARY, application_name=self._name)
+            link = self._connect()
         with self._lock:
             if self._over:
                 link.close()
@@ -179,7 +186,7 @@ class _Links:
                 self._used.discard(link)
                 keep = whole and not link.closed and not self._over
                 if keep:
-                    self._free.append(link)
+                    self._free.append((link, self._now()))
             if not keep:
                 link.close()
 
@@ -191,9 +198,14 @@ class _Links:
         for link in used:
             cut(link)
 
-    def close(self) -> None:
+    def close_idle(self, idle_s: float) -> None:
+        """Close those that nobody has used for so long."""
         with self._lock:
-            free, self._free = self._free, []
-        for link in free:
-            with closing(link):
-                continue
+            latest = self._now() - idle_s
+            idle = [link for link, since in self._free if since <= latest]
+            self._free = [(link, since) for link, since in self._free if since > latest]
+        for link in idle:
+            link.close()
+
+    def close(self) -> None:
+        self.close_idle(float("-inf"))

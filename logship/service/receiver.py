@@ -24,7 +24,7 @@ from logship.capture.stream import System
 from logship.catalog.state import Replica
 from logship.errors import PrimaryError, ProtocolViolation, RefusedAsUnsafe, ReplicaUnknown
 from logship.journal.log import Journal
-from logship.journal.segment import Record
+from logship.journal.segment import Record, Stretch
 from logship.lsn import INVALID, Lsn
 from logship.relay.frames import RelayedRecord, decode_record
 from logship.service.acknowledge import Acknowledge
@@ -148,13 +148,17 @@ class Receiver:
                 stream.send_status(reached)
                 sent = Sent(reached, now_s)
 
-    def _append(self, records: Sequence[Record], *, few: bool) -> None:
+    def _append(self, records: Sequence[Record | Stretch], *, few: bool) -> None:
         """Into the journal's buffer, then to its file and to the readers; the fsync follows by itself. Where there are
         ``few`` it is made here: a commit may wait for it, and nothing else for us."""
-        for record in records[:-1]:
-            self._journal.append(record)
-        self._journal.append(records[-1], self._durable)
-        whole = [record for record in records if record.last]
+        last = records[-1]
+        for record in records:
+            completion = self._durable if record is last else None
+            if isinstance(record, Stretch):
+                self._journal.append_stretch(record, completion)
+            else:
+                self._journal.append(record, completion)
+        whole = [record for record in records if isinstance(record, Stretch) or record.last]
         if whole:
             for record in (whole[0], whole[-1]):
                 self._positions.received(record.end_lsn, record.commit_time_us)

@@ -25,7 +25,7 @@ from logship.config import Intervals, ReplayBounds
 from logship.errors import ReplayError
 from logship.journal.log import Journal
 from logship.journal.reader import JournalReader
-from logship.journal.segment import Record, RecordKind
+from logship.journal.segment import Record, RecordKind, Stretch
 from logship.kernel import split_run
 from logship.lsn import Lsn
 from logship.replay.assemble import Abandoned
@@ -269,10 +269,15 @@ class _Session:
     def _read(self) -> None:
         while not self._crew.stopping:
             self._door.between()
-            for record in self._reader.read(self._bounds.read_bytes, timeout_s=1.0):
-                self._door.admit(record)
-                for item in self._batches(record):
-                    self._hand_over(item)
+            for found in self._reader.read_together(self._bounds.read_bytes, timeout_s=1.0):
+                if isinstance(found, Stretch) and self._door.lets_in(found):
+                    for item in self._batcher.stretch(found):
+                        self._hand_over(item)
+                    continue
+                for record in found.records() if isinstance(found, Stretch) else (found,):
+                    self._door.admit(record)
+                    for item in self._batches(record):
+                        self._hand_over(item)
             if self._batcher.pending and self._somebody_is_idle():
                 self._hand_over(self._batcher.take())
 

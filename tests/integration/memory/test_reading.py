@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,24 @@ def test_an_answer_is_no_older_than_was_asked_for(replica: Replica, memory: logs
         assert lsn <= behind.value.reached < far
     with pytest.raises(logship.memory.Behind):
         logship.memory.of(replica.follower.run).query("select 1", at_least=far, timeout_s=0.05)
+
+
+def test_connections_that_answer_are_closed_when_nobody_asks(replica: Replica) -> None:
+    """One for each question under way; the one that stays listens for the next."""
+    links = "select count(*) from pg_stat_activity where application_name like 'logship memory %'"
+    far = Lsn(flushed_position(replica.primary.conninfo) + (1 << 40))
+
+    def ask() -> None:
+        with logship.memory.connect(replica.secondary.conninfo) as own, suppress(logship.memory.Behind):
+            own.query("select 1", at_least=far, timeout_s=1)
+
+    asking = [threading.Thread(target=ask) for _ in range(3)]
+    for one in asking:
+        one.start()
+    eventually(lambda: replica.secondary.value(links) >= 3, what="questions are under way")
+    for one in asking:
+        one.join()
+    eventually(lambda: replica.secondary.value(links) == 1, what="only the listening one is left")
 
 
 def test_one_lsn_across_tables_whatever_is_replayed(replica: Replica, memory: logship.memory.Memory) -> None:

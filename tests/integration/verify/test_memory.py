@@ -184,7 +184,7 @@ def test_under_load_and_one_at_a_time(pair: Pair, tmp_path: Path) -> None:
             over.set()
             writer.join(30)
         assert secondary.value("select count(*) from logship.memory_question") == 0
-        answering = "select count(*) from pg_stat_activity where application_name like 'logship memory %'"
+        answering = "select count(*) from pg_stat_activity where application_name like 'logship verify %'"
         eventually(lambda: secondary.value(answering) == 0, what="the replayer forgets the moment")
 
 

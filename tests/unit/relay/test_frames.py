@@ -44,7 +44,7 @@ def test_the_layout_of_a_record() -> None:
     record = RelayedRecord(RelayedKind.CHANGES, True, False, 7, Lsn(1), Lsn(2), -3, Lsn(4), None, b"run")
     payload = struct.pack(">cBBIQQqQq", b"L", 1, 1, 7, 1, 2, -3, 4, -1) + b"run"
     assert sent(record) == b"d" + struct.pack(">I", len(payload) + 4) + payload
-    assert {kind.name: kind.value for kind in RelayedKind}.items() <= {
+    assert {(kind.name, kind.value) for kind in RelayedKind if kind is not RelayedKind.STRETCH} <= {
         (kind.name, kind.value) for kind in RecordKind
     }
 

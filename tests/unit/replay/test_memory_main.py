@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +16,7 @@ from logship.lsn import Lsn
 from logship.replay import memory_parts
 from logship.replay.batch import Step
 from logship.replay.coalesce import Coalescer
+from logship.replay.memory_keys import FEW
 from logship.replay.memory_main import MemoryDiffers, Writing
 from logship.replay.memory_merge import Merger
 from logship.replay.memory_replay import Misses, OpenTransaction, carry_out, prepare
@@ -22,13 +24,19 @@ from logship.replay.memory_store import Store
 from logship.replay.memory_table import table_of
 from logship.replay.resident import MemoryObject, Residence
 from logship.replay.target import Target
-from tests.unit.replay.memory_model import INT4, INT8, MONEY, NUMERIC, TEXT, batch, ordered, target
+from tests.unit.replay.memory_model import INT4, INT8, MONEY, NUMERIC, TEXT, UUID, batch, ordered, target
+
+Draw: TypeAlias = Callable[..., Any]  # of Hypothesis, by whichever name
 
 ONE = target("one", ("id", INT4), ("note", TEXT), ("amount", NUMERIC, MONEY))
 TWO = target("two", ("n", INT8), ("label", TEXT), ("note", TEXT), key=(0, 1))
 WORD = target("word", ("label", TEXT), ("n", INT8), ("note", TEXT))
 LOOSE = target("loose", ("label", TEXT), ("n", INT8), key=())
-KEYED = (ONE, TWO, WORD)
+MARK = target("mark", ("id", UUID), ("n", INT8), ("note", TEXT))
+COST = target(
+    "cost", ("amount", NUMERIC, MONEY), ("n", INT8), ("note", TEXT)
+)  # its keys are known to DuckDB alone
+KEYED = (ONE, TWO, WORD, MARK, COST)
 
 # Small enough for a handful of rows to fill segments and deltas.
 SMALL = {"SEGMENT_ROWS": 4, "DELTA_ROWS": 3, "_SMALL_ROWS": 0, "_LOOKED_THROUGH": 1, "_FEW_DEAD": 1}
@@ -147,18 +155,22 @@ def objects(*targets: Target) -> Iterator[Objects]:
 _numbers = st.integers(0, 6).map(lambda number: b"%d" % number)
 _labels = st.sampled_from([b"", b"a", b"b", "ü\\,'".encode()])
 _notes = st.sampled_from([None, b"", b"x", b"y" * 30])
+_marks = st.sampled_from([b"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a1%d" % number for number in range(5)])
+_costs = st.sampled_from([b"%d.50" % number for number in range(-2, 3)])
 _amounts = st.sampled_from([None, b"0.00", b"-1.50", b"1.50"])
 
 
-def _row(draw: st.DrawFn, of: Target) -> Row:
+def _row(draw: Draw, of: Target) -> Row:
     if of is ONE:
         return [draw(_numbers), draw(_notes), draw(_amounts)]
     if of is TWO:
         return [draw(_numbers), draw(_labels), draw(_notes)]
+    if of in (MARK, COST):
+        return [draw(_marks if of is MARK else _costs), draw(_numbers), draw(_notes)]
     return [draw(_labels), draw(_numbers), draw(_notes)] if of is WORD else [draw(_labels), draw(_numbers)]
 
 
-def _change(world: Objects, draw: st.DrawFn) -> None:
+def _change(world: Objects, draw: Draw) -> None:
     of = draw(st.sampled_from([*KEYED, *KEYED, LOOSE]))
     rows = world.rows[of.name]
     what = draw(st.sampled_from(["put", "put", "put", "move", "delete", "delete", "empty"]))
@@ -194,7 +206,7 @@ def _change(world: Objects, draw: st.DrawFn) -> None:
             world.say(lambda c: c.table(of).delete(list(there)))
 
 
-def _update(world: Objects, draw: st.DrawFn, of: Target, old: Row, new: Row, *, moved: bool) -> None:
+def _update(world: Objects, draw: Draw, of: Target, old: Row, new: Row, *, moved: bool) -> None:
     told = list(new)
     if draw(st.booleans()):
         told[-1] = UNCHANGED
@@ -205,7 +217,7 @@ def _update(world: Objects, draw: st.DrawFn, of: Target, old: Row, new: Row, *, 
     world.say(lambda c: c.table(of).update(identity if moved else None, moved, list(told)))
 
 
-def _merge(world: Objects, draw: st.DrawFn) -> None:
+def _merge(world: Objects, draw: Draw) -> None:
     name = draw(st.sampled_from([one.name for one in KEYED]))
     parts = world.known[name].parts
     if parts.delta_rows and draw(st.booleans()):
@@ -279,6 +291,42 @@ def test_a_change_that_contradicts_the_delta_is_found_out_at_once() -> None:
         world.judge()
         with pytest.raises(MemoryDiffers):
             _gone(world, 3)
+
+
+def test_what_a_rolled_back_batch_told_of_keys_is_forgotten() -> None:
+    with sizes(**SMALL), objects(ONE) as world:
+        _filled(world, 9)
+        _gone(world, 3)
+        before = list(world.rows["one"])
+        world.say(lambda c: c.table(ONE).insert([b"3", b"again", None]))
+        world.replay(world.coalescer.take(), commit=False)
+        world.rows["one"] = before
+        world.judge()
+        world.say(lambda c: c.table(ONE).insert([b"3", b"once more", None]))
+        world.replay(world.coalescer.take())
+        world.rows["one"].append([b"3", b"once more", None])
+        world.judge()
+
+
+def test_more_keys_than_are_listed_are_joined() -> None:
+    with sizes(_SMALL_ROWS=0, _LOOKED_THROUGH=0), objects(ONE) as world:
+        _filled(world, FEW + 10)
+        for text in (b"first", b"second"):  # the second finds the first in the delta
+            for row in world.rows["one"]:
+                row[1] = text
+                world.say(lambda c, row=row: c.table(ONE).update(None, False, list(row)))  # type: ignore[misc]
+            world.replay(world.coalescer.take())
+            world.judge()
+        assert world.known["one"].parts.delta_rows == 2 * (FEW + 10)
+        world.write("one", Writing.merge_all)
+        world.judge()
+
+
+def test_many_rows_at_a_time_are_cut_into_segments() -> None:
+    with sizes(**{**SMALL, "SEGMENT_ROWS": 40}), objects(ONE) as world:
+        _filled(world, 130)
+        assert [segment.rows for segment in world.known["one"].parts.segments] == [40, 40, 50]
+        world.judge()
 
 
 def test_new_rows_go_behind_main_and_not_through_the_delta() -> None:

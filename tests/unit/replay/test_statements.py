@@ -4,6 +4,7 @@ tests/integration/persistence."""
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -11,11 +12,11 @@ from logship.change import UNCHANGED, Cell, Column, Relation
 from logship.errors import InternalError
 from logship.kernel import Rows
 from logship.lsn import Lsn
-from logship.replay import batch, statements
-from logship.replay.batch import Batch, NetChanges
+from logship.replay import batch, copying, statements
+from logship.replay.batch import Batch, InsertRun, NetChanges, OrderedChanges
 from logship.replay.ladder import Rung, climb
 from logship.replay.shape import Input, SecondaryColumn, SecondaryTarget
-from logship.replay.statements import Statement
+from logship.replay.statements import COPY_ROWS, BulkInsert, Statement
 from tests.arrays import cells_of
 
 KEY = Rows.of(1, [[b"1"]])
@@ -158,3 +159,31 @@ def test_many_rows_go_in_parts() -> None:
     changes = NetChanges.of(target, inserts=[[b"%d" % n] for n in range(25_000)])
     parts = [part.rows for part in climb(make_batch(changes), Rung.NET) if isinstance(part, Statement)]
     assert parts == [10_000, 10_000, 5_000]
+
+
+@pytest.mark.parametrize("rung", [Rung.NET, Rung.REPLACE])
+@pytest.mark.parametrize("keyless", [False, True])
+def test_many_rows_may_be_copied_where_nothing_of_users_runs(rung: Rung, *, keyless: bool) -> None:
+    target = replace(make_target(column("id"), column("v", identity="a")), copyable=True)
+    for count in (COPY_ROWS - 1, COPY_ROWS, 25_000):
+        rows = Rows.of(2, [[b"%d" % n, None] for n in range(count)])
+        changes = NetChanges.of(target, inserts=list(rows))
+        step = batch.Rows([OrderedChanges(target, [InsertRun(rows)])] if keyless else [changes])
+        parts = list(climb(replace(make_batch(changes), steps=(step,)), rung))
+        if count < COPY_ROWS:
+            assert [type(part) for part in parts] == [Statement]
+        else:
+            assert parts == [BulkInsert(target, rows)]
+            (bulk,) = parts
+            assert isinstance(bulk, BulkInsert)
+            assert (bulk.rows, bulk.verb) == (count, "INSERT")
+
+
+def test_a_copy_names_only_what_may_be_written() -> None:
+    target = make_target(column("id", identity="a"), column("g", generated="s"), column('a "b"'))
+    bulk = BulkInsert(target, Rows.of(3, [[b"1", b"2", b"3"]]))
+    assert copying.copy_in(bulk) == b'copy "s"."t""t" ("id", "a ""b""") from stdin with (format text)'
+    assert copying.lock(target).sql == b'lock table only "s"."t""t" in row exclusive mode'
+    asked = copying.question(target, bulk.columns)
+    assert list(asked.parameters[:3]) == [b"s", b't"t', b"1"]
+    assert cells_of(asked.parameters[3] or b"") == [b"id", b'a "b"']

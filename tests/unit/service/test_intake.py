@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logship.errors import ProtocolViolation
-from logship.journal.segment import Record, RecordKind
-from logship.kernel import frame, split_run
+from logship.journal.segment import Record, RecordKind, Stretch
+from logship.kernel import cut, frame, split_run
 from logship.lsn import INVALID, Lsn
 from logship.relay.frames import RelayedKind, RelayedRecord
 from logship.service.intake import Intake
+from tests.unit.plain import stretches, transaction
 
 
 def relation(oid: int, name: str = "t") -> bytes:
@@ -61,13 +63,22 @@ def begun(at: int) -> Intake:
     return intake
 
 
+def given_to(intake: Intake, relayed: Iterable[RelayedRecord]) -> list[Record]:
+    """What the journal is given, when none of it is a stretch."""
+    records: list[Record] = []
+    for one in intake.take(relayed):
+        assert isinstance(one, Record)
+        records.append(one)
+    return records
+
+
 def messages(record: Record) -> list[bytes]:
     return split_run(record.run)
 
 
 def test_descriptions_stand_behind_the_first_begin_and_once() -> None:
     intake = begun(10)
-    first, second = intake.take([schema(relation(1), relation(2)), whole(20, row(1)), whole(30, row(2))])
+    first, second = given_to(intake, [schema(relation(1), relation(2)), whole(20, row(1)), whole(30, row(2))])
     assert messages(first) == [b"B begin", relation(1), relation(2), row(1), b"C commit"]
     assert messages(second) == [b"B begin", row(2), b"C commit"]
     assert (first.end_lsn, intake.position) == (Lsn(25), Lsn(35))
@@ -75,9 +86,9 @@ def test_descriptions_stand_behind_the_first_begin_and_once() -> None:
 
 def test_a_session_that_describes_the_same_again_adds_nothing() -> None:
     intake = begun(10)
-    intake.take([schema(relation(1), relation(2)), whole(20, row(1))])
+    given_to(intake, [schema(relation(1), relation(2)), whole(20, row(1))])
     intake.begin()
-    (found,) = intake.take([schema(relation(1), relation(2, "other")), whole(30, row(1))])
+    (found,) = given_to(intake, [schema(relation(1), relation(2, "other")), whole(30, row(1))])
     assert messages(found) == [b"B begin", relation(2, "other"), row(1), b"C commit"]
 
 
@@ -85,13 +96,13 @@ def test_a_session_that_describes_the_same_again_adds_nothing() -> None:
 def test_descriptions_in_an_abandoned_transaction_come_again(by_the_link: bool) -> None:
     """Who reads the journal never sees what stands in one."""
     intake = begun(10)
-    intake.take([schema(relation(1)), part(20, row(1), first=True)])
+    given_to(intake, [schema(relation(1)), part(20, row(1), first=True)])
     if by_the_link:
         intake.begin()
         again = [schema(relation(1)), whole(20, row(1))]
     else:
         again = [ABANDON, whole(20, row(1))]
-    *abandoned, found = intake.take(again)
+    *abandoned, found = given_to(intake, again)
     assert [record.kind for record in abandoned] == ([] if by_the_link else [RecordKind.ABANDON])
     assert messages(found) == [b"B begin", relation(1), row(1), b"C commit"]
 
@@ -100,7 +111,7 @@ def test_what_the_journal_has_is_left_out_and_its_descriptions_are_not() -> None
     """A shipper that lost the end of its journal gets it from the primary again, and sends it again."""
     intake = begun(30)
     again = [part(20, relation(1), first=True), part(20, row(1), last=True), position(28), whole(40, row(1))]
-    (found,) = intake.take([schema(), *again])
+    (found,) = given_to(intake, [schema(), *again])
     assert messages(found) == [b"B begin", relation(1), row(1), b"C commit"]
     assert found.commit_lsn == Lsn(40)
 
@@ -108,22 +119,22 @@ def test_what_the_journal_has_is_left_out_and_its_descriptions_are_not() -> None
 def test_a_shape_that_was_in_force_for_a_while_is_not_owed_any_more() -> None:
     """A table was changed and changed back, in transactions that the journal has: what follows has the old shape."""
     intake = begun(10)
-    intake.take([schema(relation(1, "old")), whole(20, row(1)), whole(30, relation(1, "new"), row(1))])
-    intake.take([whole(40, relation(1, "old"), row(1))])
+    given_to(intake, [schema(relation(1, "old")), whole(20, row(1)), whole(30, relation(1, "new"), row(1))])
+    given_to(intake, [whole(40, relation(1, "old"), row(1))])
     intake.begin()
     again = [
         schema(relation(1, "old")),
         whole(30, relation(1, "new"), row(1)),
         whole(40, relation(1, "old"), row(1)),
     ]
-    (taken,) = intake.take([*again, whole(50, row(1))])
+    (taken,) = given_to(intake, [*again, whole(50, row(1))])
     assert messages(taken) == [b"B begin", row(1), b"C commit"]
 
 
 def test_a_position_that_says_nothing_new_is_left_out() -> None:
     intake = begun(10)
-    assert intake.take([schema(), position(9), position(10)]) == []
-    (found,) = intake.take([position(11)])
+    assert given_to(intake, [schema(), position(9), position(10)]) == []
+    (found,) = given_to(intake, [position(11)])
     assert (found.kind, found.end_lsn, intake.position) == (RecordKind.POSITION, Lsn(11), Lsn(11))
 
 
@@ -168,10 +179,10 @@ def test_however_links_break_each_transaction_is_taken_once(data: st.DataObject)
         intake.begin()
         sent = _sent(log, intake.position, lost=data.draw(st.integers(0, 2)))
         cut = data.draw(st.integers(0, len(sent)))
-        standing += [r.end_lsn for r in intake.take([schema(relation(1)), *sent[:cut]]) if r.last]
+        standing += [r.end_lsn for r in given_to(intake, [schema(relation(1)), *sent[:cut]]) if r.last]
     intake.begin()
     standing += [
-        r.end_lsn for r in intake.take([schema(relation(1)), *_sent(log, intake.position)]) if r.last
+        r.end_lsn for r in given_to(intake, [schema(relation(1)), *_sent(log, intake.position)]) if r.last
     ]
     assert standing == [transaction[-1].end_lsn for transaction in log]
 
@@ -180,3 +191,59 @@ def _sent(log: list[list[RelayedRecord]], position: Lsn, *, lost: int = 0) -> li
     """What follows ``position``, and ``lost`` transactions before it that the shipper has anew."""
     index = sum(transaction[-1].end_lsn <= position for transaction in log)
     return [record for transaction in log[max(0, index - lost) :] for record in transaction]
+
+
+def stretch(runs: list[bytes]) -> RelayedRecord:
+    *_, last = cut(b"".join(runs))
+    return relayed(
+        RelayedKind.STRETCH, first=True, last=True, xid=last.xid, commit_lsn=Lsn(last.commit_lsn),
+        end_lsn=Lsn(last.end_lsn), commit_time_us=last.commit_time_us, run=b"".join(runs),
+    )  # fmt: skip
+
+
+def singles(runs: list[bytes]) -> list[RelayedRecord]:
+    return [
+        relayed(
+            RelayedKind.CHANGES, first=True, last=True, xid=one.xid, commit_lsn=Lsn(one.commit_lsn),
+            end_lsn=Lsn(one.end_lsn), commit_time_us=one.commit_time_us, run=one.run,
+        )
+        for one in cut(b"".join(runs))
+    ]  # fmt: skip
+
+
+@settings(deadline=None)
+@given(stretches(), stretches(start=300), st.integers(90, 230), st.booleans())
+def test_a_stretch_is_taken_in_as_each_of_its_transactions(
+    runs: list[bytes], more: list[bytes], at: int, described: bool
+) -> None:
+    """Also where the journal has some of them, and where descriptions are owed."""
+    ends = [at] + [one.end_lsn for one in cut(b"".join(runs))]
+    start = max(end for end in ends if end <= max(at, ends[1]))
+    together, alone = begun(start), begun(start)
+    told = [schema(relation(1))] if described else []
+    expected: list[Record] | None
+    try:
+        expected = given_to(alone, [*told, *singles(runs), *singles(more)])
+    except ProtocolViolation:
+        with pytest.raises(ProtocolViolation):
+            together.take([*told, stretch(runs), stretch(more)])
+        return
+    found = together.take([*told, stretch(runs), stretch(more)])
+    assert [
+        one for some in found for one in (some.records() if isinstance(some, Stretch) else [some])
+    ] == expected
+    assert together.position == alone.position
+    assert isinstance(found[-1], Stretch) or (described and len(more) == len(found))
+
+
+@pytest.mark.parametrize("run", [b"", frame([b"B begin", b"C commit"]), transaction(20)[:-1]])
+def test_what_is_no_stretch_is_refused(run: bytes) -> None:
+    with pytest.raises(ProtocolViolation, match="plain"):
+        begun(10).take([relayed(RelayedKind.STRETCH, first=True, last=True, run=run)])
+
+
+def test_a_stretch_stands_in_no_transaction() -> None:
+    intake = begun(10)
+    intake.take([part(20, row(1), first=True)])
+    with pytest.raises(ProtocolViolation, match="inside transaction 20"):
+        intake.take([stretch([transaction(30)])])

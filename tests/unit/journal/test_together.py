@@ -1,0 +1,117 @@
+"""Plain transactions are appended and read many at once, and nobody can tell by what is in the journal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from logship.errors import InternalError
+from logship.journal import Journal, JournalReader, Record, RecordKind
+from logship.journal.segment import Stretch
+from logship.kernel import frame, plain
+from logship.lsn import Lsn
+from tests.unit.journal.journals import NONE, SMALL, SOURCE, changes, drain, insert, position, relation, shape
+from tests.unit.journal.journals import write as write_groups
+from tests.unit.plain import row, stretches, transaction
+
+
+def stretch_of(runs: list[bytes]) -> Stretch:
+    run = b"".join(runs)
+    told = plain(run)
+    assert told is not None
+    return Stretch.of(run, told)
+
+
+def together(reader: JournalReader, max_bytes: int) -> list[Record | Stretch]:
+    found: list[Record | Stretch] = []
+    while records := reader.read_together(max_bytes, 0):
+        found += records
+    return found
+
+
+def one_by_one(found: list[Record | Stretch]) -> list[Record]:
+    return [record for one in found for record in (one.records() if isinstance(one, Stretch) else [one])]
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[list[Record] | Stretch]:
+    """Stretches, and between them what is none."""
+    groups: list[list[Record] | Stretch] = []
+    at = 100
+    for _ in range(draw(st.integers(1, 5))):
+        kind = draw(st.sampled_from(["stretch", "stretch", "described", "pieces", "position"]))
+        if kind == "stretch":
+            groups.append(stretch_of(draw(stretches(start=at))))
+        elif kind == "position":
+            groups.append([position(at)])
+        elif kind == "described":
+            run = transaction(at, relation(1, f"t{at}"), row(1, bytes(draw(st.integers(0, 2000)))))
+            groups.append([changes(at + 8, commit=at, run=run)])
+        else:
+            pieces = [changes(at + 8, first=True, last=False, commit=at, run=frame([insert(1, bytes(30))]))]
+            groups.append(
+                [*pieces, changes(at + 8, first=False, commit=at, run=frame([insert(2, bytes(30))]))]
+            )
+        newest = groups[-1]
+        at = (newest if isinstance(newest, Stretch) else newest[-1]).end_lsn
+    return groups
+
+
+@settings(max_examples=15, deadline=None)
+@given(logs(), st.integers(1, 3000), st.integers(0, 20))
+def test_the_journal_is_the_same_as_of_records_by_themselves(
+    groups: list[list[Record] | Stretch], max_bytes: int, back: int
+) -> None:
+    alone = [group.records() if isinstance(group, Stretch) else group for group in groups]
+    with (
+        TemporaryDirectory() as one,
+        TemporaryDirectory() as other,
+        Journal.open(Path(one), SOURCE, segment_bytes=SMALL) as journal,
+        Journal.open(Path(other), SOURCE, segment_bytes=SMALL) as reference,
+    ):
+        for group in groups:
+            if isinstance(group, Stretch):
+                assert journal.append_stretch(group) == group.end_lsn
+            else:
+                write_groups(journal, [group])
+        journal.write()
+        write_groups(reference, alone)
+        start = Lsn(max(0, journal.written_lsn - back))
+        with journal.reader(NONE) as read, reference.reader(NONE) as expected:
+            records = drain(expected)
+            assert one_by_one(together(read, max_bytes)) == records
+            assert shape(records) == [record for group in alone for record in group]
+        with journal.reader(start) as read, reference.reader(start) as expected:
+            assert one_by_one(together(read, max_bytes)) == drain(expected)
+        with journal.reader(NONE, whole=True) as whole:
+            assert one_by_one(together(whole, max_bytes)) == records
+        assert journal.segments() == reference.segments()
+
+
+def test_a_backlog_of_small_transactions_is_read_in_few_steps(tmp_path: Path) -> None:
+    runs = [transaction(100 + 10 * n, row(1, b"x" * 50), xid=n + 1) for n in range(500)]
+    with Journal.open(tmp_path, SOURCE) as journal, journal.reader(Lsn(100)) as reader:
+        told: list[Lsn] = []
+        journal.append_stretch(stretch_of(runs), told.append)
+        journal.write()
+        assert journal.wait_flushed(Lsn(100 + 10 * 499 + 8), 20)
+        found = reader.read_together(1 << 20, 0)
+    assert [type(one) for one in found] == [Record, Record, Stretch]
+    assert [one.kind for one in found if isinstance(one, Record)] == [RecordKind.SCHEMA, RecordKind.CHANGES]
+    assert told == [Lsn(100 + 10 * 499 + 8)]
+    assert [record.xid for record in shape(one_by_one(found))] == list(range(1, 501))
+
+
+def test_a_stretch_stands_behind_all_that_is_there(tmp_path: Path) -> None:
+    with Journal.open(tmp_path, SOURCE, start=Lsn(105)) as journal:
+        with pytest.raises(InternalError, match="has been already"):
+            journal.append_stretch(stretch_of([transaction(100)]))
+        journal.append(changes(130, first=True, last=False))
+        with pytest.raises(InternalError, match="begins in another"):
+            journal.append_stretch(stretch_of([transaction(200)]))
+        journal.abandon()
+        assert journal.append_stretch(stretch_of([transaction(200)])) == Lsn(208)
