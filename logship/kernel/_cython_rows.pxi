@@ -280,6 +280,51 @@ cdef class Rows:
         validity = validity_of(self.first + column, self.width, self.count)
         return validity, booleans_of(self.first + column, self.width, self.count)
 
+    # -- values, where each text is the very text of one that the form holds; else `ValueError` --------
+
+    def arrow_date(self, Py_ssize_t column):
+        """Validity and values of an Arrow date32 array; of years 1 to 9999."""
+        self.check(column)
+        validity = validity_of(self.first + column, self.width, self.count)
+        return validity, values_of(self.first + column, self.width, self.count, a_date, 4)
+
+    def arrow_time(self, Py_ssize_t column):
+        """Validity and values of an Arrow time64[us] array; before 24:00:00."""
+        self.check(column)
+        validity = validity_of(self.first + column, self.width, self.count)
+        return validity, values_of(self.first + column, self.width, self.count, a_time, 8)
+
+    def arrow_timestamp(self, Py_ssize_t column, bint zone):
+        """Validity and values of an Arrow timestamp[us] array, of years 1 to 9999; ``zone``: UTC stands behind."""
+        self.check(column)
+        validity = validity_of(self.first + column, self.width, self.count)
+        return validity, values_of(
+            self.first + column, self.width, self.count, a_timestamptz if zone else a_timestamp, 8
+        )
+
+    def arrow_decimal(self, Py_ssize_t column, int precision, int scale):
+        """Validity and values of an Arrow decimal128 array, of texts with ``scale`` digits behind the point."""
+        self.check(column)
+        validity = validity_of(self.first + column, self.width, self.count)
+        return validity, decimals_of(self.first + column, self.width, self.count, precision, scale)
+
+    def arrow_float(self, Py_ssize_t column, int bits):
+        """Validity and values of an Arrow float or double array, of numbers with few figures."""
+        if bits not in (32, 64):
+            raise ValueError(f"floats of {bits} bits")
+        self.check(column)
+        validity = validity_of(self.first + column, self.width, self.count)
+        return validity, values_of(
+            self.first + column, self.width, self.count, a_float if bits == 32 else a_double, bits // 8
+        )
+
+    def arrow_bytea(self, Py_ssize_t column):
+        """Validity, offsets and data of an Arrow binary array, of what bytea's hex means."""
+        self.check(column)
+        validity = validity_of(self.first + column, self.width, self.count)
+        offsets, data = unhexed(self.first + column, self.width, self.count)
+        return validity, offsets, data
+
     cdef int check(self, Py_ssize_t column) except -1:
         if not 0 <= column < self.width:
             raise IndexError(f"column {column} of {self.width}")

@@ -18,6 +18,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, overload
 
 from logship.kernel._python_messages import binary_text_array
+from logship.kernel._python_typed import (
+    dates,
+    decimals,
+    floats,
+    times,
+    timestamps,
+    unhexed,
+)
 from logship.kernel.cell import UNCHANGED, Cell
 
 _ESCAPED: Final = re.compile(rb"[\x08\t\n\x0b\x0c\r\\]")
@@ -163,15 +171,7 @@ class Rows:
     def arrow_text(self, column: int) -> tuple[bytes | None, bytes, bytes]:
         """Validity (None: no NULLs), offsets (int32) and data of an Arrow string or binary array. Whether
         it is UTF-8 isn't checked."""
-        cells = self._carried(column)
-        offsets = array("i", [0])
-        end = 0
-        for cell in cells:
-            end += 0 if cell is None else len(cell)
-            if end > _MOST:
-                raise ValueError("a column of more than 2 GB")
-            offsets.append(end)
-        return _validity(cells), offsets.tobytes(), b"".join([cell for cell in cells if cell is not None])
+        return _texts(self._carried(column))
 
     def arrow_int(self, column: int, bits: int) -> tuple[bytes | None, bytes]:
         """Validity and values of an Arrow int16, int32 or int64 array. `ValueError` for a text that such a number
@@ -188,6 +188,37 @@ class Rows:
         if not {b"t", b"f", None}.issuperset(cells):
             raise ValueError("a text that is no boolean")
         return _validity(cells), _bitmap([cell == b"t" for cell in cells])
+
+    # -- values, where each text is the very text of one that the form holds; else `ValueError` --------
+
+    def arrow_date(self, column: int) -> tuple[bytes | None, bytes]:
+        """Validity and values of an Arrow date32 array; of years 1 to 9999."""
+        cells = self._carried(column)
+        return _validity(cells), dates(cells)
+
+    def arrow_time(self, column: int) -> tuple[bytes | None, bytes]:
+        """Validity and values of an Arrow time64[us] array; before 24:00:00."""
+        cells = self._carried(column)
+        return _validity(cells), times(cells)
+
+    def arrow_timestamp(self, column: int, zone: bool) -> tuple[bytes | None, bytes]:
+        """Validity and values of an Arrow timestamp[us] array, of years 1 to 9999; ``zone``: UTC stands behind."""
+        cells = self._carried(column)
+        return _validity(cells), timestamps(cells, zone)
+
+    def arrow_decimal(self, column: int, precision: int, scale: int) -> tuple[bytes | None, bytes]:
+        """Validity and values of an Arrow decimal128 array, of texts with ``scale`` digits behind the point."""
+        cells = self._carried(column)
+        return _validity(cells), decimals(cells, precision, scale)
+
+    def arrow_float(self, column: int, bits: int) -> tuple[bytes | None, bytes]:
+        """Validity and values of an Arrow float or double array, of numbers with few figures."""
+        cells = self._carried(column)
+        return _validity(cells), floats(cells, bits)
+
+    def arrow_bytea(self, column: int) -> tuple[bytes | None, bytes, bytes]:
+        """Validity, offsets and data of an Arrow binary array, of what bytea's hex means."""
+        return _texts(unhexed(self._carried(column)))
 
     def _check(self, column: int) -> None:
         if not 0 <= column < self.width:
@@ -229,6 +260,17 @@ def _integer(cell: bytes, bits: int) -> int:
         if b"%d" % value == cell and -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
             return value
     raise ValueError(f"a text that is no integer of {bits} bits")
+
+
+def _texts(cells: Sequence[bytes | None]) -> tuple[bytes | None, bytes, bytes]:
+    offsets = array("i", [0])
+    end = 0
+    for cell in cells:
+        end += 0 if cell is None else len(cell)
+        if end > _MOST:
+            raise ValueError("a column of more than 2 GB")
+        offsets.append(end)
+    return _validity(cells), offsets.tobytes(), b"".join([cell for cell in cells if cell is not None])
 
 
 def _validity(cells: Sequence[bytes | None]) -> bytes | None:

@@ -1,15 +1,15 @@
 """Rows of the log as Arrow tables, and changes as what goes and what comes.
 
 In: `NetChanges` and `OrderedChanges`, cells as PostgreSQL's text. Out: `KeyedPart` and `KeylessPart`: Arrow
-tables, columns named ``c`` and the index in the relation (a key: ``k`` and the index). Integers and booleans
-are typed already, everything else is text. Assumes UTF-8; anything else is `pyarrow.ArrowInvalid`. No I/O.
+tables, columns named ``c`` and the index in the relation (a key: ``k`` and the index). What the kernel
+types exactly is typed already, everything else is text. Assumes UTF-8; anything else is `pyarrow.ArrowInvalid`. No I/O.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,12 +17,11 @@ import pyarrow.compute as pc
 from logship.change import Cell, Row
 from logship.kernel import Rows
 from logship.replay.batch import DeleteOne, InsertRun, NetChanges, OrderedChanges, UpdateOne
+from logship.replay.memory_cells import column_of
 from logship.replay.memory_table import MemoryColumn, MemoryTable
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 Bools: TypeAlias = Any  # an array or chunked array of them
-
-_INTEGERS: Final = {"SMALLINT": (16, pa.int16()), "INTEGER": (32, pa.int32()), "BIGINT": (64, pa.int64())}
 
 
 @dataclass(slots=True)
@@ -192,45 +191,27 @@ def _by_wholeness(rows: Rows, columns: set[int]) -> tuple[list[int], list[int]]:
 
 
 def _cells(rows: Rows, columns: Sequence[MemoryColumn]) -> Table:
-    return pa.table({f"c{column.index}": _array(rows, column.index, column) for column in columns})
+    return pa.table(
+        {f"c{column.index}": column_of(rows, column.index, column.type.duckdb) for column in columns}
+    )
 
 
 def _keys(keys: Rows, table: MemoryTable) -> Table:
-    return pa.table({f"c{column.index}": _array(keys, nth, column) for nth, column in enumerate(table.key)})
+    return pa.table(
+        {f"c{column.index}": column_of(keys, nth, column.type.duckdb) for nth, column in enumerate(table.key)}
+    )
 
 
 def _partial(keys: Rows, rows: Rows, moved: int, table: MemoryTable) -> Table:
     """The last ``moved`` of them come to another key."""
     staged = _cells(rows.unchanged_as_null(), table.columns)
     for nth, column in enumerate(table.key):
-        staged = staged.append_column(f"k{column.index}", _array(keys, nth, column))
+        staged = staged.append_column(f"k{column.index}", column_of(keys, nth, column.type.duckdb))
     masks, groups = rows.masks()
     texts = ["".join("01"[column.index in mask] for column in table.columns) for mask in masks]
     staged = staged.append_column("kept", pa.array([texts[group] for group in groups], pa.string()))
     flags = [False] * (len(rows) - moved) + [True] * moved
     return staged.append_column("moved", pa.array(flags, pa.bool_()))
-
-
-def _array(rows: Rows, place: int, column: MemoryColumn) -> Any:
-    """Typed where the kernel does it exactly; else text, to be cast with the type's guards."""
-    count = len(rows)
-    try:
-        if column.type.duckdb in _INTEGERS:
-            bits, kind = _INTEGERS[column.type.duckdb]
-            return _made(kind, count, rows.arrow_int(place, bits))
-        if column.type.duckdb == "BOOLEAN":
-            return _made(pa.bool_(), count, rows.arrow_bool(place))
-    except ValueError:  # a text that the type can't hold: the cast says so, too
-        pass
-    array = _made(pa.string(), count, rows.arrow_text(place))
-    array.validate(full=True)
-    return array
-
-
-def _made(kind: Any, count: int, buffers: Sequence[bytes | None]) -> Any:
-    return pa.Array.from_buffers(
-        kind, count, [None if buffer is None else pa.py_buffer(buffer) for buffer in buffers]
-    )
 
 
 def flagged(rows: Table, *, live: bool, main: bool) -> Table:
