@@ -68,7 +68,18 @@ class RelayStream(Stream[T | Keepalive], Generic[T]):
         if refused is not None:
             raise self._of_result(refused)
 
+    def _gather(self, items: list[T | Keepalive], keepalives: list[Keepalive], max_bytes: int) -> int:
+        size = self._take(items, keepalives, max_bytes)
+        while size < max_bytes:
+            self._pgconn.consume_input()
+            taken = self._take(items, keepalives, max_bytes - size)
+            if taken == 0:
+                break
+            size += taken
+        return size
+
     def _take(self, items: list[T | Keepalive], keepalives: list[Keepalive], max_bytes: int) -> int:
+        """Take what libpq has, up to about ``max_bytes``. Its size."""
         get, append, decode = self._pgconn.get_copy_data, items.append, self._decode
         size = 0
         while size < max_bytes:

@@ -98,8 +98,8 @@ class Stream(ABC, Generic[T]):
     # -- what a subclass knows -------------------------------------------------------------------
 
     @abstractmethod
-    def _take(self, items: list[T], keepalives: list[Keepalive], max_bytes: int) -> int:
-        """Take what libpq has: `get_copy_data` until it gives nothing, or about ``max_bytes``. Their size."""
+    def _gather(self, items: list[T], keepalives: list[Keepalive], max_bytes: int) -> int:
+        """Take what libpq has and what the socket has, up to about ``max_bytes``. Its size."""
 
     @abstractmethod
     def _explain(self, sqlstate: str | None, message: str) -> PrimaryError:
@@ -235,17 +235,6 @@ class Stream(ABC, Generic[T]):
         return True
 
     # -- reading ---------------------------------------------------------------------------------
-
-    def _gather(self, items: list[T], keepalives: list[Keepalive], max_bytes: int) -> int:
-        """Take what libpq has and what the socket has, up to ``max_bytes``."""
-        size = self._take(items, keepalives, max_bytes)
-        while size < max_bytes:
-            self._pgconn.consume_input()
-            taken = self._take(items, keepalives, max_bytes - size)
-            if taken == 0:
-                break
-            size += taken
-        return size
 
     def _told(self, message: Keepalive, keepalives: list[Keepalive]) -> None:
         """One of ``keepalives`` more."""

@@ -58,6 +58,12 @@ class Pace:
     def fsync_spacing_s(self) -> float:
         return 0.0 if self.awaited else FSYNC_SPACING_S
 
+    @property
+    def gather_s(self) -> float:
+        """How long a read looks for more while there is a backlog: what a walsender sends is read in few large
+        pieces, without leaving it in the socket, which holds little and would hold it up."""
+        return GATHER_S if not self.awaited and time.monotonic() <= self._busy_until_s else 0.0
+
     def rest(self, read_bytes: int) -> None:
         """After a read: let the stream gather, unless somebody waits, or there is a backlog: a rest then would only
         fill the socket, and hold the walsender up."""
@@ -79,4 +85,6 @@ class Pace:
             return 0.0
         spaced = pending and not self.awaited
         interval_s = min(STATUS_SPACING_S, self._interval_s) if spaced else self._interval_s
-        return max(0.0, sent.at_s + interval_s - now_s)
+        left_s = sent.at_s + interval_s - now_s
+        # Past it nothing has moved that could be told: it will when the fsync is over, and nobody wakes us then.
+        return FSYNC_SPACING_S if spaced and left_s <= 0 else max(0.0, left_s)

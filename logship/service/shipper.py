@@ -192,6 +192,7 @@ class Shipper:
     def _pump(self, stream: SlotStream) -> None:
         sent, wal_end = Sent(), INVALID
         while not self._stopping.is_set():
+            stream.gather_s = self.pace.gather_s
             received = stream.read(self._wait_s(sent))
             self.received_bytes += received.bytes
             pieces = self._assembler.feed(received.items)
