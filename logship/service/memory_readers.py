@@ -162,7 +162,9 @@ class _Links:
         self._connect = connect
         self._now = now
         self._lock = threading.Lock()
-        self._free: list[tuple[psycopg.Connection, float]] = []  # and since when; the last one first to be used
+        self._free: list[
+            tuple[psycopg.Connection, float]
+        ] = []  # and since when; the last one first to be used
         self._used: set[psycopg.Connection] = set()
         self._over = False
 
