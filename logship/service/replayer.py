@@ -36,6 +36,7 @@ from logship.replay.ddl.message import Verifier
 from logship.replay.ddl.whose import mentioned
 from logship.replay.merge import merged
 from logship.replay.persistence import Persistence, TransactionLost
+from logship.service.backlog import Backlog
 from logship.service.behind import Behind
 from logship.service.crew import Crew, Stopped
 from logship.service.hold import Doorkeeper, Gate
@@ -210,6 +211,7 @@ class _Session:
         self._to_memory: ByteQueue[Item] | None = None
         self._left_out = left_out
         self._types: dict[int, TypeName] = {}
+        self._backlog = Backlog()
         self._in_pieces = False  # persistence has an open transaction, with pieces of one of the log
         self.memory: Memory | None = None
         self._crew = Crew(self._close_queues)
@@ -269,7 +271,7 @@ class _Session:
     def _read(self) -> None:
         while not self._crew.stopping:
             self._door.between()
-            for found in self._reader.read_together(self._bounds.read_bytes, timeout_s=1.0):
+            for found in self._reader.read_together(self._bounds.read_bytes, timeout_s=self._gather_s or 1.0):
                 if isinstance(found, Stretch) and self._door.lets_in(found):
                     for item in self._batcher.stretch(found):
                         self._hand_over(item)
@@ -278,8 +280,15 @@ class _Session:
                     self._door.admit(record)
                     for item in self._batches(record):
                         self._hand_over(item)
-            if self._batcher.pending and self._somebody_is_idle():
+            if self._batcher.pending and self._somebody_is_idle() and not self._gather_s:
                 self._hand_over(self._batcher.take())
+
+    @property
+    def _gather_s(self) -> float:
+        """How long what is pending may grow although a store is idle."""
+        if not self._batcher.pending:
+            return 0.0
+        return self._backlog.gather_s(self._batcher.pending_bytes, self._batcher.commit_time_us)
 
     def _batches(self, record: Record) -> Iterator[Item]:
         if record.kind is RecordKind.CHANGES:
@@ -320,6 +329,7 @@ class _Session:
 
     def _hand_over(self, item: Item) -> None:
         size_bytes = item.size_bytes if isinstance(item, Batch) else 0
+        self._backlog.handed_over(size_bytes)
         change = item.schema_change if isinstance(item, Batch) else None
         decided = None if change is None or self.memory is None else self.memory.decision(change)
         if self._to_memory is not None and not self._to_memory.put(item, size_bytes):
