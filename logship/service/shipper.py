@@ -21,26 +21,23 @@ import psycopg
 
 from logship.capture.copydata import Positions as Reported
 from logship.capture.feedback import Heard, Sent, heard, is_due
-from logship.capture.records import Assembler, Piece, PieceKind
+from logship.capture.records import Assembler, Piece
 from logship.capture.slot import SlotStream, System
 from logship.capture.slot_state import SlotState, gap, judge, read_slot
 from logship.connection import Side, connect
 from logship.errors import JournalBehind, PrimaryError, RefusedAsUnsafe, SlotActive, SlotMissing, waited_out
+from logship.journal.flush import Completion
 from logship.journal.log import Journal
-from logship.journal.segment import Record, RecordKind, Source
+from logship.journal.segment import Record, Source, Stretch
 from logship.lsn import INVALID, Lsn
 from logship.service.acknowledge import Acknowledge, OwnReplica
 from logship.service.epoch import Epoch, session
 from logship.service.pace import Pace
+from logship.service.pieces import together
 from logship.service.positions import Positions, Stage
 
 log = logging.getLogger(__name__)
 
-_KINDS = {
-    PieceKind.CHANGES: RecordKind.CHANGES,
-    PieceKind.POSITION: RecordKind.POSITION,
-    PieceKind.ABANDON: RecordKind.ABANDON,
-}
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 10.0
 _FEW_BYTES = 64 * 1024  # read at once: what a group of commits that wait is made of
@@ -224,9 +221,10 @@ class Shipper:
     def _append(self, pieces: list[Piece], *, at_once: bool = False) -> None:
         """Into the journal's buffer, then to its file and to the readers. The fsync follows by itself; ``at_once``
         and where a commit may wait for it, it is made here, while the readers read."""
-        for piece in pieces[:-1]:
-            self._journal.append(_record(piece))
-        self._journal.append(_record(pieces[-1]), self._durable)
+        *before, last = together(pieces)
+        for each in before:
+            self._put(each)
+        self._put(last, self._durable)
         self._journal.space_fsyncs(self.pace.fsync_spacing_s)
         whole = [piece for piece in pieces if piece.last]
         if whole:
@@ -237,6 +235,12 @@ class Shipper:
         else:
             self._journal.write()
             self._written()
+
+    def _put(self, each: Record | Stretch, completion: Completion | None = None) -> None:
+        if isinstance(each, Stretch):
+            self._journal.append_stretch(each, completion)
+        else:
+            self._journal.append(each, completion)
 
     def _written(self) -> None:
         self._positions.reach(Stage.RECEIVED, self._journal.written_lsn)
@@ -277,16 +281,3 @@ def require_log_reaches(system: System, position: Lsn, who: str) -> None:
             hint="was an old copy of its data directory restored? The replica holds what the primary doesn't know any "
             "more: give an empty journal directory and an empty database, and run `logship init` again",
         )
-
-
-def _record(piece: Piece) -> Record:
-    return Record(
-        kind=_KINDS[piece.kind],
-        first=piece.first,
-        last=piece.last,
-        xid=piece.xid,
-        commit_lsn=piece.commit_lsn,
-        end_lsn=piece.end_lsn,
-        commit_time_us=piece.commit_time_us,
-        run=piece.run,
-    )
