@@ -17,6 +17,7 @@ from psycopg import sql
 import logship.memory
 from logship.catalog import memory_request
 from logship.catalog.readable import readable
+from logship.catalog.roles import identifier
 from logship.connection import PINNED, Side, connect
 from logship.lsn import Lsn
 from logship.replay.query.result import texts, type_names
@@ -253,10 +254,8 @@ def test_the_replayers_role_may_answer(replica: Replica) -> None:
         connect(replica.secondary.conninfo, Side.SECONDARY) as replayer,
         psycopg.connect(f"{replica.secondary.conninfo} user=fellow", autocommit=True) as fellow,
     ):
-        role = replayer.execute(
-            "select rolname from pg_roles where rolname like 'logship_replayer_%'"
-        ).fetchall()
-        replayer.execute(sql.SQL("set role {}").format(sql.Identifier(role[0][0])))
+        role = identifier("logship_replayer_", replica.secondary.name)
+        replayer.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
         assert memory_request.ask(fellow, name, "t" * 32, "{}", 60)
         memory_request.take(replayer, name, 5)
         assert memory_request.wanted(replayer, ["t" * 32, "u" * 32]) == {"t" * 32}
