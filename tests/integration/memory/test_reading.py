@@ -349,7 +349,8 @@ def test_connections_that_answer_are_closed_when_nobody_asks(replica: Replica) -
         with logship.memory.connect(replica.secondary.conninfo) as own, suppress(logship.memory.Behind):
             own.query("select 1", at_least=far, timeout_s=1)
 
-    asking = [threading.Thread(target=ask) for _ in range(3)]
+    # As many as a role may have: each finds a place, though they look for one at the same time.
+    asking = [threading.Thread(target=ask) for _ in range(8)]
     for one in asking:
         one.start()
     eventually(lambda: replica.secondary.value(links) >= 3, what="questions are under way")
