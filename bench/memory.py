@@ -41,15 +41,15 @@ from logship.lsn import Lsn
 from logship.replay.batch import Batch, NetChanges, Rows
 from logship.replay.batcher import Batcher
 from logship.replay.classify import Classifier
-from logship.replay.load import Loader
-from logship.replay.memory import Memory
-from logship.replay.memory_main import Writing
-from logship.replay.memory_merge import Merger
-from logship.replay.memory_reading import ReaderThreads
-from logship.replay.memory_replay import OpenTransaction, carry_out, prepare
-from logship.replay.memory_store import Store
-from logship.replay.memory_table import table_of
-from logship.replay.resident import MemoryObject, Residence
+from logship.replay.memory.main import Writing
+from logship.replay.memory.memory import Memory
+from logship.replay.memory.merge import Merger
+from logship.replay.memory.reading import ReaderThreads
+from logship.replay.memory.replay import OpenTransaction, carry_out, prepare
+from logship.replay.memory.resident import MemoryObject, Residence
+from logship.replay.memory.source import Loader
+from logship.replay.memory.store import Store
+from logship.replay.memory.table import table_of
 from logship.replay.target import Target, TargetColumn
 from logship.service.init import initialise
 from logship.service.lookups import Lookups

@@ -25,8 +25,8 @@ from logship.config import MemorySettings
 from logship.journal import Journal, Source
 from logship.journal.segment import RecordKind
 from logship.lsn import Lsn
-from logship.replay.memory import Memory
-from logship.replay.resident import SHOWN
+from logship.replay.memory.memory import Memory
+from logship.replay.memory.resident import SHOWN
 from logship.service.init import initialise
 from logship.service.probe import flushed_position
 from logship.service.replica import find

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 from logship.config import Cold
 from logship.errors import LogshipError
 from logship.lsn import Lsn
-from logship.replay.memory_query import QueryRefused
+from logship.replay.memory.query import QueryRefused
 from logship.replay.query.select import NotOneSelect
 from logship.service.memory_asking import (
     USUAL_BYTES,
@@ -37,7 +37,7 @@ from logship.service.memory_asking import (
 from logship.service.memory_persistence import NoSuchQuery, NotInTime, QueryFailed, TooLarge
 
 if TYPE_CHECKING:
-    from logship.replay.memory import Memory as Store
+    from logship.replay.memory.memory import Memory as Store
 
 __all__ = [
     "Answer", "Behind", "Cold", "Embedded", "LogshipError", "Lsn", "Memory", "NoReplayer", "NoSuchQuery",

@@ -13,7 +13,7 @@ from psycopg import sql
 from logship.cli.run import memory_of
 from logship.config import MIB, Intervals, JournalBounds, MemorySettings, ReplayBounds
 from logship.lsn import Lsn
-from logship.replay.resident import SHOWN, ObjectState
+from logship.replay.memory.resident import SHOWN, ObjectState
 from logship.service.init import initialise
 from logship.service.probe import flushed_position
 from logship.service.run import Outcome, Run, RunSettings

@@ -30,7 +30,7 @@ from logship.service.crew import Stopped
 from logship.service.memory_answers import MemoryAnswers
 
 if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
-    from logship.replay.memory import Memory
+    from logship.replay.memory.memory import Memory
 
 log = logging.getLogger(__name__)
 

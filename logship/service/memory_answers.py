@@ -26,8 +26,8 @@ from logship.connection import Side, connect, cut
 from logship.errors import LogshipError, SecondaryError
 
 if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
-    from logship.replay.memory import Memory
-    from logship.replay.memory_pin import Pinned, PinnedObject
+    from logship.replay.memory.memory import Memory
+    from logship.replay.memory.pin import Pinned, PinnedObject
 
 log = logging.getLogger(__name__)
 

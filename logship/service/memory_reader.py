@@ -24,17 +24,17 @@ from logship.catalog.readable import Readable, readable
 from logship.config import Cold
 from logship.errors import UsageError
 from logship.lsn import Lsn
-from logship.replay.memory_query import CouldNotRead, QueryRefused, Reading
+from logship.replay.memory.query import CouldNotRead, QueryRefused, Reading
+from logship.replay.memory.resident import SHOWN, Residence
+from logship.replay.memory.types import memory_type
 from logship.replay.query.kinds import Elsewhere, Kind, Type, column_type
 from logship.replay.query.relations import Column, Relation
 from logship.replay.query.select import Carried, carry, names_in, parsed
-from logship.replay.resident import SHOWN, Residence
-from logship.replay.types import memory_type
 from logship.service.memory_words import Came, Head, Question
 from logship.service.positions import Positions, Stage
 
 if TYPE_CHECKING:
-    from logship.replay.memory import Memory
+    from logship.replay.memory.memory import Memory
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 Wanted: TypeAlias = tuple[str | None, str]

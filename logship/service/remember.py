@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from logship.catalog.selection import Selection, split
 from logship.config import MemorySettings
 from logship.lsn import Lsn
-from logship.replay.load import Loader
-from logship.replay.memory import Memory
-from logship.replay.memory_policy import Policies, Policy
-from logship.replay.memory_reading import ReaderThreads
+from logship.replay.memory.memory import Memory
+from logship.replay.memory.policy import Policies, Policy
+from logship.replay.memory.reading import ReaderThreads
+from logship.replay.memory.source import Loader
 from logship.service.behind import Behind
 from logship.service.replayer import MakeMemory
 

@@ -31,7 +31,7 @@ from logship.service.replica import Found, find
 from logship.service.shipping import open_journal, positions_of, require_whole
 
 if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
-    from logship.replay.memory import Memory
+    from logship.replay.memory.memory import Memory
 
 log = logging.getLogger(__name__)
 

@@ -48,7 +48,7 @@ from logship.service.replayed import Replayed
 from logship.service.work import Work
 
 if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
-    from logship.replay.memory import Memory
+    from logship.replay.memory.memory import Memory
 
 log = logging.getLogger(__name__)
 

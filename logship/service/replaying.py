@@ -34,7 +34,7 @@ from logship.service.retain import Keeper
 from logship.service.vitals import Upstream, Vitals
 
 if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
-    from logship.replay.memory import Memory
+    from logship.replay.memory.memory import Memory
     from logship.service.memory_reader import MemoryReader
 
 

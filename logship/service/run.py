@@ -32,7 +32,7 @@ from logship.service.shipping import Shipping, positions_of, require_from
 from logship.service.takeover import take_over
 
 if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
-    from logship.replay.memory import Memory
+    from logship.replay.memory.memory import Memory
 
 __all__ = ["Outcome", "Run", "RunSettings"]
 

@@ -20,8 +20,8 @@ from logship.catalog.readable import readable
 from logship.catalog.roles import identifier
 from logship.connection import PINNED, Side, connect
 from logship.lsn import Lsn
+from logship.replay.memory.resident import Residence
 from logship.replay.query.result import texts, type_names
-from logship.replay.resident import Residence
 from logship.service.probe import flushed_position
 from logship.service.servers import Server
 from tests.conftest import create_database

@@ -12,7 +12,7 @@ import pytest
 
 from logship.catalog import memory_question
 from logship.connection import Side, connect
-from logship.replay.memory import Memory
+from logship.replay.memory.memory import Memory
 from logship.service.memory_questions import NoMemory
 from logship.service.standing import NotAtOneLsn
 from logship.service.verify import MemoryReport, Options, Report, verify

@@ -21,11 +21,11 @@ import pyarrow.compute as pc
 
 from logship.errors import ReplayError
 from logship.lsn import Lsn
-from logship.replay.memory_keys import FEW, KEY_BYTES, DeltaKeys, Key, Known, listed
-from logship.replay.memory_parts import Merge, Parts, Segment
-from logship.replay.memory_rows import KeyedPart, KeylessPart, flagged
-from logship.replay.memory_store import Store, size_of
-from logship.replay.memory_table import MemoryColumn, MemoryTable
+from logship.replay.memory.keys import FEW, KEY_BYTES, DeltaKeys, Key, Known, listed
+from logship.replay.memory.parts import Merge, Parts, Segment
+from logship.replay.memory.rows import KeyedPart, KeylessPart, flagged
+from logship.replay.memory.store import Store, size_of
+from logship.replay.memory.table import MemoryColumn, MemoryTable
 from logship.replay.target import Target
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types

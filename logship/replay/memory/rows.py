@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from logship.change import Cell, Row
 from logship.kernel import Rows
 from logship.replay.batch import DeleteOne, InsertRun, NetChanges, OrderedChanges, UpdateOne
-from logship.replay.memory_cells import column_of
-from logship.replay.memory_table import MemoryColumn, MemoryTable
+from logship.replay.memory.cells import column_of
+from logship.replay.memory.table import MemoryColumn, MemoryTable
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 Bools: TypeAlias = Any  # an array or chunked array of them

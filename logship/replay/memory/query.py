@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from logship.errors import UsageError
 from logship.lsn import Lsn
-from logship.replay.memory_store import Store
-from logship.replay.memory_table import DATABASE, POSITION, quoted, relation_of
-from logship.replay.resident import ObjectState, Residence
-from logship.replay.types import text_of
+from logship.replay.memory.resident import ObjectState, Residence
+from logship.replay.memory.store import Store
+from logship.replay.memory.table import DATABASE, POSITION, quoted, relation_of
+from logship.replay.memory.types import text_of
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 

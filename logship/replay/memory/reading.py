@@ -22,9 +22,9 @@ import pyarrow as pa
 from logship.change import Relation, TypeName
 from logship.errors import LogshipError, SecondaryError
 from logship.lsn import Lsn
-from logship.replay.load import Size, SnapshotSource
-from logship.replay.memory_store import Caster
-from logship.replay.memory_table import table_of
+from logship.replay.memory.source import Size, SnapshotSource
+from logship.replay.memory.store import Caster
+from logship.replay.memory.table import table_of
 from logship.replay.target import Target
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types

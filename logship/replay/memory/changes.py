@@ -2,7 +2,7 @@
 
 In: a schema change, the transaction that is open, the objects. Out: tables that are altered, or taken out,
 as soon as that transaction commits; if it doesn't, everything is what it was. What a statement does to an object
-is found out elsewhere (`memory_follow`), and done to its tables elsewhere (`memory_reshape`).
+is found out elsewhere (`follow`), and done to its tables elsewhere (`reshape`).
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from logship.replay.batch import SchemaChange
-from logship.replay.memory_follow import Followed, below, follow
-from logship.replay.memory_replay import Before, Change, OpenTransaction
-from logship.replay.memory_reshape import reshape, take_out
-from logship.replay.memory_residency import Residency
-from logship.replay.memory_schema import concerned, gone
-from logship.replay.memory_store import Store
-from logship.replay.memory_table import table_of
-from logship.replay.resident import Happening, MemoryObject, Name, Residence
+from logship.replay.memory.follow import Followed, below, follow
+from logship.replay.memory.replay import Before, Change, OpenTransaction
+from logship.replay.memory.reshape import reshape, take_out
+from logship.replay.memory.residency import Residency
+from logship.replay.memory.resident import Happening, MemoryObject, Name, Residence
+from logship.replay.memory.schema import concerned, gone
+from logship.replay.memory.store import Store
+from logship.replay.memory.table import table_of
 from logship.replay.target import Target
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from logship.replay.memory_keys import DeltaKeys
+    from logship.replay.memory.keys import DeltaKeys
 
 SEGMENT_ROWS: Final = 2 * 122_880  # DuckDB's row groups; to rewrite a segment takes less than 50 ms
 DELTA_ROWS: Final = 1 << 16  # from here on it is merged between batches, whoever waits

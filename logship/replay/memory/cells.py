@@ -1,8 +1,8 @@
 """One column of the log's rows as an Arrow array: of its type in memory where that can be made exactly, else of texts.
 
 In: `Rows`, and the name of a DuckDB type. Out: the array that DuckDB's guarded cast would give for the same texts
-(`logship.replay.types`), or the texts, for that cast to judge: a value that isn't made here needn't be a miss. Assumes
-UTF-8; anything else is `pyarrow.ArrowInvalid`. No I/O.
+(`types`), or the texts, for that cast to judge: a value that isn't made here needn't be a miss. Assumes UTF-8; anything
+else is `pyarrow.ArrowInvalid`. No I/O.
 """
 
 from __future__ import annotations

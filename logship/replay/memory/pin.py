@@ -22,8 +22,8 @@ import duckdb
 
 from logship.errors import ReplayError, UsageError
 from logship.lsn import Lsn
-from logship.replay.memory_table import POSITION, MemoryColumn, MemoryTable, quoted
-from logship.replay.resident import SHOWN, MemoryObject, Name, ObjectState
+from logship.replay.memory.resident import SHOWN, MemoryObject, Name, ObjectState
+from logship.replay.memory.table import POSITION, MemoryColumn, MemoryTable, quoted
 
 _MODULUS: Final = 2**64
 

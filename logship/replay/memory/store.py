@@ -1,6 +1,6 @@
 """The DuckDB database of memory: how it is opened, and the few things its writer does with it.
 
-In: SQL of `logship.replay.memory_table` and Arrow tables of texts. Out: row counts, Arrow tables of
+In: SQL of `logship.replay.memory.table` and Arrow tables of texts. Out: row counts, Arrow tables of
 typed values. One connection writes; `reader` gives others of their own. The database lives in the
 process, spills only where it is told to, and reads no file. Never keeps a row after `close`.
 """
@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from logship.lsn import Lsn
-from logship.replay.memory_table import DATABASE, POSITION, MemoryColumn, literal, quoted
+from logship.replay.memory.table import DATABASE, POSITION, MemoryColumn, literal, quoted
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 

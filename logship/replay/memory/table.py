@@ -14,9 +14,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
-from logship.replay.memory_parts import Parts
+from logship.replay.memory.parts import Parts
+from logship.replay.memory.types import TEXT, MemoryType, memory_type
 from logship.replay.target import Target
-from logship.replay.types import TEXT, MemoryType, memory_type
 
 DATABASE: Final = "memory"
 POSITION: Final = f"{DATABASE}.logship.memory_position"

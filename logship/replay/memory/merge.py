@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from logship.lsn import Lsn
-from logship.replay.memory_main import Writing
-from logship.replay.memory_parts import IDLE_DELTA_S, Segment
-from logship.replay.memory_store import Store
-from logship.replay.resident import MemoryObject, Residence
+from logship.replay.memory.main import Writing
+from logship.replay.memory.parts import IDLE_DELTA_S, Segment
+from logship.replay.memory.resident import MemoryObject, Residence
+from logship.replay.memory.store import Store
 
 
 class Merger:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from logship.replay.ddl.message import Statement
-from logship.replay.resident import MemoryObject, Name
+from logship.replay.memory.resident import MemoryObject, Name
 
 _FIRST_UNPINNED: Final = 10_000  # type oids below it are built in: no statement changes them
 _TYPES: Final = ("pg_type", "pg_collation", "pg_operator", "pg_opclass", "pg_opfamily", "pg_cast")

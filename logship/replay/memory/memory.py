@@ -6,7 +6,7 @@ one DuckDB transaction and one new position: readers see whole batches.
 
 A cold object's first change starts a load: a snapshot no older than the position before that change is read
 into a hidden table, while other objects' changes are replayed. Its own changes are kept, and replayed on top
-when it has been read; it is shown when nothing is left of them (`memory_residency`).
+when it has been read; it is shown when nothing is left of them (`residency`).
 
 Assumes that batches end at the same positions here and in persistence. Lack of memory, a value that a
 type can't hold and a secondary that can't be read are no errors: the object is cold, with the reason,
@@ -28,15 +28,15 @@ from logship.change import Relation, TypeName
 from logship.errors import InternalError
 from logship.lsn import Lsn
 from logship.replay.batch import Batch, SchemaChange
-from logship.replay.memory_changes import SchemaChanges
-from logship.replay.memory_follow import agrees
-from logship.replay.memory_load import CouldNotLoad, convert
-from logship.replay.memory_merge import Merger
-from logship.replay.memory_pin import Pinned
-from logship.replay.memory_policy import Policies
-from logship.replay.memory_query import Reading, answer
-from logship.replay.memory_reading import Readers
-from logship.replay.memory_replay import (
+from logship.replay.memory.changes import SchemaChanges
+from logship.replay.memory.follow import agrees
+from logship.replay.memory.load import CouldNotLoad, convert
+from logship.replay.memory.merge import Merger
+from logship.replay.memory.pin import Pinned
+from logship.replay.memory.policy import Policies
+from logship.replay.memory.query import Reading, answer
+from logship.replay.memory.reading import Readers
+from logship.replay.memory.replay import (
     Misses,
     Named,
     OpenTransaction,
@@ -44,12 +44,12 @@ from logship.replay.memory_replay import (
     named,
     prepare,
 )
-from logship.replay.memory_residency import Residency
-from logship.replay.memory_room import Behind
-from logship.replay.memory_store import Store
-from logship.replay.memory_table import same_shape
+from logship.replay.memory.residency import Residency
+from logship.replay.memory.resident import Happening, MemoryObject, Name, ObjectState, Residence
+from logship.replay.memory.room import Behind
+from logship.replay.memory.store import Store
+from logship.replay.memory.table import same_shape
 from logship.replay.merge import merged
-from logship.replay.resident import Happening, MemoryObject, Name, ObjectState, Residence
 from logship.replay.target import Target
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types

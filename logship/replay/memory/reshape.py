@@ -1,6 +1,6 @@
 """Carries a schema change out on one object in memory, inside the writer's open transaction.
 
-In: the object's table and parts, and what `memory_follow` made of the change. Out: the parts afterwards. The
+In: the object's table and parts, and what `follow` made of the change. Out: the parts afterwards. The
 delta is merged first, so that there is one place that holds rows; readers see the object as it was until the
 transaction commits. What DuckDB raises is the caller's: the transaction has to be rolled back then.
 """
@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from logship.lsn import Lsn
-from logship.replay.memory_follow import Followed
-from logship.replay.memory_main import Writing
-from logship.replay.memory_parts import Parts
-from logship.replay.memory_store import Store
-from logship.replay.memory_table import MemoryTable
+from logship.replay.memory.follow import Followed
+from logship.replay.memory.main import Writing
+from logship.replay.memory.parts import Parts
+from logship.replay.memory.store import Store
+from logship.replay.memory.table import MemoryTable
 
 
 def reshape(store: Store, table: MemoryTable, parts: Parts, followed: Followed, lsn: Lsn) -> Parts:

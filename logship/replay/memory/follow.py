@@ -19,7 +19,8 @@ from logship.change import Column, Relation
 from logship.replay.batch import SchemaChange
 from logship.replay.ddl.message import Object, Statement
 from logship.replay.ddl.text import Located
-from logship.replay.memory_table import (
+from logship.replay.memory.resident import MemoryObject, Name
+from logship.replay.memory.table import (
     MemoryColumn,
     MemoryTable,
     literal,
@@ -27,7 +28,6 @@ from logship.replay.memory_table import (
     table_of,
     why_not,
 )
-from logship.replay.resident import MemoryObject, Name
 from logship.replay.target import Target, TargetColumn
 
 # These change neither shape nor values of a table that they name.

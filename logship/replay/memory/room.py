@@ -18,8 +18,8 @@ from typing import Final, Protocol
 
 from logship.errors import ReplayError
 from logship.lsn import Lsn
-from logship.replay.memory_store import Store
-from logship.replay.resident import Happening, MemoryObject, Name, Residence
+from logship.replay.memory.resident import Happening, MemoryObject, Name, Residence
+from logship.replay.memory.store import Store
 
 _log: Final = logging.getLogger(__name__)
 _TABLES_SHARE: Final = (3, 4)  # of the budget; the rest is for batches, loads and queries at work

@@ -12,8 +12,8 @@ from typing import Final, TypeAlias
 
 from logship.errors import InternalError
 from logship.lsn import INVALID, Lsn
-from logship.replay.memory_parts import Parts
-from logship.replay.memory_table import MemoryTable
+from logship.replay.memory.parts import Parts
+from logship.replay.memory.table import MemoryTable
 from logship.replay.target import Target
 
 Name: TypeAlias = tuple[str, str]  # schema and relation

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from logship.replay.memory_table import MemoryColumn
+from logship.replay.memory.table import MemoryColumn
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 Key: TypeAlias = Any  # a cell, or a tuple of cells

@@ -2,8 +2,8 @@
 
 In: the names and shapes that batches bring, what the readers have read, what readers ask for, the
 budget. Out: `MemoryObject`s whose tables hold what the log says at the position that is shown; tables that
-come and go between transactions. Loads are read elsewhere (`memory_reading`): the writer only puts slices of
-them into hidden tables, between batches. What goes, and when, is in `memory_room`.
+come and go between transactions. Loads are read elsewhere (`reading`): the writer only puts slices of
+them into hidden tables, between batches. What goes, and when, is in `room`.
 
 Assumes memory's writer thread, but for `heard`, `request`, `used` and `states`.
 """
@@ -21,14 +21,14 @@ import duckdb
 from logship.change import Relation, TypeName
 from logship.lsn import Lsn
 from logship.replay.batch import Batch
-from logship.replay.memory_load import CouldNotLoad, Load, truncates
-from logship.replay.memory_policy import Policies, Policy
-from logship.replay.memory_reading import Brought, Ended, Event, Opened, Order, Readers, reason_of
-from logship.replay.memory_replay import Named
-from logship.replay.memory_room import Behind, Room
-from logship.replay.memory_store import Store
-from logship.replay.memory_table import same_shape, why_not
-from logship.replay.resident import Happening, MemoryObject, Name, ObjectState, Residence
+from logship.replay.memory.load import CouldNotLoad, Load, truncates
+from logship.replay.memory.policy import Policies, Policy
+from logship.replay.memory.reading import Brought, Ended, Event, Opened, Order, Readers, reason_of
+from logship.replay.memory.replay import Named
+from logship.replay.memory.resident import Happening, MemoryObject, Name, ObjectState, Residence
+from logship.replay.memory.room import Behind, Room
+from logship.replay.memory.store import Store
+from logship.replay.memory.table import same_shape, why_not
 from logship.replay.target import Target, TargetColumn
 
 _log: Final = logging.getLogger(__name__)

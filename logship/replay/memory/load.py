@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 
 from logship.lsn import Lsn
 from logship.replay.batch import Batch, Rows, Step, Truncation
-from logship.replay.memory_main import Writing
-from logship.replay.memory_reading import Brought, CouldNotLoad, Opened, Reading
-from logship.replay.memory_store import Store
-from logship.replay.memory_table import MemoryColumn, table_of
+from logship.replay.memory.main import Writing
+from logship.replay.memory.reading import Brought, CouldNotLoad, Opened, Reading
+from logship.replay.memory.resident import MemoryObject, Name
+from logship.replay.memory.store import Store
+from logship.replay.memory.table import MemoryColumn, table_of
 from logship.replay.merge import merged
-from logship.replay.resident import MemoryObject, Name
 
 __all__ = ["CouldNotLoad", "Load", "convert", "truncates"]
 

@@ -14,12 +14,12 @@ from typing import Any, TypeAlias
 
 from logship.lsn import Lsn
 from logship.replay.batch import Batch, NetChanges, Rows, Truncation
-from logship.replay.memory_main import MemoryDiffers, Writing
-from logship.replay.memory_parts import Parts
-from logship.replay.memory_rows import KeyedPart, KeylessPart, of_net, of_ordered
-from logship.replay.memory_store import Store
-from logship.replay.memory_table import MemoryColumn, MemoryTable, same_shape
-from logship.replay.resident import MemoryObject, Name
+from logship.replay.memory.main import MemoryDiffers, Writing
+from logship.replay.memory.parts import Parts
+from logship.replay.memory.resident import MemoryObject, Name
+from logship.replay.memory.rows import KeyedPart, KeylessPart, of_net, of_ordered
+from logship.replay.memory.store import Store
+from logship.replay.memory.table import MemoryColumn, MemoryTable, same_shape
 from logship.replay.target import Target
 
 __all__ = [
