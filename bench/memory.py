@@ -51,10 +51,10 @@ from logship.replay.memory.source import Loader
 from logship.replay.memory.store import Store
 from logship.replay.memory.table import table_of
 from logship.replay.target import Target, TargetColumn
-from logship.service.init import initialise
-from logship.service.lookups import Lookups
-from logship.service.queue import ByteQueue
-from logship.service.relations import Relations
+from logship.service.initial.init import initialise
+from logship.service.replay.lookups import Lookups
+from logship.service.replay.queue import ByteQueue
+from logship.service.replay.relations import Relations
 from logship.service.replica import find
 
 COLUMNS = (

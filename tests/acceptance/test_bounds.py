@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from logship.service.servers import environment
+from logship.service.demo.servers import environment
 from tests.conftest import Pair
 from tests.servers import Logship, eventually
 

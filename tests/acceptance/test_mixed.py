@@ -13,7 +13,7 @@ import pytest
 
 from logship.lsn import Lsn
 from logship.replay.memory.query import QueryRefused
-from logship.service.probe import flushed_position
+from logship.service.watch.probe import flushed_position
 from tests.conftest import Pair
 from tests.follow import Follower, assert_equal
 from tests.servers import Database, Logship, eventually

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from psycopg.errors import Error as PgError
 
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from tests.conftest import Pair
 from tests.follow import assert_equal
 from tests.servers import Database, Finished, Logship, Running, eventually

@@ -16,8 +16,8 @@ from logship.connection import Side
 from logship.errors import LogshipError, PrimaryError, UsageError
 from logship.service.checks.finding import Severity
 from logship.service.checks.table import CHECKS
-from logship.service.init import initialise
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
+from logship.service.initial.init import initialise
 from tests.conftest import Pair
 from tests.integration.check.looking import blocking, ids, look, mend
 from tests.servers import Database, eventually

@@ -22,8 +22,8 @@ from logship.connection import PINNED, Side, connect
 from logship.lsn import Lsn
 from logship.replay.memory.resident import Residence
 from logship.replay.query.result import texts, type_names
-from logship.service.probe import flushed_position
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
+from logship.service.watch.probe import flushed_position
 from tests.conftest import create_database
 from tests.follow import Follower
 from tests.servers import Database, Logship, Shared, eventually

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from logship.capture.copydata import microseconds
-from logship.service.backlog import GATHER_S, Backlog
+from logship.service.replay.backlog import GATHER_S, Backlog
 
 KIB = 1024
 NOW_S = 1_800_000_000.0

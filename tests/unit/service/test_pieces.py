@@ -8,7 +8,7 @@ from logship.change import Begin, Column, Commit, Insert, Relation
 from logship.journal.segment import Record, RecordKind, Stretch
 from logship.kernel import frame
 from logship.lsn import INVALID, Lsn
-from logship.service.pieces import together
+from logship.service.ship.pieces import together
 
 RELATION = Relation(1000, "public", "t", "d", (Column("id", 23, -1, True),))
 
