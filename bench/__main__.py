@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.util
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,8 @@ def main() -> None:
     chosen = given.only.split(",")
     if unknown := set(chosen) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    if given.write and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--write needs matplotlib: pip install -e '.[bench]'")
     rounds = given.rounds or (1 if given.quick else 3)
     scale = given.scale or (0.1 if given.quick else 1.0)
     results = measured(

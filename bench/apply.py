@@ -32,13 +32,13 @@ from logship.journal import Journal, Source
 from logship.lsn import Lsn
 from logship.replay.ddl.message import Verifier
 from logship.replay.persistence import Persistence
-from logship.service.hold import Gate
-from logship.service.init import initialise
-from logship.service.lookups import Lookups
+from logship.service.demo.servers import Server, environment, find_binaries
+from logship.service.initial.init import initialise
 from logship.service.positions import Positions, Stage
-from logship.service.replayer import Replayer
+from logship.service.replay.hold import Gate
+from logship.service.replay.lookups import Lookups
+from logship.service.replay.replayer import Replayer
 from logship.service.replica import find
-from logship.service.servers import Server, environment, find_binaries
 
 T = TypeVar("T")
 _TICKS = os.sysconf("SC_CLK_TCK")

@@ -38,9 +38,9 @@ from logship.config import Address
 from logship.journal.files import Files
 from logship.lsn import INVALID, Lsn
 from logship.relay.frames import decode_record
-from logship.service.init import initialise
-from logship.service.servers import Server, environment, find_binaries
-from logship.service.ship import Ship, ShipSettings
+from logship.service.demo.servers import Server, environment, find_binaries
+from logship.service.initial.init import initialise
+from logship.service.ship.ship import Ship, ShipSettings
 
 DELAY_S = 0.02
 RATE = 500

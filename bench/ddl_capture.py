@@ -19,8 +19,8 @@ import psycopg
 
 from logship.catalog import ddl, migrate
 from logship.connection import Side
-from logship.service.binaries import Binaries
-from logship.service.servers import Server, find_binaries
+from logship.service.demo.binaries import Binaries
+from logship.service.demo.servers import Server, find_binaries
 
 Measure: TypeAlias = Callable[[psycopg.Connection, str], float]
 

@@ -28,9 +28,9 @@ from typing import NamedTuple
 import psycopg
 from psycopg import sql
 
-from logship.service.init import initialise
-from logship.service.servers import Server, environment, find_binaries
-from logship.service.watcher import children
+from logship.service.demo.servers import Server, environment, find_binaries
+from logship.service.demo.watcher import children
+from logship.service.initial.init import initialise
 
 TABLES = {"large": 3_000_000, "middle": 2_000_000, "small": 10_000}
 SETTINGS = {"max_wal_size": "4GB", "checkpoint_timeout": "30min", "max_sync_workers_per_subscription": "2",

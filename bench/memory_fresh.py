@@ -25,12 +25,12 @@ from logship.config import MemorySettings
 from logship.journal import Journal, Source
 from logship.journal.segment import RecordKind
 from logship.lsn import Lsn
-from logship.replay.memory import Memory
-from logship.replay.resident import SHOWN
-from logship.service.init import initialise
-from logship.service.probe import flushed_position
+from logship.replay.memory.memory import Memory
+from logship.replay.memory.resident import SHOWN
+from logship.service.initial.init import initialise
 from logship.service.replica import find
 from logship.service.run import Run, RunSettings
+from logship.service.watch.probe import flushed_position
 
 RATE: Final = 500
 _LOOK_S: Final = 0.0005

@@ -18,8 +18,8 @@ from typing import Final, Self
 
 import psycopg
 
-from logship.service.servers import Server, environment, find_binaries
-from logship.service.watcher import children
+from logship.service.demo.servers import Server, environment, find_binaries
+from logship.service.demo.watcher import children
 
 SETTINGS: Final = {
     "max_wal_size": "8GB", "checkpoint_timeout": "60min", "autovacuum": "off", "shared_buffers": "256MB",

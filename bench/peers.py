@@ -20,8 +20,8 @@ from typing import Final
 from psycopg import sql
 
 from bench.pair import Pair, cpu_of, peak_bytes, run, until
-from logship.service.init import initialise
-from logship.service.servers import environment
+from logship.service.demo.servers import environment
+from logship.service.initial.init import initialise
 
 _SENT: Final = (
     "select 1 from pg_replication_slots s join pg_stat_replication r on r.pid = s.active_pid "

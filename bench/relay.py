@@ -31,7 +31,7 @@ from logship.relay.events import SlotInfo, SystemInfo
 from logship.relay.options import parse
 from logship.relay.ports import ClientInfo, Feed, Rows
 from logship.relay.server import RelayServer
-from logship.service.feed import MessageFeed, RecordFeed
+from logship.service.ship.feed import MessageFeed, RecordFeed
 
 SOURCE = Source(7_000_000_000_000_000_001, 1, "bench")
 ROW_BYTES = 120

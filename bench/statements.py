@@ -20,7 +20,7 @@ from psycopg import pq
 
 from logship.kernel import binary_text_array
 from logship.replay.session import SETTINGS
-from logship.service.servers import Server, find_binaries
+from logship.service.demo.servers import Server, find_binaries
 
 CHUNK = 20_000
 ROUNDS = 3

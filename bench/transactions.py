@@ -24,7 +24,7 @@ from logship.lsn import Lsn
 from logship.relay.frames import RelayedKind, RelayedRecord, decode_record, encode_record
 from logship.replay.batcher import Batcher, Item
 from logship.replay.classify import Classifier
-from logship.service.intake import Intake
+from logship.service.replay.intake import Intake
 
 GROUP = 256  # transactions that arrive together
 READ_BYTES, BATCH_BYTES = 1 << 20, 16 << 20

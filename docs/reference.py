@@ -25,7 +25,7 @@ from logship.cli.main import INTERRUPTED
 from logship.cli.main import logship as command_line
 from logship.cli.quantity import Duration, Size, written, written_s
 from logship.connection import Side
-from logship.service.servers import Server, find_binaries
+from logship.service.demo.servers import Server, find_binaries
 
 DOCS = Path(__file__).parent
 # What is caught inside, and ends a program only as the cause of another error.

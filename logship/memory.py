@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 from logship.config import Cold
 from logship.errors import LogshipError
 from logship.lsn import Lsn
-from logship.replay.memory_query import QueryRefused
+from logship.replay.memory.query import QueryRefused
 from logship.replay.query.select import NotOneSelect
-from logship.service.memory_asking import (
+from logship.service.memory.asking import (
     USUAL_BYTES,
     USUAL_S,
     Answer,
@@ -34,10 +34,10 @@ from logship.service.memory_asking import (
     NoReplayer,
     NotInMemory,
 )
-from logship.service.memory_persistence import NoSuchQuery, NotInTime, QueryFailed, TooLarge
+from logship.service.memory.persistence import NoSuchQuery, NotInTime, QueryFailed, TooLarge
 
 if TYPE_CHECKING:
-    from logship.replay.memory import Memory as Store
+    from logship.replay.memory.memory import Memory as Store
 
 __all__ = [
     "Answer", "Behind", "Cold", "Embedded", "LogshipError", "Lsn", "Memory", "NoReplayer", "NoSuchQuery",
@@ -107,7 +107,7 @@ class Memory:
 
 
 class Holds(Protocol):
-    """`logship.service.run.Run` and `logship.service.replay.Replay` are such."""
+    """`logship.service.run.Run` and `logship.service.replay.replay.Replay` are such."""
 
     @property
     def memory(self) -> Store | None: ...

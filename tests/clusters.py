@@ -1,6 +1,6 @@
 """Servers that cost little: in memory where the machine has it, their clusters copied from one initdb.
 
-In: binaries and settings, as `logship.service.servers.Server` takes them. Out: the same server, with a system
+In: binaries and settings, as `logship.service.demo.servers.Server` takes them. Out: the same server, with a system
 identifier of its own, as initdb would have given it. Assumes that its files need outlive no machine: a test
 kills servers, never the kernel. LOGSHIP_TEST_DIR names another directory for the servers' files.
 """
@@ -18,8 +18,8 @@ from typing import Final
 
 import google_crc32c
 
-from logship.service.binaries import TEMPORARY
-from logship.service.servers import Server, environment
+from logship.service.demo.binaries import TEMPORARY
+from logship.service.demo.servers import Server, environment
 
 _MEMORY: Final = Path("/dev/shm")
 # The servers of three workers, with their WAL, take a quarter of it.

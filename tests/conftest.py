@@ -33,7 +33,7 @@ from psycopg import sql
 from logship import kernel
 from logship.catalog import migrate
 from logship.connection import Side
-from logship.service.servers import Binaries, Server, find_binaries
+from logship.service.demo.servers import Binaries, Server, find_binaries
 from tests.clusters import Cluster, directory
 from tests.preloaded import Preloaded
 from tests.servers import Database, Logship, Shared

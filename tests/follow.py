@@ -13,10 +13,10 @@ from psycopg import sql
 from logship.cli.run import memory_of
 from logship.config import MIB, Intervals, JournalBounds, MemorySettings, ReplayBounds
 from logship.lsn import Lsn
-from logship.replay.resident import SHOWN, ObjectState
-from logship.service.init import initialise
-from logship.service.probe import flushed_position
+from logship.replay.memory.resident import SHOWN, ObjectState
+from logship.service.initial.init import initialise
 from logship.service.run import Outcome, Run, RunSettings
+from logship.service.watch.probe import flushed_position
 from tests.servers import Database, eventually
 
 _TABLES = """

@@ -14,8 +14,8 @@ from logship.catalog.migrate import upgrade
 from logship.config import MIB, Address, Intervals, JournalBounds
 from logship.connection import Side
 from logship.relay.server import RelayLimits
-from logship.service.ship import Ship, ShipSettings
-from logship.service.users import verifier_line
+from logship.service.ship.ship import Ship, ShipSettings
+from logship.service.ship.users import verifier_line
 from tests.servers import Database, eventually
 
 PUBLICATION = "published"

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 from psycopg import sql
 
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from tests.preloaded import Forked, Preloaded
 
 T = TypeVar("T")

@@ -19,21 +19,22 @@ from typing import Final
 
 from psycopg import pq
 
+_NAMES: Final = ("PQgetCopyData", "PQfreemem", "PQconsumeInput")
 _MODULES: Final = {"binary": "psycopg_binary.pq", "c": "psycopg_c.pq"}
 
 
 @functools.cache
-def copy_functions() -> tuple[int, int] | None:
-    """Addresses of PQgetCopyData and PQfreemem."""
+def copy_functions() -> tuple[int, int, int] | None:
+    """Addresses of PQgetCopyData, PQfreemem and PQconsumeInput."""
     library = _library()
     if library is None:
         return None
     try:
         same = library.PQlibVersion() == pq.version()
-        addresses = [_address(library, name) for name in ("PQgetCopyData", "PQfreemem")]
+        get, give_back, consume = (_address(library, name) for name in _NAMES)
     except AttributeError:
         return None
-    return (addresses[0], addresses[1]) if same and all(addresses) else None
+    return (get, give_back, consume) if same and get and give_back and consume else None
 
 
 def _library() -> ctypes.CDLL | None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import enum
 import struct
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -28,6 +29,7 @@ from logship import pgoutput
 from logship.capture.copydata import Keepalive, Stretch
 from logship.change import Begin, Truncate
 from logship.errors import ProtocolViolation
+from logship.kernel import transactions
 from logship.lsn import INVALID, Lsn
 
 PIECE_BYTES: Final = 256 * 1024
@@ -37,6 +39,7 @@ _length_at: Final = struct.Struct(">I").unpack_from
 _ROWS: Final = frozenset(b"IUD")
 _DESCRIPTIONS: Final = frozenset(b"RY")
 _NO_TRANSACTION: Final = Begin(INVALID, 0, 0)
+_lsn = int.__new__  # an Lsn from eight bytes needs no check of its range
 
 
 class PieceKind(enum.Enum):
@@ -58,6 +61,9 @@ class Piece:
     end_lsn: Lsn
     commit_time_us: int
     run: bytes
+
+
+_CHANGES: Final = PieceKind.CHANGES
 
 
 @dataclass(slots=True)
@@ -128,9 +134,15 @@ class Assembler:
         return _piece(PieceKind.ABANDON, begin=begin)
 
     def _assemble(self, stretch: Stretch, pieces: list[Piece]) -> None:
-        run, alive = stretch.run, stretch.keepalives
-        at, heard = 0, 0
-        for mark in (*stretch.marks, len(run)):
+        run, marks, alive = stretch.run, stretch.marks, stretch.keepalives
+        at, heard, number = 0, 0, 0
+        while number <= len(marks):
+            if self._begin is None and not self._owed:
+                heard = self._hear(alive, heard, at)
+                at = self._whole(run, at, alive[heard][0] if heard < len(alive) else len(run), pieces)
+                number = bisect_left(marks, at, number)
+            mark = marks[number] if number < len(marks) else len(run)
+            number += 1
             if at < mark:
                 heard = self._hear(alive, heard, at)
                 self._changes(run, at, mark, pieces)
@@ -139,6 +151,25 @@ class Assembler:
             if mark < len(run):
                 at = mark + 4 + _length_at(run, mark)[0]
                 self._turn(run, mark, at, pieces)
+
+    def _whole(self, run: bytes, at: int, end: int, pieces: list[Piece]) -> int:
+        """Small transactions that stand one behind the other, before anything else. Where the next thing stands,
+        which goes its way message by message: what is out of order is found there."""
+        found = transactions(run, at, end, self._position, self._piece_bytes)
+        if not found:
+            return at
+        self._tell_position(pieces)
+        counters = self.counters
+        counters.transactions += len(found)
+        behind = found[-1][5]
+        counters.bytes += behind - at
+        for xid, commit_lsn, end_lsn, time_us, start, stop in found:
+            part = run[start:stop]
+            pieces.append(
+                Piece(_CHANGES, True, True, xid, _lsn(Lsn, commit_lsn), _lsn(Lsn, end_lsn), time_us, part)
+            )
+        self._position = pieces[-1].end_lsn
+        return behind
 
     def _hear(self, alive: Sequence[tuple[int, Keepalive]], heard: int, upto: int) -> int:
         """The keepalives from ``heard`` on that came before offset ``upto``; which comes next."""

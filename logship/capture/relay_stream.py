@@ -32,6 +32,7 @@ from logship.lsn import Lsn
 T = TypeVar("T")
 
 RECORD: Final = ord("L")
+_ALL_BYTES: Final = 4096  # libpq has room for twice as much: with less at once the socket is empty
 # Whoever listens there said no, and will say it again: anything else may be a shipper that is only starting.
 _FINAL: Final = ("authentication", "password", "no encryption", "must use", "certificate", "does not exist")
 
@@ -68,7 +69,19 @@ class RelayStream(Stream[T | Keepalive], Generic[T]):
         if refused is not None:
             raise self._of_result(refused)
 
+    def _gather(self, items: list[T | Keepalive], keepalives: list[Keepalive], max_bytes: int) -> int:
+        size = self._take(items, keepalives, max_bytes)
+        while size < max_bytes and not self._drained:
+            self._pgconn.consume_input()
+            taken = self._take(items, keepalives, max_bytes - size)
+            size += taken
+            # What TLS has decrypted isn't seen by a wait for the socket: it is asked until it has no more.
+            self._drained = taken == 0 or (taken < _ALL_BYTES and not self._tls)
+        self._drained &= not self._tls
+        return size
+
     def _take(self, items: list[T | Keepalive], keepalives: list[Keepalive], max_bytes: int) -> int:
+        """Take what libpq has, up to about ``max_bytes``. Its size."""
         get, append, decode = self._pgconn.get_copy_data, items.append, self._decode
         size = 0
         while size < max_bytes:

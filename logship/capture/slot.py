@@ -16,7 +16,7 @@ Protocol".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Final, cast
 
 import psycopg
 from psycopg import pq
@@ -33,6 +33,8 @@ from logship.lsn import Lsn
 
 __all__ = ["SlotStream", "System", "start_command"]
 
+_ENOUGH_BYTES: Final = 256 * 1024  # it isn't worth while to gather more before it is passed on
+
 
 class SlotStream(Stream[Stretch]):
     """One connection: `identify`, `start`, then `read` and `send_status` in turn, `stop`, `close`."""
@@ -42,6 +44,7 @@ class SlotStream(Stream[Stretch]):
         super().__init__(_walsender(conninfo, application_name))
         # Each implementation of psycopg's PGconn has `pgconn_ptr`; its protocol class doesn't name it.
         self._drain = Drain(cast("CopySource", self._pgconn), copy_functions())
+        self.gather_s = 0.0  # how long a read to which little has come looks for more
         self._slot = ""
         self._publications: tuple[str, ...] = ()
 
@@ -64,11 +67,11 @@ class SlotStream(Stream[Stretch]):
             raise self._refused(refused)
         return state
 
-    def _take(self, items: list[Stretch], keepalives: list[Keepalive], max_bytes: int) -> int:
-        """Take what libpq has, as one stretch."""
+    def _gather(self, items: list[Stretch], keepalives: list[Keepalive], max_bytes: int) -> int:
+        """Take what libpq and the socket have, as one stretch."""
         drain = self._drain
         try:
-            size = drain.gather(max_bytes)
+            size = drain.read(max_bytes, _ENOUGH_BYTES, self.gather_s)
         finally:
             self._pass_on(items, keepalives)
         if drain.odd:

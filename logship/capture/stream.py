@@ -40,7 +40,6 @@ from logship.lsn import INVALID, Lsn
 T = TypeVar("T")
 
 READ_BYTES: Final = 1024 * 1024
-_ALL_BYTES: Final = 4096  # libpq has room for twice as much: with less at once the socket is empty
 ANSWER_S: Final = 60.0  # for a server that is alive to answer a command or take a status update
 
 
@@ -106,8 +105,8 @@ class Stream(ABC, Generic[T]):
     # -- what a subclass knows -------------------------------------------------------------------
 
     @abstractmethod
-    def _take(self, items: list[T], keepalives: list[Keepalive], max_bytes: int) -> int:
-        """Take what libpq has: `get_copy_data` until it gives nothing, or about ``max_bytes``. Their size."""
+    def _gather(self, items: list[T], keepalives: list[Keepalive], max_bytes: int) -> int:
+        """Take what libpq has and what the socket has, up to about ``max_bytes``. Its size."""
 
     @abstractmethod
     def _explain(self, sqlstate: str | None, message: str) -> PrimaryError:
@@ -175,7 +174,8 @@ class Stream(ABC, Generic[T]):
                 if left_s <= 0:
                     break  # also in the middle of a message that takes long: the caller has a timer
         except (PrimaryError, psycopg.Error) as error:
-            self._failure = error if isinstance(error, PrimaryError) else self._broken(error)
+            with self.using:  # libpq is asked for the server's last words
+                self._failure = error if isinstance(error, PrimaryError) else self._broken(error)
             if not items:
                 raise self._failure from error
         if self._warned is not None:
@@ -279,18 +279,6 @@ class Stream(ABC, Generic[T]):
         return True
 
     # -- reading ---------------------------------------------------------------------------------
-
-    def _gather(self, items: list[T], keepalives: list[Keepalive], max_bytes: int) -> int:
-        """Take what libpq has and what the socket has, up to ``max_bytes``."""
-        size = self._take(items, keepalives, max_bytes)
-        while size < max_bytes and not self._drained:
-            self._pgconn.consume_input()
-            taken = self._take(items, keepalives, max_bytes - size)
-            size += taken
-            # What TLS has decrypted isn't seen by a wait for the socket: it is asked until it has no more.
-            self._drained = taken == 0 or (taken < _ALL_BYTES and not self._tls)
-        self._drained &= not self._tls
-        return size
 
     def _told(self, message: Keepalive, keepalives: list[Keepalive]) -> None:
         """One of ``keepalives`` more."""

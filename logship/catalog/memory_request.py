@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import psycopg
 
@@ -36,37 +37,38 @@ class Progress:
     answering: bool
 
 
+_ASK: Final = """
+insert into logship.my_memory_request (replica, slot, token, question, expires_at)
+select %(replica)s, s.slot, %(token)s, %(question)s,
+       pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => %(seconds)s)
+  from pg_catalog.generate_series(0, %(last)s) s (slot)
+ where not exists (select from logship.my_memory_request q
+                    where q.replica = %(replica)s and q.slot = s.slot)
+ order by pg_catalog.random() limit 1
+    on conflict do nothing
+returning slot
+"""
+
+
 # -- who asks --------------------------------------------------------------------------------------
 
 
 def ask(secondary: psycopg.Connection, replica: str, token: str, question: str, seconds: float) -> bool:
     """False: the role has as many questions under way as it may have."""
+    parameters = {
+        "replica": replica, "token": token, "question": question, "seconds": seconds, "last": _SLOTS - 1,
+    }  # fmt: skip
     with secondary.transaction():
         secondary.execute(
             "delete from logship.my_memory_request q where q.replica = %s "
             "and q.expires_at <= pg_catalog.clock_timestamp()",
             [replica],
         )
-        row = secondary.execute(
-            """
-            insert into logship.my_memory_request (replica, slot, token, question, expires_at)
-            select %(replica)s, s.slot, %(token)s, %(question)s,
-                   pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => %(seconds)s)
-              from pg_catalog.generate_series(0, %(last)s) s (slot)
-             where not exists (select from logship.my_memory_request q
-                                where q.replica = %(replica)s and q.slot = s.slot)
-             order by pg_catalog.random() limit 1
-                on conflict do nothing
-            returning slot
-            """,
-            {
-                "replica": replica,
-                "token": token,
-                "question": question,
-                "seconds": seconds,
-                "last": _SLOTS - 1,
-            },
-        ).fetchone()
+        row = None
+        for _ in range(_SLOTS):  # another question of the role may take the same slot at the same time
+            row = secondary.execute(_ASK, parameters).fetchone()
+            if row is not None:
+                break
         news.tell_replayer(secondary, replica)
     return row is not None
 

@@ -157,7 +157,7 @@ secondary_ddl_key: Final = Table(
     comment="keys that sign the primary's schema changes, one half of each; the other is logship.ddl_share",
 )
 
-# The last that started is the only one: logship.service.epoch.
+# The last that started is the only one: logship.service.ship.epoch.
 shipper: Final = Table(
     "shipper",
     PRIMARY,
@@ -367,7 +367,7 @@ ddl_replayed: Final = Table(
     comment="schema changes replayed here",
 )
 
-# A request of `logship verify` to the running replayer, see logship.service.hold. Gone with a crash of the
+# A request of `logship verify` to the running replayer, see logship.service.replay.hold. Gone with a crash of the
 # server, and then nobody is held.
 hold: Final = Table(
     "hold",
@@ -381,7 +381,7 @@ hold: Final = Table(
     comment="who asked the replayer to stand still for a moment; it goes on by itself at expires_at",
 )
 
-# What a command asks the running replayer about its memory, see logship.service.memory_answers. Gone with a
+# What a command asks the running replayer about its memory, see logship.service.memory.answers. Gone with a
 # crash of the server, like the hold.
 memory_question: Final = Table(
     "memory_question",

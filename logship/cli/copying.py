@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from logship.cli import output
 
 if TYPE_CHECKING:
-    from logship.service.init_types import Progress
+    from logship.service.initial.plan import Progress
     from logship.snapshot.progress import Standing
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from rich.text import Text
 from logship.cli import options, output
 
 if TYPE_CHECKING:
-    from logship.service.demo import Demo, Sample, Verdict
+    from logship.service.demo.demo import Demo, Sample, Verdict
 
 _LINE_EVERY_S: Final = 2.0
 DIFFERENT: Final = 1
@@ -32,7 +32,7 @@ DIFFERENT: Final = 1
 @options.as_json
 def demo(seconds: int, keep: bool, as_json: bool) -> int:
     """Show replication on two embedded PostgreSQL servers, under load and migrations, and compare both sides."""
-    from logship.service.demo import Demo
+    from logship.service.demo.demo import Demo
 
     console = Console(stderr=as_json, highlight=False)
     with Demo(Display(console)) as running:

@@ -36,7 +36,7 @@ from logship.lsn import Lsn
 
 if TYPE_CHECKING:
     from logship.service.following import Outcome
-    from logship.service.replayer import MakeMemory
+    from logship.service.replay.replayer import MakeMemory
 
 log = logging.getLogger(__name__)
 
@@ -253,7 +253,7 @@ def to_its_end(program: Program, *, as_json: bool) -> int:
 
 def memory_of(settings: MemorySettings) -> Callable[[str, str], MakeMemory]:
     """DuckDB and Arrow are imported here and nowhere earlier: with memory off they never are."""
-    from logship.service.remember import memory_maker
+    from logship.service.replay.remember import memory_maker
 
     return memory_maker(settings)
 

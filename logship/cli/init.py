@@ -13,7 +13,7 @@ import click
 from logship.cli import copying, options, output, settings_file
 
 if TYPE_CHECKING:
-    from logship.service.init import (
+    from logship.service.initial.init import (
         Existing,
         InitResult,
         Keyless,
@@ -57,7 +57,7 @@ def init(
     rows at one snapshot, sets sequences. If it is interrupted, run it again.
     """
     from logship.catalog import role_map
-    from logship.service.init import initialise
+    from logship.service.initial.init import initialise
 
     with copying.shown() as progress:
         result = initialise(

@@ -88,7 +88,7 @@ def _program(
     shipper: str | None, primary: str | None, follow: Follow, applied: Stage, shipping: Shipping
 ) -> Program:
     if shipper is not None:
-        from logship.service.replay import ReceiveSettings, Replay
+        from logship.service.replay.replay import ReceiveSettings, Replay
 
         return Replay(
             ReceiveSettings(

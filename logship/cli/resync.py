@@ -24,7 +24,7 @@ def resync(*, tables: tuple[str, ...], primary: str, secondary: str, name: str |
     TABLE is schema.table, with * and ?. While they are copied, replay on the secondary waits, and so does
     who reads these tables there; the journal goes on. It is one transaction: interrupted, nothing is changed.
     """
-    from logship.service.resync import resync as copy_anew
+    from logship.service.compare.resync import resync as copy_anew
 
     with copying.shown() as progress:
         result = copy_anew(primary, secondary, tables, name, progress=progress)

@@ -18,7 +18,7 @@ from logship.cli.quantity import Duration, Listen, Size, written, written_s
 from logship.config import GIB, MIB, Address, Intervals, JournalBounds
 
 if TYPE_CHECKING:
-    from logship.service.ship import Ship
+    from logship.service.ship.ship import Ship
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _BOUNDS = JournalBounds()
@@ -169,7 +169,7 @@ def ship(
     from logship.relay.server import RelayLimits
     from logship.relay.session import TlsMode
     from logship.relay.synchrony import Block, DegradeAfter
-    from logship.service.ship import Ship, ShipSettings
+    from logship.service.ship.ship import Ship, ShipSettings
 
     shipping = Ship(
         ShipSettings(

@@ -22,7 +22,7 @@ def verifier(name: str) -> None:
 
     The password is asked for, or read from standard input: never an argument, which everybody can see.
     """
-    from logship.service.users import verifier_line
+    from logship.service.ship.users import verifier_line
 
     if not name or "\n" in name or "\0" in name:
         raise UsageError("that is no user's name", hint="give the name that the client logs in with")

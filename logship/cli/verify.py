@@ -18,7 +18,7 @@ from logship.cli import options, output, verify_report
 from logship.cli.quantity import Duration, Size
 
 if TYPE_CHECKING:
-    from logship.service.verify import Options, Progress
+    from logship.service.compare.verify import Options, Progress
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def verify(*, primary: str, secondary: str, name: str | None, as_json: bool, **a
     (usually some 100 ms) in which both sides are brought to one LSN. Where they differ, the keys of the rows are
     shown.
     """
-    from logship.service.verify import verify as compare
+    from logship.service.compare.verify import verify as compare
 
     report = compare(primary, secondary, name, options=_options(**asked), progress=_progress())
     if as_json:
@@ -118,8 +118,8 @@ def repair(
 
     Verifies the tables (patterns like shop.*; default: all that are replicated), and mends the rows that differ.
     """
-    from logship.service.repair import keys_of_file
-    from logship.service.repair import repair as mend
+    from logship.service.compare.repair import keys_of_file
+    from logship.service.compare.repair import repair as mend
 
     keys = None if keys_from is None else keys_of_file(keys_from)
     given = _options(**asked)
@@ -144,7 +144,7 @@ def _options(
     resume: Path | None = None,
     with_memory: bool = False,
 ) -> Options:
-    from logship.service.verify import Options, default_jobs
+    from logship.service.compare.verify import Options, default_jobs
     from logship.snapshot.verify_compare import How
 
     return Options(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from logship.cli import output
 
 if TYPE_CHECKING:
-    from logship.service.mend import Plan
-    from logship.service.repair import Repaired
-    from logship.service.verify import MemoryReport, Report
+    from logship.service.compare.mend import Plan
+    from logship.service.compare.repair import Repaired
+    from logship.service.compare.verify import MemoryReport, Report
     from logship.snapshot.verify_compare import Found, TableResult
     from logship.snapshot.verify_memory import MemoryResult
 

@@ -5,7 +5,8 @@ is opened. Out: the Relation and Type messages in force, the relations touched, 
 their ends, the transaction that is open, the whole LSN. No I/O.
 
 The walk over a run looks at the first byte of each message and, where that names a relation, at its
-oid; it never looks at rows. It is the only work that appending does per message.
+oid; it never looks at rows. It is the only work that appending does per message, and the kernel's where
+nothing is described or truncated.
 """
 
 from __future__ import annotations
@@ -25,13 +26,11 @@ from logship.journal.segment import (
     encode_index,
     transaction_entry,
 )
-from logship.kernel import Encoded, frame
+from logship.kernel import Encoded, frame, relations_of
 from logship.lsn import Lsn
 
 _MESSAGE: Final = struct.Struct(">IBI")  # length, first byte, and the oid that follows in I, U, D, R, Y
-_LENGTH: Final = struct.Struct(">I")
 _TRUNCATE: Final = struct.Struct(">IB")  # number of relations, options; then their oids
-_ROWS: Final = frozenset(b"IUD")
 _DESCRIPTIONS: Final = frozenset(b"RY")
 _RELATION: Final = ord("R")
 _TRUNCATION: Final = ord("T")
@@ -45,21 +44,18 @@ def walk(run: bytes, schema: Schema, touched: set[int]) -> None:
 
     `ValueError` when ``run`` is not framed messages.
     """
-    head, touch, rows = _MESSAGE.unpack_from, touched.add, _ROWS
+    relations, plain = relations_of(run)
+    touched |= relations
+    if plain:
+        return
     at, end = 0, len(run)
     while at + 9 <= end:
-        length, tag, oid = head(run, at)
-        if tag in rows:
-            touch(oid)
-        elif tag in _DESCRIPTIONS and length > 5:
+        length, tag, oid = _MESSAGE.unpack_from(run, at)
+        if tag in _DESCRIPTIONS and length > 5:
             schema[tag, oid] = run[at + 4 : at + 4 + length]
         elif tag == _TRUNCATION:
             touched.update(_truncated(run, at + 5, at + 4 + length))
         at += 4 + length
-    while at + 4 <= end:  # the last message, when it is shorter than five bytes
-        at += 4 + _LENGTH.unpack_from(run, at)[0]
-    if at != end:
-        raise ValueError(f"a run ends inside a message at byte {end}")
 
 
 def _truncated(run: bytes, at: int, end: int) -> tuple[int, ...]:

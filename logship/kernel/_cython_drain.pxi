@@ -1,10 +1,14 @@
-# What comes on a connection in COPY BOTH, gathered as a run. Included by _cython.pyx.
+# What comes on a connection in COPY BOTH, read and gathered as a run. Included by _cython.pyx.
 
 ctypedef int (*get_copy_data_t)(void* connection, char** data, int asynchronous) noexcept nogil
 ctypedef void (*freemem_t)(void* data) noexcept nogil
+ctypedef int (*consume_t)(void* connection) noexcept nogil
 
 cdef enum:
     _HEADER = 25  # bytes of XLogData before its payload
+    _NAP_NS = 200_000  # between two looks at the socket while more is to gather
+    _LONGEST_NAP_NS = 1_000_000  # a socket holds what a walsender sends in about that
+    _FEW = 8192  # bytes at a look: the next may come later
 
 
 # Bytes that grow at their end.
@@ -53,6 +57,14 @@ cdef struct drain_t:
     Py_ssize_t size
     bint ended
     bint failed  # there was no memory
+    bint broken  # the socket can't be read any more
+
+
+# Functions of the library that made the connection.
+cdef struct libpq_t:
+    get_copy_data_t get
+    freemem_t give_back
+    consume_t consume
 
 
 cdef pile_t _nothing
@@ -121,28 +133,58 @@ cdef Py_ssize_t take_all(
     return size
 
 
-cdef class Drain:
-    """Call `gather` when the socket was read, and `take` for what has gathered.
+cdef int64_t clock_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <int64_t>now.tv_sec * 1_000_000_000 + now.tv_nsec
 
-    ``libpq`` are the addresses of PQgetCopyData and PQfreemem in the same library that made ``pgconn``: with them
-    an implementation may take the messages without the interpreter. None: through ``pgconn``.
+
+cdef Py_ssize_t read_all(
+    drain_t* drain, void* connection, const libpq_t* libpq, Py_ssize_t most, Py_ssize_t enough, int64_t gather_ns
+) noexcept nogil:
+    cdef Py_ssize_t size = take_all(drain, connection, libpq.get, libpq.give_back, most), taken
+    cdef int64_t end_ns = clock_ns() + gather_ns, nap_ns = _NAP_NS
+    cdef Py_ssize_t looked = 0
+    cdef timespec nap
+    while size < most and not (drain.ended or drain.failed or drain.odd.used):
+        if libpq.consume(connection) == 0:
+            drain.broken = True
+            break
+        taken = take_all(drain, connection, libpq.get, libpq.give_back, most - size)
+        size += taken
+        if taken > 0:
+            continue
+        if size == 0 or size >= enough or clock_ns() >= end_ns:
+            break
+        nap_ns = min(2 * nap_ns, <int64_t>_LONGEST_NAP_NS) if size - looked < _FEW else _NAP_NS
+        looked = size
+        nap.tv_sec, nap.tv_nsec = 0, nap_ns
+        nanosleep(&nap, NULL)
+    return size
+
+
+cdef class Drain:
+    """Call `read` when the socket may have something, and `take` for what has gathered.
+
+    ``libpq`` are the addresses of PQgetCopyData, PQfreemem and PQconsumeInput in the same library that made
+    ``pgconn``: with them an implementation may read without the interpreter. None: through ``pgconn``.
     """
 
     cdef drain_t drain
     cdef object pgconn
-    cdef get_copy_data_t get
-    cdef freemem_t give_back
+    cdef libpq_t libpq
     cdef bint entered
 
     def __cinit__(self, pgconn, libpq=None):
         memset(&self.drain, 0, sizeof(drain_t))
         self.pgconn = pgconn
-        self.get, self.give_back = NULL, NULL
+        memset(&self.libpq, 0, sizeof(libpq_t))
         self.entered = False
         if libpq is not None:
-            get, give_back = libpq
-            self.get = <get_copy_data_t><uintptr_t>get
-            self.give_back = <freemem_t><uintptr_t>give_back
+            get, give_back, consume = libpq
+            self.libpq.get = <get_copy_data_t><uintptr_t>get
+            self.libpq.give_back = <freemem_t><uintptr_t>give_back
+            self.libpq.consume = <consume_t><uintptr_t>consume
 
     def __dealloc__(self):
         drain_empty(&self.drain)
@@ -158,27 +200,47 @@ cdef class Drain:
         """CopyData that is neither XLogData nor a keepalive, or is cut short: nothing is taken behind it."""
         return PyBytes_FromStringAndSize(<const char*>self.drain.odd.at, self.drain.odd.used)
 
-    def gather(self, Py_ssize_t max_bytes):
-        """Take messages until libpq holds no whole one, or their sizes come to ``max_bytes``. Returns the sizes' sum.
-        What libpq raises comes through; what was gathered before it stays."""
+    def read(self, Py_ssize_t max_bytes, Py_ssize_t enough_bytes=0, double gather_s=0):
+        """Take messages and read the socket in turn, until it holds no more or their sizes come to ``max_bytes``;
+        nothing is waited for. But where some have come, and less than ``enough_bytes``, it goes on for ``gather_s``
+        to look for more now and then. Returns the sizes' sum. What libpq raises comes through; what was gathered
+        before it stays."""
         cdef Py_ssize_t size
+        cdef int64_t gather_ns = <int64_t>(gather_s * 1e9)
         cdef void* connection = NULL
         if self.entered:
             raise RuntimeError("two threads read one connection")
-        if self.get != NULL and self.give_back != NULL:
+        if self.libpq.get != NULL and self.libpq.give_back != NULL and self.libpq.consume != NULL:
             address = self.pgconn.pgconn_ptr
             connection = NULL if address is None else <void*><uintptr_t>address
         if connection == NULL:
-            return self.through_python(max_bytes)
+            return self.through_python(max_bytes, enough_bytes, gather_ns)
         self.entered = True
         with nogil:
-            size = take_all(&self.drain, connection, self.get, self.give_back, max_bytes)
+            size = read_all(&self.drain, connection, &self.libpq, max_bytes, enough_bytes, gather_ns)
         self.entered = False
         if self.drain.failed:
             raise MemoryError
+        if self.drain.broken:
+            self.drain.broken = False
+            self.pgconn.consume_input()  # which says why
         return size
 
-    cdef Py_ssize_t through_python(self, Py_ssize_t most) except -1:
+    cdef Py_ssize_t through_python(self, Py_ssize_t most, Py_ssize_t enough, int64_t gather_ns) except -1:
+        cdef int64_t end_ns = clock_ns() + gather_ns
+        cdef Py_ssize_t size = self.taken_by_python(most), taken
+        while size < most and not (self.drain.ended or self.drain.odd.used):
+            self.pgconn.consume_input()
+            taken = self.taken_by_python(most - size)
+            size += taken
+            if taken > 0:
+                continue
+            if size == 0 or size >= enough or clock_ns() >= end_ns:
+                break
+            sleep(_NAP_NS / 1e9)
+        return size
+
+    cdef Py_ssize_t taken_by_python(self, Py_ssize_t most) except -1:
         cdef Py_ssize_t size = 0, length
         cdef bytes data
         get = self.pgconn.get_copy_data

@@ -10,9 +10,11 @@ from logship.kernel._python_messages import (
     binary_text_array,
     frame,
     message_at,
+    relations_of,
     row_change,
     split_run,
     survey,
+    transactions,
     tuple_at,
     xlogdata,
 )
@@ -32,5 +34,5 @@ from logship.kernel._python_rows import Rows
 __all__ = [
     "CopySource", "Drain", "Drained", "Encoded", "Gathered", "Keyed", "Keyless", "Net", "Operation", "Plain", "Rows",
     "Transaction", "binary_text_array", "changing", "cut", "encode_plain", "feed", "frame", "gather", "message_at",
-    "plain", "row_change", "split_run", "survey", "tuple_at", "xlogdata",
+    "plain", "relations_of", "row_change", "split_run", "survey", "transactions", "tuple_at", "xlogdata",
 ]  # fmt: skip

@@ -1,8 +1,8 @@
-"""What comes on a connection in COPY BOTH, gathered as a run, in plain Python.
+"""What comes on a connection in COPY BOTH, read and gathered as a run, in plain Python.
 
 In: a libpq connection whose server streams logical decoding. Out: the payloads of XLogData, framed one after
-the other as the journal keeps them, and where in them stands what isn't a plain change. Never waits and never
-reads from the socket: it takes what libpq holds. Transactions are the caller's business.
+the other as the journal keeps them, and where in them stands what isn't a plain change. Never waits for the first
+of them. Transactions are the caller's business.
 
 Source: PostgreSQL documentation, "Streaming Replication Protocol"; libpq, "Functions Associated with the COPY
 Command".
@@ -11,6 +11,7 @@ Command".
 from __future__ import annotations
 
 import struct
+import time
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -19,6 +20,7 @@ KEEPALIVE: Final = ord("k")
 HEADER_BYTES: Final = 25  # of XLogData
 PLAIN: Final = frozenset(b"IUDTO")  # rows, truncates, origins: messages that need only be kept
 
+_NAP_S: Final = 0.0002  # between two looks at the socket while more is to gather
 _pack_length: Final = struct.Struct(">I").pack
 
 
@@ -29,6 +31,8 @@ class CopySource(Protocol):
     def pgconn_ptr(self) -> int | None: ...
 
     def get_copy_data(self, async_: int) -> tuple[int, memoryview | bytes]: ...
+
+    def consume_input(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +51,13 @@ class Drained:
 
 
 class Drain:
-    """Call `gather` when the socket was read, and `take` for what has gathered.
+    """Call `read` when the socket may have something, and `take` for what has gathered.
 
-    ``libpq`` are the addresses of PQgetCopyData and PQfreemem in the same library that made ``pgconn``: with them
-    an implementation may take the messages without the interpreter. None: through ``pgconn``.
+    ``libpq`` are the addresses of PQgetCopyData, PQfreemem and PQconsumeInput in the same library that made
+    ``pgconn``: with them an implementation may read without the interpreter. None: through ``pgconn``.
     """
 
-    def __init__(self, pgconn: CopySource, libpq: tuple[int, int] | None = None) -> None:
+    def __init__(self, pgconn: CopySource, libpq: tuple[int, int, int] | None = None) -> None:
         self._pgconn = pgconn
         self.ended = False  # the server ended the copy, or the link broke: libpq's results say why
         self.odd = b""  # CopyData that is neither XLogData nor a keepalive, or is cut short: nothing is taken behind it
@@ -67,9 +71,26 @@ class Drain:
         self._header: memoryview | bytes = b""
         self._size = 0
 
-    def gather(self, max_bytes: int) -> int:
-        """Take messages until libpq holds no whole one, or their sizes come to ``max_bytes``. Returns the sizes' sum.
-        What libpq raises comes through; what was gathered before it stays."""
+    def read(self, max_bytes: int, enough_bytes: int = 0, gather_s: float = 0.0) -> int:
+        """Take messages and read the socket in turn, until it holds no more or their sizes come to ``max_bytes``;
+        nothing is waited for. But where some have come, and less than ``enough_bytes``, it goes on for ``gather_s``
+        to look for more now and then. Returns the sizes' sum. What libpq raises comes through; what was gathered
+        before it stays."""
+        end_s = time.monotonic() + gather_s
+        size = self._gather(max_bytes)
+        while size < max_bytes and not self.odd and not self.ended:
+            self._pgconn.consume_input()
+            taken = self._gather(max_bytes - size)
+            size += taken
+            if taken:
+                continue
+            if not size or size >= enough_bytes or time.monotonic() >= end_s:
+                break
+            time.sleep(_NAP_S)
+        return size
+
+    def _gather(self, max_bytes: int) -> int:
+        """Take messages until libpq holds no whole one, or their sizes come to ``max_bytes``; their sizes' sum."""
         get, append, mark = self._pgconn.get_copy_data, self._parts.append, self._marks.append
         size, offset, newest = 0, self._offset, self._header
         try:

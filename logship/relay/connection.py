@@ -73,9 +73,9 @@ class Connection(asyncio.Protocol):
         self._stream: Stream | None = None
         self._sent_lsn = INVALID
         self._lost = False
-        self._writing = (
-            threading.Lock()
-        )  # of bytes to the socket: by the loop, or by whoever has something to stream
+        # Held while bytes are written to the socket: by the loop, or by whoever has something to stream.
+        self._writing = threading.Lock()
+        self._backlog = False  # the transport had bytes left when it was last written to: the rest goes by it
         self._socket: int | None = None  # None: only the transport may write, as under TLS
         self._streams = False  # the client has been told that the stream begins
         self._rest = b""  # of what was streamed, that the socket didn't take: before all else
@@ -307,13 +307,14 @@ class Connection(asyncio.Protocol):
         """While writing: whether a frame may follow at once."""
         transport = self._transport
         return not (
-            not self._streams or self._socket is None or self._rest or transport is None or transport.is_closing()
-            or transport.get_write_buffer_size() or not self._session.is_clear
+            not self._streams or self._socket is None or self._rest or self._backlog or transport is None
+            or transport.is_closing() or not self._session.is_clear
         )  # fmt: skip
 
     def _note_sent(self, found: list[Outgoing], size: int) -> None:
+        """While writing."""
         for item in found:
-            if item.sent_lsn:
+            if item.sent_lsn > self._sent_lsn:  # what has no frames may come after what was sent past it
                 self._sent_lsn = item.sent_lsn
                 self._hub.backend.sent(self.streams, item.sent_lsn)
         self.sent_bytes += size
@@ -324,7 +325,8 @@ class Connection(asyncio.Protocol):
         if self._stream is None or self._transport is None or self._transport.is_closing():
             return
         for item in found:
-            self._note_sent([item], len(item.frames))
+            with self._writing:
+                self._note_sent([item], len(item.frames))
             if item.frames:
                 self._write(item.frames)
                 self._stream.window.give(len(item.frames))
@@ -390,6 +392,8 @@ class Connection(asyncio.Protocol):
             self._rest = b""
             if data and transport is not None and not transport.is_closing():
                 transport.write(data)
+                # Only the loop may ask: while it writes on by itself, the transport's own count isn't to be relied on.
+                self._backlog = transport.get_write_buffer_size() > 0
 
     def _close(self) -> None:
         """Once what is written is taken; `look` sees to it that this doesn't take for ever."""

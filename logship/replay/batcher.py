@@ -97,6 +97,16 @@ class Batcher:
         """Whether `take` would give something."""
         return not self._in_transaction and self._position > self._handed_out
 
+    @property
+    def pending_bytes(self) -> int:
+        """Of the log's messages in the batch in the making."""
+        return self._making.size_bytes
+
+    @property
+    def commit_time_us(self) -> int:
+        """When the last transaction that was taken in was committed; 0: there was none."""
+        return self._commit_time_us
+
     def schema(self, run: bytes) -> None:
         """Relations and types in force from here on (a segment opens with them)."""
         self._making.coalescer.ask_again()

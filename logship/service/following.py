@@ -15,7 +15,7 @@ from logship.lsn import INVALID, Lsn
 from logship.service.crew import Crew
 from logship.service.foreground import Foreground, Side
 from logship.service.positions import Positions, Stage
-from logship.service.replaying import Replaying
+from logship.service.replay.replaying import Replaying
 
 log = logging.getLogger(__name__)
 

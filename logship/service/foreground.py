@@ -19,7 +19,7 @@ from logship.config import Address
 from logship.service.crew import Crew
 
 if TYPE_CHECKING:  # prometheus-client and http.server are imported only when figures are asked for
-    from logship.service.endpoint import Endpoint
+    from logship.service.watch.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Foreground:
         """The whole of the program, its beginning included, in which there are no threads yet."""
         try:
             if self._address is not None:
-                from logship.service.endpoint import Endpoint
+                from logship.service.watch.endpoint import Endpoint
 
                 self._endpoint = Endpoint(self._address)
             with _short_turns():

@@ -16,23 +16,23 @@ from typing import TYPE_CHECKING
 from logship.config import Address, Cold, Intervals, JournalBounds, ReplayBounds
 from logship.journal.log import Journal
 from logship.lsn import Lsn
-from logship.service.acknowledge import OwnReplica
-from logship.service.epoch import Epoch
 from logship.service.following import Following, Outcome
 from logship.service.foreground import Foreground
-from logship.service.health import Health
 from logship.service.positions import Stage
-from logship.service.probe import flushed_position
-from logship.service.replayer import MakeMemory
-from logship.service.replaying import Replaying, ReplaySettings
+from logship.service.replay.replayer import MakeMemory
+from logship.service.replay.replaying import Replaying, ReplaySettings
 from logship.service.replica import Found, find
-from logship.service.replication_report import OwnRow
-from logship.service.shipper import require_log_reaches, survey
-from logship.service.shipping import Shipping, positions_of, require_from
-from logship.service.takeover import take_over
+from logship.service.ship.acknowledge import OwnReplica
+from logship.service.ship.epoch import Epoch
+from logship.service.ship.replication_report import OwnRow
+from logship.service.ship.shipper import require_log_reaches, survey
+from logship.service.ship.shipping import Shipping, positions_of, require_from
+from logship.service.ship.takeover import take_over
+from logship.service.watch.health import Health
+from logship.service.watch.probe import flushed_position
 
 if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
-    from logship.replay.memory import Memory
+    from logship.replay.memory.memory import Memory
 
 __all__ = ["Outcome", "Run", "RunSettings"]
 

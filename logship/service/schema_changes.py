@@ -19,8 +19,8 @@ from logship.catalog.roles import ensure_replayer
 from logship.connection import Side, connect
 from logship.errors import PrimaryError, RefusedAsUnsafe, UsageError
 from logship.lsn import Lsn
-from logship.service.init_ddl import give_rights, hand_over, make_functions
-from logship.service.init_types import InitResult
+from logship.service.initial.ddl import give_rights, hand_over, make_functions
+from logship.service.initial.plan import InitResult
 from logship.service.replica import find
 from logship.service.sides import require_side
 from logship.snapshot.failures import failure

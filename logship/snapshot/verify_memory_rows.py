@@ -1,4 +1,4 @@
-"""The SQL that sums up and lists rows of the secondary as the replayer's memory does (`logship.replay.memory_pin`).
+"""The SQL that sums up and lists rows of the secondary as the replayer's memory does (`logship.replay.memory.pin`).
 
 In: a table's name, and the names of its columns and of its key's, as memory holds them. Out: statements
 for psycopg's raw cursors. Pure: no I/O.

@@ -52,7 +52,7 @@ def logship_servers(pytestconfig: pytest.Config) -> Iterator[tuple[Place, Place]
             raise pytest.UsageError("give both --logship-primary and --logship-secondary, or neither")
         yield Place(given[0], Side.PRIMARY), Place(given[1], Side.SECONDARY)
         return
-    from logship.service.servers import Server, wheel_binaries
+    from logship.service.demo.servers import Server, wheel_binaries
 
     with ExitStack() as stack:
         servers = [
@@ -121,6 +121,6 @@ def _pg_dump(embedded: bool) -> Path | None:
     """The one that fits the embedded servers; for others it's PATH's."""
     if not embedded:
         return None
-    from logship.service.binaries import wheel_binaries
+    from logship.service.demo.binaries import wheel_binaries
 
     return wheel_binaries().program("pg_dump")

@@ -17,10 +17,10 @@ from typing import Final, Self
 import psycopg
 
 from logship.connection import Side, connect
-from logship.service import catalogs, comparison
-from logship.service.init import initialise
-from logship.service.init_types import InitResult
-from logship.service.running import RunningReplica
+from logship.service.compare import catalogs, comparison
+from logship.service.demo.running import RunningReplica
+from logship.service.initial.init import initialise
+from logship.service.initial.plan import InitResult
 from logship.testing.databases import Database
 
 # A test waits for each position: it is told often.

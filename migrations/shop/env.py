@@ -1,4 +1,4 @@
-"""Runs the demo's revisions where `logship.service.shop_migrations` says, each in a transaction of its own."""
+"""Runs the demo's revisions where `logship.service.demo.shop_migrations` says, each in a transaction of its own."""
 
 import psycopg
 from alembic import context

@@ -12,9 +12,9 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from logship.connection import Side
-from logship.service.catalogs import differences, tables
-from logship.service.comparison import compare
-from logship.service.servers import environment
+from logship.service.compare.catalogs import differences, tables
+from logship.service.compare.comparison import compare
+from logship.service.demo.servers import environment
 from logship.testing import Database as Sided
 from tests.servers import Database
 

@@ -6,7 +6,7 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from logship.service.probe import flushed_position
+from logship.service.watch.probe import flushed_position
 from tests.servers import Database, Finished, Logship, Running, eventually
 
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 import yaml
 
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from tests.acceptance.relayed import free_port
 from tests.servers import Running, eventually
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.request import urlopen
 
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from tests.acceptance.relayed import Relayed, free_port, streams
 from tests.servers import Database, Logship, eventually
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 
-from logship.service.watcher import alive, children
+from logship.service.demo.watcher import alive, children
 from tests.servers import Logship, Running, eventually
 
 

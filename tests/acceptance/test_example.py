@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 
 _EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "alembic"
 _LEFT = (

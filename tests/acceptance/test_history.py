@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from logship.lsn import Lsn
-from logship.service.probe import flushed_position
+from logship.service.watch.probe import flushed_position
 from tests.acceptance.load import assert_pgbench_equal, pgbench, prepare
 from tests.acceptance.migrating import History, assert_same
 from tests.conftest import Pair

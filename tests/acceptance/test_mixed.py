@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from logship.lsn import Lsn
-from logship.replay.memory_query import QueryRefused
-from logship.service.probe import flushed_position
+from logship.replay.memory.query import QueryRefused
+from logship.service.watch.probe import flushed_position
 from tests.conftest import Pair
 from tests.follow import Follower, assert_equal
 from tests.servers import Database, Logship, eventually

@@ -15,7 +15,7 @@ import pytest
 
 from logship.journal.segment import Source
 from logship.lsn import Lsn
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from tests.acceptance.acknowledged import CREATE, Client, Reader, in_journal
 from tests.acceptance.relayed import Relayed, streams
 from tests.conftest import Pair

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from tests.acceptance.load import assert_pgbench_equal, pgbench, prepare
 from tests.acceptance.relayed import Relayed, streams
 from tests.conftest import Pair

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from logship.errors import UsageError
-from logship.service.init_types import Progress
-from logship.service.resync import resync
-from logship.service.servers import Server
+from logship.service.compare.resync import resync
+from logship.service.demo.servers import Server
+from logship.service.initial.plan import Progress
 from tests.conftest import Pair
 from tests.follow import Follower, assert_equal
 from tests.servers import Database, Logship, Running, eventually

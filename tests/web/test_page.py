@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from logship.service.page import PAGE
+from logship.service.watch.page import PAGE
 from tests.conftest import Pair
 from tests.follow import Follower
 from tests.integration.endpoint.scrape import get, until_ready, until_stalled, watched

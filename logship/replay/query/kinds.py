@@ -11,7 +11,7 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-from logship.replay.types import memory_type
+from logship.replay.memory.types import memory_type
 
 MOST_DIGITS: Final = 38  # of DuckDB's DECIMAL
 

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 import duckdb
 import pyarrow as pa
 
-from logship.replay.types import memory_type, text_of
+from logship.replay.memory.types import memory_type, text_of
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from postgast.errors import PgQueryError
 
 from logship.errors import UsageError
-from logship.replay.memory_table import DATABASE, quoted
+from logship.replay.memory.table import DATABASE, quoted
 from logship.replay.query import functions
 from logship.replay.query.expressions import Expressions, Node, enum_name, kind_of, strings
 from logship.replay.query.functions import Typed

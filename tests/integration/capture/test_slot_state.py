@@ -19,7 +19,7 @@ from logship.errors import (
     StreamBroken,
 )
 from logship.lsn import INVALID, Lsn
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from tests.integration.capture.pump import current_lsn, make_slot, open_pump, publish
 from tests.servers import Database, eventually
 

@@ -17,7 +17,7 @@ from logship.capture.slot import SlotStream
 from logship.change import Begin, Commit, Insert
 from logship.errors import InternalError, PrimaryError, SlotActive, StreamBroken
 from logship.lsn import INVALID
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from tests.integration.capture.pump import Pump, current_lsn, events, open_pump, publish
 from tests.servers import Database, eventually
 

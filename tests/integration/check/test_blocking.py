@@ -16,8 +16,8 @@ from logship.connection import Side
 from logship.errors import LogshipError, PrimaryError, UsageError
 from logship.service.checks.finding import Severity
 from logship.service.checks.table import CHECKS
-from logship.service.init import initialise
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
+from logship.service.initial.init import initialise
 from tests.conftest import Pair
 from tests.integration.check.looking import blocking, ids, look, mend
 from tests.servers import Database, eventually
@@ -101,11 +101,11 @@ def test_it_blocks_until_its_statement_has_run(pair: Pair, name: str) -> None:
 
 
 def test_every_blocking_check_is_tried_here() -> None:
-    """Those that aren't cases have a test of their own below, or in test_grants."""
+    """Those that aren't cases have a test of their own below, in test_grants, or in ../init/test_map_role."""
     own = {
         "same-database", "recovery", "wal-level", "slots-free", "senders-free", "connections", "origins",
         "other-primary", "version", "pg-dump", "collations", "extensions", "rights", "superuser-needed", "journal",
-        "selected", "schema-changes",
+        "selected", "schema-changes", "role-map",
     }  # fmt: skip
     blocks = {check.id for check in CHECKS if Severity.BLOCKS in check.severities}
     assert blocks == own | {case.id for case in CASES.values()}

@@ -15,7 +15,7 @@ from logship.errors import LogshipError
 from logship.service.check import grants_for
 from logship.service.checks.facts import Asked
 from logship.service.checks.grants import Grant
-from logship.service.init import initialise
+from logship.service.initial.init import initialise
 from tests.conftest import Pair
 from tests.follow import Follower
 from tests.integration.check.looking import blocking, ids, look, mend

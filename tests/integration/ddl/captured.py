@@ -16,7 +16,7 @@ from logship.catalog import ddl, migrate
 from logship.change import Begin, Message
 from logship.connection import Side
 from logship.replay.ddl.message import Gatherer, Judged, Statement, Verdict, Verifier
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 
 _numbers = itertools.count(1)
 

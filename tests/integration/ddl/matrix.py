@@ -21,8 +21,8 @@ from typing import Final, Self
 import psycopg
 
 from logship.catalog import ddl
-from logship.service.catalogs import catalog, differences
-from logship.service.servers import Server
+from logship.service.compare.catalogs import catalog, differences
+from logship.service.demo.servers import Server
 from tests.conftest import create_database
 from tests.follow import Follower, assert_equal
 from tests.servers import Database, Shared

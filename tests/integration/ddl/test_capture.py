@@ -10,7 +10,7 @@ import pytest
 from logship.replay.ddl import facts
 from logship.replay.ddl.message import Statement, Verdict
 from logship.replay.ddl.text import Located, Unlocated, Why, locate
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from tests.integration.ddl.captured import Captured, captured
 from tests.integration.ddl.statements import CASES, Case
 

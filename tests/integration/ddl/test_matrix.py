@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from tests.integration.ddl.matrix import Case, Matrix, all_cases
 from tests.integration.ddl.matrix_commands import COMMANDS, OTHERS
 from tests.integration.ddl.matrix_page import PAGE, page

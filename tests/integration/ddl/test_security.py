@@ -10,7 +10,7 @@ import pytest
 from logship.catalog import ddl
 from logship.replay.ddl.message import Verdict
 from logship.replay.ddl.text import Located, Unlocated, Why, locate
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from tests.integration.ddl.captured import Captured, captured
 
 # None of these may be called or read by a user, nor by one who may read and write all data.

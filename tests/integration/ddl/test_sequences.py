@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from tests.conftest import create_database
 from tests.follow import Follower
 from tests.servers import Database, eventually

@@ -10,7 +10,7 @@ import pytest
 
 from logship.config import ReplayBounds
 from logship.errors import ReplayError
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from tests.conftest import Pair, create_database
 from tests.follow import Follower
 

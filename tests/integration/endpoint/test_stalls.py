@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from logship.config import ReplayBounds
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from tests.conftest import Pair
 from tests.follow import Follower
 from tests.integration.endpoint.scrape import (

@@ -14,9 +14,9 @@ from psycopg import conninfo as libpq
 
 from logship.connection import Side, connect
 from logship.errors import LogshipError
-from logship.service.init import InitResult, initialise
-from logship.service.resync import resync
-from logship.service.servers import Server
+from logship.service.compare.resync import resync
+from logship.service.demo.servers import Server
+from logship.service.initial.init import InitResult, initialise
 from logship.snapshot.copy_stream import is_plain
 from tests.conftest import Pair
 from tests.follow import Follower, assert_equal

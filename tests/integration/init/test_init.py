@@ -12,7 +12,7 @@ from logship.catalog import migrate
 from logship.connection import Side
 from logship.errors import PrimaryError, RefusedAsUnsafe, SecondaryError, UsageError
 from logship.lsn import Lsn
-from logship.service.init import InitResult, Progress, initialise
+from logship.service.initial.init import InitResult, Progress, initialise
 from tests.conftest import Pair
 from tests.follow import assert_equal
 from tests.servers import Database

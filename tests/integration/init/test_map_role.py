@@ -10,7 +10,7 @@ import pytest
 from logship.connection import Side, connect
 from logship.errors import LogshipError, RefusedAsUnsafe, UsageError
 from logship.replay.ddl.roles import RoleTaken
-from logship.service.init import initialise
+from logship.service.initial.init import initialise
 from tests.conftest import Pair
 from tests.follow import Follower
 from tests.servers import Database, Logship

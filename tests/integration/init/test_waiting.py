@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import psycopg
 
-from logship.service.init import Progress, initialise
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
+from logship.service.initial.init import Progress, initialise
 from tests.servers import Database, eventually
 
 

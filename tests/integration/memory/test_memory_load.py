@@ -12,10 +12,10 @@ from logship.change import Column, Relation, Row, TypeName
 from logship.connection import Side, connect
 from logship.lsn import Lsn
 from logship.replay.batch import Batch
-from logship.replay.load import Loader
-from logship.replay.memory import Memory
-from logship.replay.memory_reading import ReaderThreads
-from logship.replay.resident import Residence
+from logship.replay.memory.memory import Memory
+from logship.replay.memory.reading import ReaderThreads
+from logship.replay.memory.resident import Residence
+from logship.replay.memory.source import Loader
 from logship.replay.target import Target
 from logship.replay.targets import Targets
 from tests.servers import Database, eventually

@@ -17,12 +17,13 @@ from psycopg import sql
 import logship.memory
 from logship.catalog import memory_request
 from logship.catalog.readable import readable
+from logship.catalog.roles import identifier
 from logship.connection import PINNED, Side, connect
 from logship.lsn import Lsn
+from logship.replay.memory.resident import Residence
 from logship.replay.query.result import texts, type_names
-from logship.replay.resident import Residence
-from logship.service.probe import flushed_position
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
+from logship.service.watch.probe import flushed_position
 from tests.conftest import create_database
 from tests.follow import Follower
 from tests.servers import Database, Logship, Shared, eventually
@@ -253,10 +254,8 @@ def test_the_replayers_role_may_answer(replica: Replica) -> None:
         connect(replica.secondary.conninfo, Side.SECONDARY) as replayer,
         psycopg.connect(f"{replica.secondary.conninfo} user=fellow", autocommit=True) as fellow,
     ):
-        role = replayer.execute(
-            "select rolname from pg_roles where rolname like 'logship_replayer_%'"
-        ).fetchall()
-        replayer.execute(sql.SQL("set role {}").format(sql.Identifier(role[0][0])))
+        role = identifier("logship_replayer_", replica.secondary.name)
+        replayer.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
         assert memory_request.ask(fellow, name, "t" * 32, "{}", 60)
         memory_request.take(replayer, name, 5)
         assert memory_request.wanted(replayer, ["t" * 32, "u" * 32]) == {"t" * 32}
@@ -290,11 +289,11 @@ def test_a_role_has_sixteen_questions_at_a_time_and_nobody_may_be_there(upgraded
 def test_what_is_cold_is_answered_elsewhere_loaded_or_refused(
     replica: Replica, memory: logship.memory.Memory
 ) -> None:
-    query = "select id, v from shop.cold order by id"
+    query, before = "select id, v from shop.cold order by id", replica.follower.position
     answer = memory.query(query)
     assert (answer.source, answer.loaded) == ("persistence", ())
     assert "shop.cold isn't in memory: " in answer.reason
-    assert answer.lsn == replica.follower.position
+    assert before <= answer.lsn <= replica.follower.position
     with pytest.raises(logship.memory.NotInMemory, match=r"shop\.cold isn't in memory"):
         memory.query(query, cold="refuse")
     replica.primary.execute("insert into shop.place values (90, 'x', 9) on conflict do nothing")
@@ -350,7 +349,8 @@ def test_connections_that_answer_are_closed_when_nobody_asks(replica: Replica) -
         with logship.memory.connect(replica.secondary.conninfo) as own, suppress(logship.memory.Behind):
             own.query("select 1", at_least=far, timeout_s=1)
 
-    asking = [threading.Thread(target=ask) for _ in range(3)]
+    # As many as a role may have: each finds a place, though they look for one at the same time.
+    asking = [threading.Thread(target=ask) for _ in range(8)]
     for one in asking:
         one.start()
     eventually(lambda: replica.secondary.value(links) >= 3, what="questions are under way")

@@ -18,7 +18,7 @@ from logship.errors import RefusedAsUnsafe, SecondaryError
 from logship.lsn import Lsn
 from logship.replay.failures import ReplayStopped, TransactionLost
 from logship.replay.persistence import Persistence
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from tests.integration.persistence.proxy import Proxy
 from tests.integration.persistence.replica import NAME, Log, Replica, cells, make_replica
 from tests.servers import Database, eventually
@@ -269,7 +269,7 @@ from logship import kernel
 from logship.lsn import Lsn
 from logship.replay.batch import Batch, OrderedChanges, InsertRun, Rows
 from logship.replay.persistence import Persistence
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from logship.replay.targets import Targets
 from logship.connection import Side, connect
 from logship.change import Column, Relation

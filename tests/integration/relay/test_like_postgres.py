@@ -13,7 +13,7 @@ from psycopg import conninfo as libpq
 from logship.relay.authentication import Trust
 from logship.relay.session import Limits, ServerIdentity, Session, TlsMode
 from logship.relay.states import State
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from tests.conftest import create_database
 from tests.servers import Database
 from tests.unit.relay.client import (

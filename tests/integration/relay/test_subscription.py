@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from logship.service.servers import Server, find_binaries, wheel_binaries
+from logship.service.demo.servers import Server, find_binaries, wheel_binaries
 from tests.clusters import Cluster, directory
 from tests.relay import PUBLICATION, Relay, publish
 from tests.servers import Database, eventually

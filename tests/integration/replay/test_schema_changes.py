@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from logship.config import MIB, MemorySettings
-from logship.service.init import initialise
+from logship.service.initial.init import initialise
 from tests.conftest import Pair
 from tests.follow import Follower
 from tests.integration.check.test_grants import As

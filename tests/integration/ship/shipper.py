@@ -9,13 +9,13 @@ from typing import Self
 from logship.capture.slot import SlotStream
 from logship.config import MIB, Intervals, JournalBounds
 from logship.lsn import Lsn
-from logship.service.acknowledge import OwnReplica
 from logship.service.crew import Crew
-from logship.service.epoch import Epoch
-from logship.service.health import Health
-from logship.service.replicas import Replicas
-from logship.service.replication_report import OwnRow
-from logship.service.shipping import Shipping, open_journal, positions_of
+from logship.service.ship.acknowledge import OwnReplica
+from logship.service.ship.epoch import Epoch
+from logship.service.ship.replicas import Replicas
+from logship.service.ship.replication_report import OwnRow
+from logship.service.ship.shipping import Shipping, open_journal, positions_of
+from logship.service.watch.health import Health
 from tests.servers import Database, eventually
 
 PUBLICATION = "everything"

@@ -12,7 +12,7 @@ from logship.catalog import migrate
 from logship.connection import Side, connect
 from logship.errors import JournalBehind, PrimaryError
 from logship.lsn import INVALID
-from logship.service.epoch import Epoch, Fenced
+from logship.service.ship.epoch import Epoch, Fenced
 from tests.integration.capture.pump import publish
 from tests.integration.ship.shipper import PUBLICATION, Ship
 from tests.servers import Database, eventually

@@ -13,7 +13,7 @@ from logship.catalog import migrate
 from logship.connection import Side
 from logship.errors import JournalForeign, RefusedAsUnsafe
 from logship.lsn import Lsn
-from logship.service.servers import Server
+from logship.service.demo.servers import Server
 from tests.conftest import create_database
 from tests.integration.capture.pump import publish
 from tests.integration.ship.shipper import PUBLICATION, Ship

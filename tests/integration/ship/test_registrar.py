@@ -13,9 +13,9 @@ from logship.relay import policy
 from logship.relay.synchrony import Block
 from logship.relay.syncrep import SyncRep
 from logship.service.crew import Crew
-from logship.service.registered import RegisteredReplicas
-from logship.service.registrar import Registrar
-from logship.service.replicas import Replicas
+from logship.service.ship.registered import RegisteredReplicas
+from logship.service.ship.registrar import Registrar
+from logship.service.ship.replicas import Replicas
 from tests.servers import Database, eventually
 
 NOTED = "insert into logship.replica (name, slot, publication, created_at) values (%s, 's', 'p', now())"

@@ -18,10 +18,10 @@ from logship.relay.policy import parse
 from logship.relay.ports import ClientInfo
 from logship.relay.synchrony import Block
 from logship.relay.syncrep import SyncRep
-from logship.service.binaries import wheel_binaries
-from logship.service.registered import RegisteredReplicas
-from logship.service.replicas import Replicas
-from logship.service.servers import Server
+from logship.service.demo.binaries import wheel_binaries
+from logship.service.demo.servers import Server
+from logship.service.ship.registered import RegisteredReplicas
+from logship.service.ship.replicas import Replicas
 from tests.integration.capture.pump import current_lsn, publish
 from tests.integration.ship.shipper import PUBLICATION, Ship
 from tests.servers import Database, eventually

@@ -17,10 +17,10 @@ from logship.connection import Side
 from logship.errors import JournalBehind, JournalTooOld
 from logship.journal.log import Journal
 from logship.lsn import INVALID, Lsn
-from logship.service.epoch import Epoch, Fenced, WrongJournal
-from logship.service.shipper import survey
-from logship.service.shipping import require_from
-from logship.service.takeover import take_over
+from logship.service.ship.epoch import Epoch, Fenced, WrongJournal
+from logship.service.ship.shipper import survey
+from logship.service.ship.shipping import require_from
+from logship.service.ship.takeover import take_over
 from logship.snapshot.source import ensure_slot
 from tests.integration.capture.pump import publish
 from tests.integration.ship.shipper import PUBLICATION, Ship

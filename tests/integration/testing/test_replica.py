@@ -9,7 +9,7 @@ import pytest
 from alembic.config import Config
 
 from logship.connection import Side
-from logship.service.running import ReplicationEnded
+from logship.service.demo.running import ReplicationEnded
 from logship.testing import Database, Migrations, Replica, SidesDiffer
 from tests.conftest import Pair
 

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from logship.errors import RefusedAsUnsafe, UsageError
-from logship.service.repair import repair
-from logship.service.verify import Notes, Options, Progress, Report, verify
+from logship.service.compare.repair import repair
+from logship.service.compare.verify import Notes, Options, Progress, Report, verify
 from logship.snapshot.verify_compare import How, TableResult
 from tests.conftest import Pair
 from tests.follow import Follower

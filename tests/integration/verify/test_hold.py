@@ -11,9 +11,9 @@ import pytest
 from logship.catalog import hold
 from logship.connection import Side, connect
 from logship.lsn import Lsn
-from logship.service.servers import Server
-from logship.service.standing import NotAtOneLsn
-from logship.service.verify import Options, verify
+from logship.service.compare.standing import NotAtOneLsn
+from logship.service.compare.verify import Options, verify
+from logship.service.demo.servers import Server
 from tests.conftest import Pair
 from tests.follow import Follower
 from tests.servers import Database, eventually

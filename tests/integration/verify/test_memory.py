@@ -12,10 +12,10 @@ import pytest
 
 from logship.catalog import memory_question
 from logship.connection import Side, connect
-from logship.replay.memory import Memory
-from logship.service.memory_questions import NoMemory
-from logship.service.standing import NotAtOneLsn
-from logship.service.verify import MemoryReport, Options, Report, verify
+from logship.replay.memory.memory import Memory
+from logship.service.compare.standing import NotAtOneLsn
+from logship.service.compare.verify import MemoryReport, Options, Report, verify
+from logship.service.memory.questions import NoMemory
 from logship.snapshot.verify_compare import How
 from tests.conftest import Pair
 from tests.follow import Follower

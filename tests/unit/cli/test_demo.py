@@ -8,9 +8,9 @@ import io
 from rich.console import Console
 
 from logship.cli.demo import Display, as_object, show, table
-from logship.service.comparison import Compared
-from logship.service.demo import Sample, StageLag, Verdict
-from logship.service.shop_migrations import Migrated, Revision
+from logship.service.compare.comparison import Compared
+from logship.service.demo.demo import Sample, StageLag, Verdict
+from logship.service.demo.shop_migrations import Migrated, Revision
 
 SAMPLE = Sample(
     elapsed_s=3.0,

@@ -234,3 +234,24 @@ def test_a_table_that_is_at_work_is_left_alone() -> None:
         table.insert(Row())
     assert len(table) == 0
     assert table.insert([b"1"])
+
+
+pieces = st.sampled_from(
+    [
+        struct.pack(">cQqI", b"B", lsn, 5, 7) for lsn in (8, 16)
+    ] + [
+        struct.pack(">cBQQq", b"C", 0, lsn, lsn + 8, 5) for lsn in (8, 16)
+    ] + [b"I\0\0\0\1N", b"U\0\0\0\2N", b"T\0\0\0\1", b"R\0\0\0\1", b"O", b"I", b""]
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(pieces, max_size=12), st.integers(0, 30), st.integers(0, 200), st.integers(0, 3))
+def test_runs_are_surveyed_and_cut_alike(messages: list[bytes], after: int, most: int, cut: int) -> None:
+    reference, compiled = implementation(PYTHON), implementation(CYTHON)
+    run = reference.frame(messages)
+    run = run[: len(run) - cut]
+    assert outcome(lambda: compiled.relations_of(run)) == outcome(lambda: reference.relations_of(run))
+    for end in {len(run), len(run) // 2}:
+        given = (run, 0, end, after, most)
+        assert compiled.transactions(*given) == reference.transactions(*given)

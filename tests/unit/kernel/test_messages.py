@@ -124,3 +124,68 @@ def _elements(encoded: bytes, offset: int) -> list[bytes | None]:
         found.append(None if length < 0 else encoded[offset : offset + length])
         offset += max(length, 0)
     return found
+
+
+def begin(commit_lsn: int, xid: int = 7) -> bytes:
+    return struct.pack(">cQqI", b"B", commit_lsn, 5, xid)
+
+
+def commit(commit_lsn: int, end_lsn: int, flags: int = 0) -> bytes:
+    return struct.pack(">cBQQq", b"C", flags, commit_lsn, end_lsn, 5)
+
+
+def transaction(lsn: int, *changes: bytes) -> bytes:
+    return kernel_frame(begin(lsn), *changes, commit(lsn, lsn + 8))
+
+
+def kernel_frame(*messages: bytes) -> bytes:
+    return b"".join(struct.pack(">I", len(message)) + message for message in messages)
+
+
+ROW = b"I\0\0\0\1N\0\0"
+
+
+def test_whole_transactions_are_cut(kernel: ModuleType) -> None:
+    one, other = transaction(16, ROW, b"T", b"Ox"), transaction(24)
+    run = ROW + one + other + kernel_frame(begin(40), ROW)
+    at = len(ROW)
+    assert kernel.transactions(run, at, len(run), 16, 1000) == [
+        (7, 16, 24, 5, at, at + len(one)),
+        (7, 24, 32, 5, at + len(one), at + len(one) + len(other)),
+    ]
+    assert len(kernel.transactions(run, at, at + len(one) + len(other) - 1, 16, 1000)) == 1
+    assert len(kernel.transactions(run, at, len(run), 16, len(one))) == 2
+    assert kernel.transactions(run, at, len(run), 16, len(one) - 1) == []
+    assert kernel.transactions(run, at, len(run), 17, 1000) == []
+    with pytest.raises(ValueError, match="outside"):
+        kernel.transactions(run, at, len(run) + 1, 16, 1000)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        transaction(16, b"R\0\0\0\1"), transaction(16, b"M"), transaction(16, b""), transaction(16, begin(16)),
+        kernel_frame(begin(16), commit(17, 32)), kernel_frame(begin(16), commit(16, 16)),
+        kernel_frame(begin(16), commit(16, 32, flags=1)), kernel_frame(begin(16), commit(16, 32)[:-1]),
+        kernel_frame(begin(16) + b"x", commit(16, 32)), kernel_frame(ROW, begin(16)), b"\0\0", b"",
+    ],
+)  # fmt: skip
+def test_what_is_not_a_plain_whole_transaction_is_left(kernel: ModuleType, run: bytes) -> None:
+    assert kernel.transactions(run, 0, len(run), 0, 1000) == []
+
+
+def test_one_that_was_committed_before_the_end_of_the_last_is_left(kernel: ModuleType) -> None:
+    run = transaction(16) + transaction(23)
+    assert len(kernel.transactions(run, 0, len(run), 0, 1000)) == 1
+
+
+def test_the_relations_of_a_run(kernel: ModuleType) -> None:
+    other = b"D\0\0\0\2K\0\0"
+    run = kernel_frame(begin(16), ROW, ROW, other, ROW, b"M", b"", b"I", commit(16, 24))
+    assert kernel.relations_of(run) == ({1, 2}, True)
+    assert kernel.relations_of(b"") == (set(), True)
+    for message in (b"R\0\0\0\1", b"Y\0\0\0\1", b"T\0\0\0\1"):
+        assert kernel.relations_of(run + kernel_frame(message)) == ({1, 2}, False)
+    for cut in (run[:-1], run + b"\0\0"):
+        with pytest.raises(ValueError, match="inside a"):
+            kernel.relations_of(cut)

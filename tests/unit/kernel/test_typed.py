@@ -15,8 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from logship.kernel.choice import CYTHON, PYTHON, implementation, is_built
-from logship.replay.memory_cells import exact
-from logship.replay.types import memory_type
+from logship.replay.memory.cells import exact
+from logship.replay.memory.types import memory_type
 from tests.kernels import WHY
 
 Texts = list[bytes | None]

@@ -15,11 +15,22 @@ from logship.journal.segment import Source
 from logship.lsn import INVALID, Lsn
 from logship.relay.ports import Outgoing
 from logship.relay.stream import Stream
-from logship.service.feed import RecordFeed
+from logship.service.ship.feed import RecordFeed
 from tests.servers import eventually
 from tests.unit.journal.journals import changes
 
 SOURCE = Source(7, 1, "db")
+
+
+class Feed(RecordFeed):
+    """Which can't be read, once ``broken``."""
+
+    broken = False
+
+    def read(self, max_bytes: int, timeout_s: float) -> list[Outgoing]:
+        if self.broken:
+            raise OSError("the disk is gone")
+        return super().read(max_bytes, timeout_s)
 
 
 class Client:
@@ -32,9 +43,9 @@ class Client:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="loop")
         self._thread.start()
-        feed = RecordFeed(journal.reader(Lsn(0)), lambda: (INVALID, None), awaited=awaited)
+        self.feed = Feed(journal.reader(Lsn(0)), lambda: (INVALID, None), awaited=awaited)
         self.stream = Stream(
-            feed, loop=self._loop, name="r", limit_bytes=1 << 20, read_bytes=1 << 20, send=self._send,
+            self.feed, loop=self._loop, name="r", limit_bytes=1 << 20, read_bytes=1 << 20, send=self._send,
             deliver=self._deliver, failed=self._failed,
         )  # fmt: skip
         self.stream.start()
@@ -117,7 +128,7 @@ def test_what_goes_wrong_for_a_client_is_no_business_of_the_journal(tmp_path: Pa
     with Journal.open(tmp_path, SOURCE) as journal, served(journal, awaited=True) as client:
         append(journal, 100)
         client.has(100)
-        client.stream._feed.close()
+        client.feed.broken = True
         append(journal, 200)
-        assert journal.flushed_lsn == 200
-        eventually(lambda: client.failure is not None)
+        assert journal.wait_flushed(Lsn(200), 30.0)
+        eventually(lambda: isinstance(client.failure, OSError))

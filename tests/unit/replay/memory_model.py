@@ -12,10 +12,10 @@ from logship.change import Cell, Column, Relation, Row, TypeName
 from logship.lsn import Lsn
 from logship.replay.batch import Batch, Step
 from logship.replay.coalesce import Coalescer
-from logship.replay.load import Size
-from logship.replay.memory import Memory
-from logship.replay.memory_reading import Brought, Ended, Event, Opened, Order, Reading, read
-from logship.replay.memory_store import Caster
+from logship.replay.memory.memory import Memory
+from logship.replay.memory.reading import Brought, Ended, Event, Opened, Order, Reading, read
+from logship.replay.memory.source import Size
+from logship.replay.memory.store import Caster
 from logship.replay.target import Target, TargetColumn
 
 INT4, INT8, TEXT, NUMERIC, FLOAT8, TIMESTAMP, UUID, BYTEA = 23, 20, 25, 1700, 701, 1114, 2950, 17

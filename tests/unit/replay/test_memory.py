@@ -10,10 +10,10 @@ import pytest
 from logship.change import UNCHANGED
 from logship.errors import InternalError, SecondaryError
 from logship.lsn import Lsn
-from logship.replay.memory import Memory
-from logship.replay.memory_policy import Policies, Policy
-from logship.replay.memory_replay import MemoryDiffers
-from logship.replay.resident import ObjectState, Residence
+from logship.replay.memory.memory import Memory
+from logship.replay.memory.policy import Policies, Policy
+from logship.replay.memory.replay import MemoryDiffers
+from logship.replay.memory.resident import ObjectState, Residence
 from logship.replay.target import Target
 from tests.unit.replay.memory_model import (
     INT4,
@@ -120,7 +120,7 @@ def test_one_of_equal_rows_goes(memory: Memory) -> None:
 
 
 def test_rows_without_key_go_that_the_same_transaction_put_there(memory: Memory) -> None:
-    """Once it missed every second of them: a filter of DuckDB's on rowid, see `memory_store`."""
+    """Once it missed every second of them: a filter of DuckDB's on rowid, see `logship.replay.memory.store`."""
     old, gone, new = (b"old", b"1"), (b"gone", b"1"), (b"new", b"1")
     for end in range(2, 42, 2):
         apply(memory, batch(end, coalesced(insert(LOOSE, *old))))

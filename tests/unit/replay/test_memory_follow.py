@@ -11,9 +11,9 @@ from logship.lsn import Lsn
 from logship.replay.batch import SchemaChange
 from logship.replay.ddl.message import Captured, Object, Statement
 from logship.replay.ddl.text import Located
-from logship.replay.memory_follow import Followed, agrees, below, follow
-from logship.replay.memory_table import table_of
-from logship.replay.resident import MemoryObject, Residence
+from logship.replay.memory.follow import Followed, agrees, below, follow
+from logship.replay.memory.resident import MemoryObject, Residence
+from logship.replay.memory.table import table_of
 from tests.unit.replay.memory_model import INT4, INT8, MONEY, NUMERIC, TEXT, target
 
 T = target("t", ("id", INT4), ("v", TEXT), ("n", INT4), ("m", NUMERIC, MONEY), oid=20_001)

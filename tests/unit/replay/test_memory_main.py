@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from logship.change import UNCHANGED, Row
 from logship.lsn import Lsn
-from logship.replay import memory_parts
 from logship.replay.batch import Step
 from logship.replay.coalesce import Coalescer
-from logship.replay.memory_keys import FEW
-from logship.replay.memory_main import MemoryDiffers, Writing
-from logship.replay.memory_merge import Merger
-from logship.replay.memory_replay import Misses, OpenTransaction, carry_out, prepare
-from logship.replay.memory_store import Store
-from logship.replay.memory_table import table_of
-from logship.replay.resident import MemoryObject, Residence
+from logship.replay.memory import parts as sizing
+from logship.replay.memory.keys import FEW
+from logship.replay.memory.main import MemoryDiffers, Writing
+from logship.replay.memory.merge import Merger
+from logship.replay.memory.replay import Misses, OpenTransaction, carry_out, prepare
+from logship.replay.memory.resident import MemoryObject, Residence
+from logship.replay.memory.store import Store
+from logship.replay.memory.table import table_of
 from logship.replay.target import Target
 from tests.unit.replay.memory_model import INT4, INT8, MONEY, NUMERIC, TEXT, UUID, batch, ordered, target
 
@@ -44,14 +44,14 @@ SMALL = {"SEGMENT_ROWS": 4, "DELTA_ROWS": 3, "_SMALL_ROWS": 0, "_LOOKED_THROUGH"
 
 @contextmanager
 def sizes(**given: int) -> Iterator[None]:
-    before = {name: getattr(memory_parts, name) for name in given}
+    before = {name: getattr(sizing, name) for name in given}
     try:
         for name, value in given.items():
-            setattr(memory_parts, name, value)
+            setattr(sizing, name, value)
         yield
     finally:
         for name, value in before.items():
-            setattr(memory_parts, name, value)
+            setattr(sizing, name, value)
 
 
 @dataclass
@@ -380,7 +380,7 @@ def test_what_is_merged_when_nobody_writes_is_merged_after_a_while() -> None:
         _gone(world, 4)
         assert merger.pending([known])
         assert not merger.step([known], Lsn(2))
-        now[0] = memory_parts.IDLE_DELTA_S
+        now[0] = sizing.IDLE_DELTA_S
         while merger.step([known], Lsn(2)):
             pass
         assert known.parts.delta_rows == 0

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from logship.change import UNCHANGED, Row
 from logship.replay.batch import Truncation
 from logship.replay.coalesce import Coalescer
-from logship.replay.memory import Memory
-from logship.replay.resident import Residence
+from logship.replay.memory.memory import Memory
+from logship.replay.memory.resident import Residence
 from tests.unit.replay.memory_model import (
     FLOAT8,
     INT4,

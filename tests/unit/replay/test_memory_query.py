@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from logship.replay.memory import Memory
-from logship.replay.memory_query import QueryRefused
+from logship.replay.memory.memory import Memory
+from logship.replay.memory.query import QueryRefused
 from tests.unit.replay.memory_model import (
     FLOAT8,
     INT4,

@@ -9,9 +9,9 @@ import pytest
 from logship.change import Relation
 from logship.errors import InternalError, SecondaryError
 from logship.lsn import Lsn
-from logship.replay.memory import Memory
-from logship.replay.memory_policy import Policies, Policy
-from logship.replay.resident import Happening, MemoryObject, ObjectState, Residence
+from logship.replay.memory.memory import Memory
+from logship.replay.memory.policy import Policies, Policy
+from logship.replay.memory.resident import Happening, MemoryObject, ObjectState, Residence
 from tests.unit.replay.memory_model import (
     INT4,
     TEXT,

@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from logship.replay.types import TEXT, memory_type, text_of
+from logship.replay.memory.types import TEXT, memory_type, text_of
 
 OIDS = {
     "boolean": 16, "bytea": 17, "name": 19, "bigint": 20, "smallint": 21, "integer": 23, "text": 25, "oid": 26,

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from logship.capture.copydata import Positions as Reported
 from logship.capture.copydata import check_progress
 from logship.lsn import INVALID, Lsn
-from logship.service.acknowledge import OwnReplica
 from logship.service.positions import Positions, Stage
+from logship.service.ship.acknowledge import OwnReplica
 
 
 def test_replay_is_what_persistence_committed_and_never_past_the_journal() -> None:

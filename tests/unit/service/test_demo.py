@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from logship.service.comparison import Compared
-from logship.service.demo import Verdict
-from logship.service.shop_migrations import Migrated, Revision, revisions
+from logship.service.compare.comparison import Compared
+from logship.service.demo.demo import Verdict
+from logship.service.demo.shop_migrations import Migrated, Revision, revisions
 
 ARRIVED = Migrated(Revision("shop_0001", "Points"), 0.1)
 EQUAL = Compared("shop.product", 5, 5, True)

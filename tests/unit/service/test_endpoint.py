@@ -11,8 +11,8 @@ import pytest
 
 from logship.config import Address
 from logship.errors import UsageError
-from logship.service import endpoint as module
-from logship.service.endpoint import Endpoint
+from logship.service.watch import endpoint as module
+from logship.service.watch.endpoint import Endpoint
 from tests.servers import eventually
 
 

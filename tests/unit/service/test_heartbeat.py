@@ -8,7 +8,7 @@ from typing import Any, cast
 import psycopg
 import pytest
 
-from logship.service.heartbeat import Heartbeat
+from logship.service.ship.heartbeat import Heartbeat
 
 
 @dataclass

@@ -17,7 +17,7 @@ from logship.lsn import INVALID, Lsn
 from logship.replay.batcher import Batcher, Item
 from logship.replay.classify import Classifier
 from logship.service.crew import Stopped
-from logship.service.hold import Doorkeeper, Gate
+from logship.service.replay.hold import Doorkeeper, Gate
 from tests.servers import eventually
 
 

@@ -14,7 +14,7 @@ from logship.journal.segment import Record, RecordKind, Stretch
 from logship.kernel import cut, frame, split_run
 from logship.lsn import INVALID, Lsn
 from logship.relay.frames import RelayedKind, RelayedRecord
-from logship.service.intake import Intake
+from logship.service.replay.intake import Intake
 from tests.unit.plain import stretches, transaction
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from logship.config import Cold
 from logship.errors import UsageError
 from logship.lsn import Lsn
-from logship.service.memory_words import LONGEST_S, MOST_BYTES, Came, Head, Question
+from logship.service.memory.words import LONGEST_S, MOST_BYTES, Came, Head, Question
 
 QUESTION = Question("select 'é'", ("pg_catalog", "public"), 5.0, 1000, Lsn(77), Cold.LOAD)
 

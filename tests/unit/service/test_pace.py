@@ -7,8 +7,8 @@ import pytest
 from logship.capture.copydata import Positions
 from logship.capture.feedback import Sent
 from logship.lsn import Lsn
-from logship.service import pace as module
-from logship.service.pace import FSYNC_SPACING_S, GATHER_S, STATUS_SPACING_S, Pace
+from logship.service.ship import pace as module
+from logship.service.ship.pace import FSYNC_SPACING_S, GATHER_S, STATUS_SPACING_S, Pace
 
 HERE = Positions(Lsn(30), Lsn(20), Lsn(10))
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 
-from logship.service.queue import ByteQueue
+from logship.service.replay.queue import ByteQueue
 
 
 def nothing() -> None:

@@ -15,7 +15,7 @@ from logship.journal.files import Files
 from logship.journal.log import Journal
 from logship.journal.segment import Source
 from logship.lsn import Lsn
-from logship.service.registered import FILE_NAME, RegisteredReplicas
+from logship.service.ship.registered import FILE_NAME, RegisteredReplicas
 
 
 class FullDisk(Files):
@@ -92,7 +92,7 @@ def test_killed_while_registering(tmp_path: Path, failpoint: str, there: bool) -
     """Killed in the second registration: the first is there whole, and the second whole or not at all."""
     code = (
         "import sys; from pathlib import Path; from logship.lsn import Lsn\n"
-        "from logship.service.registered import RegisteredReplicas\n"
+        "from logship.service.ship.registered import RegisteredReplicas\n"
         "registered = RegisteredReplicas(Path(sys.argv[1]))\n"
         "registered.add('a', Lsn(10)); print('registered', flush=True); registered.add('b', Lsn(20))\n"
     )

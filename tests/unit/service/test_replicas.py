@@ -12,8 +12,8 @@ from logship.relay.policy import parse
 from logship.relay.ports import ClientInfo
 from logship.relay.synchrony import Block, State, SyncState
 from logship.relay.syncrep import SyncRep
-from logship.service.registered import RegisteredReplicas
-from logship.service.replicas import Replicas
+from logship.service.ship.registered import RegisteredReplicas
+from logship.service.ship.replicas import Replicas
 
 CLIENT = ClientInfo(user="ann", application_name="a", address="127.0.0.1", port=1234, pid=77)
 

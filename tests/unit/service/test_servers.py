@@ -14,9 +14,9 @@ import psycopg
 import pytest
 
 from logship.errors import UsageError
-from logship.service import binaries
-from logship.service.servers import Binaries, Server, ServerNotStarted, find_binaries, wheel_binaries
-from logship.service.watcher import alive
+from logship.service.demo import binaries
+from logship.service.demo.servers import Binaries, Server, ServerNotStarted, find_binaries, wheel_binaries
+from logship.service.demo.watcher import alive
 from tests.servers import Database, eventually
 
 MakeServer = Callable[..., Server]
@@ -73,7 +73,7 @@ def test_a_server_that_does_not_start_shows_its_log(make_server: MakeServer) -> 
 
 def test_nothing_is_left_when_the_process_is_killed(primary_binaries: Binaries) -> None:
     program = (
-        "import sys; from pathlib import Path; from logship.service.servers import *;"
+        "import sys; from pathlib import Path; from logship.service.demo.servers import *;"
         "s = Server(Binaries(Path(sys.argv[1]), 'variable'), 'orphan', durable=False); s.__enter__();"
         "print(s.pid, s.base, flush=True); sys.stdin.read()"
     )

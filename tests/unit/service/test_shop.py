@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from logship.service import shop
-from logship.service.comparison import Compared, compare
+from logship.service.compare.comparison import Compared, compare
+from logship.service.demo import shop
 from tests.servers import Database, eventually
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from logship.errors import UsageError
 from logship.relay.scram import Verifier, make_verifier
-from logship.service.users import FileUsers, read_users, verifier_line
+from logship.service.ship.users import FileUsers, read_users, verifier_line
 
 GOOD = str(make_verifier("secret"))
 PARSED = Verifier.parse(GOOD)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from logship.lsn import Lsn
-from logship.service.verify import Notes, NotesUnreadable
+from logship.service.compare.verify import Notes, NotesUnreadable
 from logship.snapshot.verify_compare import TableResult
 
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logship.lsn import Lsn
-from logship.service.health import Health, State
 from logship.service.positions import Stage
-from logship.service.watch import Condition, Sighting, Verdict, Watch, sentence
+from logship.service.watch.health import Health, State
+from logship.service.watch.watch import Condition, Sighting, Verdict, Watch, sentence
 
 STAGE = Stage.PERSISTENCE
 BEHIND = Sighting(Lsn(100), Lsn(200), task="replaying a large transaction")

@@ -1,0 +1,184 @@
+"""The DuckDB database of memory: how it is opened, and the few things its writer does with it.
+
+In: SQL of `logship.replay.memory.table` and Arrow tables of texts. Out: row counts, Arrow tables of
+typed values. One connection writes; `reader` gives others of their own. The database lives in the
+process, spills only where it is told to, and reads no file. Never keeps a row after `close`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import duckdb
+import pyarrow as pa
+
+from logship.lsn import Lsn
+from logship.replay.memory.table import DATABASE, POSITION, MemoryColumn, literal, quoted
+
+Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
+
+_STAGED: Final = "logship_staged"
+_NEVER: Final = "1000000TB"
+
+
+class Store:
+    def __init__(
+        self, *, limit_bytes: int, spill_directory: Path | None, threads: int, start_lsn: Lsn
+    ) -> None:
+        # DuckDB would read variables of this program as tables.
+        settings: dict[str, Any] = {"threads": threads, "python_enable_replacements": False}
+        self._root = duckdb.connect(":memory:", config=settings)
+        self._lock = threading.Lock()
+        self._root.execute(f"set memory_limit = '{limit_bytes}B'")
+        # Unless it is said, DuckDB spills into the working directory.
+        self._root.execute(f"set temp_directory = {literal(str(spill_directory or ''))}")
+        self._root.execute("set global TimeZone = 'UTC'")
+        # DuckDB 2.0.0: a filter that a join pushes down to rowid passes over rows that the same transaction has
+        # inserted behind one that it deleted again. Half of the deletes of such rows would miss them.
+        self._root.execute("set disabled_optimizers = 'join_filter_pushdown'")
+        self._root.execute(f"create schema {DATABASE}.public")
+        self._root.execute(f"create schema {DATABASE}.logship")
+        self._root.execute(f"create table {POSITION} (lsn ubigint)")
+        self._root.execute(f"insert into {POSITION} values ({int(start_lsn)})")
+        # As soon as 16 MB have changed it would stop the writer for a second, to compress what hardly pays.
+        self._root.execute(f"set checkpoint_threshold = '{_NEVER}'")
+        self._root.execute("set enable_external_access = false")
+        self._root.execute("set lock_configuration = true")
+        self.writer = self._root.cursor()
+        self._begun = False
+
+    def reader(self) -> duckdb.DuckDBPyConnection:
+        """A connection for another thread; ``public`` is searched as in PostgreSQL. To be closed."""
+        with self._lock:
+            cursor = self._root.cursor()
+        cursor.execute("set search_path = 'public,main'")
+        return cursor
+
+    def close(self) -> None:
+        self.writer.close()
+        with self._lock:
+            self._root.close()
+
+    def begin(self) -> None:
+        self.writer.begin()
+        self._begun = True
+
+    def commit(self) -> None:
+        """What fails here is rolled back. Lack of memory is `duckdb.OutOfMemoryException`, as everywhere."""
+        self._begun = False
+        try:
+            self.writer.commit()
+        except duckdb.TransactionException as error:
+            if "could not allocate" in str(error):
+                raise duckdb.OutOfMemoryException("at commit") from error
+            raise
+
+    def rollback(self) -> None:
+        if self._begun:
+            self._begun = False
+            self.writer.rollback()
+        self.writer.unregister(_STAGED)
+
+    def execute(self, statement: str) -> None:
+        # A result that isn't read to its end keeps the connection busy.
+        self.writer.execute(statement).fetchall()
+
+    def count(self, statement: str) -> int:
+        """How many rows ``statement`` changed."""
+        return int(self.writer.execute(statement).fetchall()[0][0])
+
+    def move(self, lsn: Lsn) -> None:
+        self.execute(f"update {POSITION} set lsn = {int(lsn)}")
+
+    def make_schema(self, schema: str) -> None:
+        self.execute(f"create schema if not exists {DATABASE}.{quoted(schema)}")
+
+    @contextmanager
+    def staged(self, table: Table) -> Iterator[str]:
+        """``table`` as a view of the writer's, by the name that is given."""
+        with staged(self.writer, table) as view:
+            yield view
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Few rows: takes half of what `table` does."""
+        found: list[tuple[Any, ...]] = self.writer.execute(query).fetchall()
+        return found
+
+    def table(self, query: str) -> Table:
+        return self.writer.sql(query).to_arrow_table()
+
+    def typed(
+        self, texts: Table, columns: Sequence[MemoryColumn], prefix: str = "c"
+    ) -> tuple[Table, list[MemoryColumn]]:
+        """``texts`` with the cells of ``columns`` cast, and the columns that had a miss."""
+        return typed(self.writer, texts, columns, prefix)
+
+    def caster(self) -> Caster:
+        """For a thread that reads what will be written. To be closed by it."""
+        return Caster(self.reader())
+
+
+class Caster:
+    """Casts texts on a connection of its own, beside the writer."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def typed(self, texts: Table, columns: Sequence[MemoryColumn]) -> tuple[Table, list[MemoryColumn]]:
+        return typed(self._connection, texts, columns)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@contextmanager
+def staged(connection: duckdb.DuckDBPyConnection, table: Table) -> Iterator[str]:
+    """``table`` as a view of ``connection``, by the name that is given."""
+    connection.register(_STAGED, table)
+    try:
+        yield _STAGED
+    except BaseException:
+        # In an aborted transaction it can't be taken away; `rollback` does it then.
+        with suppress(duckdb.TransactionException):
+            connection.unregister(_STAGED)
+        raise
+    else:
+        connection.unregister(_STAGED)
+
+
+def typed(
+    connection: duckdb.DuckDBPyConnection, texts: Table, columns: Sequence[MemoryColumn], prefix: str = "c"
+) -> tuple[Table, list[MemoryColumn]]:
+    """``texts`` with the cells of ``columns`` cast, and the columns that had a miss."""
+    # The log's integers come typed already.
+    native = [
+        column
+        for column in columns
+        if not column.type.is_text and pa.types.is_string(texts.schema.field(f"{prefix}{column.index}").type)
+    ]
+    if not native:
+        return texts, []
+    cells = ", ".join(
+        f"{column.type.cast_of(f'{prefix}{column.index}')} as {prefix}{column.index}" for column in native
+    )
+    with staged(connection, texts) as view:
+        cast = connection.sql(f"select {cells} from {view}").to_arrow_table()
+    misses: list[MemoryColumn] = []
+    for column in native:
+        name = f"{prefix}{column.index}"
+        place = texts.schema.get_field_index(name)
+        if cast.column(name).null_count != texts.column(place).null_count:
+            misses.append(column)
+        texts = texts.set_column(place, name, cast.column(name))
+    return texts, misses
+
+
+def size_of(table: Table, columns: Sequence[MemoryColumn]) -> int:
+    """About what DuckDB needs for the rows of a staged table: Arrow's size, and 12 bytes more for a text."""
+    texts = sum(1 for column in columns if column.type.duckdb in ("VARCHAR", "BLOB"))
+    uuids = sum(1 for column in columns if column.type.duckdb == "UUID")
+    return int(table.nbytes + table.num_rows * (12 * texts - 24 * uuids)) if table.num_rows else 0

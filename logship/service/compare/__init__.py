@@ -1,0 +1,1 @@
+"""Both sides at one LSN: whether rows and schema are equal, and what makes them so again."""

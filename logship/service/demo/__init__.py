@@ -1,0 +1,1 @@
+"""PostgreSQL servers of our own, a program run beside them, and the shop of `logship demo`."""

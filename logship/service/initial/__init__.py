@@ -1,0 +1,1 @@
+"""`logship init`: two databases become a primary and a secondary, and the secondary is filled."""

@@ -1,0 +1,207 @@
+"""The receiver: reads what a shipper relays to one replica, and journals it.
+
+In: a relay's stream. Out: records in the replayer's own journal, and status updates to the shipper, which name
+nothing that is not so: write is what was handed to the journal's file, flush what is fsynced there, replay
+what is applied. One thread; the journal's fsync thread and the replayer tell the shipper in its place when a position
+moved while it waits for the stream, so that a commit on the primary that waits is answered at once.
+
+A shipper that doesn't listen yet, or no more, is waited for, as is one that serves a predecessor of ours. One
+that ships another server's log is refused, and one that no longer has what comes next ends the program.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from logship.capture.copydata import Positions as Reported
+from logship.capture.feedback import heard, is_due, wait_s
+from logship.capture.relay_stream import RelayStream
+from logship.capture.stream import System
+from logship.catalog.state import Replica
+from logship.errors import PrimaryError, ProtocolViolation, RefusedAsUnsafe, ReplicaUnknown
+from logship.journal.log import Journal
+from logship.journal.segment import Record, Stretch
+from logship.lsn import INVALID, Lsn
+from logship.relay.frames import RelayedRecord, decode_record
+from logship.service.positions import Positions, Stage
+from logship.service.replay.intake import Intake
+from logship.service.ship.acknowledge import Acknowledge
+
+log = logging.getLogger(__name__)
+
+_FIRST_WAIT_S: Final = 0.1
+_LONGEST_WAIT_S: Final = 5.0
+_FEW_BYTES: Final = 64 * 1024  # read at once: what a group of commits that wait is made of
+_UNKNOWN_S: Final = 30.0  # the shipper sees a new replica about a second after init has made it
+
+
+class Receiver:
+    """``check_epoch`` raises when a shipper's epoch isn't one to follow. ``trouble`` is told of each error that
+    is being waited out, and None when it is over."""
+
+    def __init__(
+        self,
+        *,
+        shipper: str,
+        replica: Replica,
+        journal: Journal,
+        positions: Positions,
+        acknowledge: Acknowledge,
+        check_epoch: Callable[[int], None],
+        feedback_s: float,
+        trouble: Callable[[Exception | None], None],
+    ) -> None:
+        self._shipper = shipper
+        self._replica = replica
+        self._journal = journal
+        self._positions = positions
+        self._acknowledge = acknowledge
+        self._check_epoch = check_epoch
+        self._feedback_s = feedback_s
+        self._trouble = trouble
+        self._stopping = threading.Event()
+        self._stream: RelayStream[RelayedRecord] | None = None
+        self._intake = Intake(journal.written_lsn)
+        self._unknown_since_s: float | None = None
+        self.received_bytes = 0  # of the stream, since the start
+
+    def run(self) -> None:
+        """Receive until `stop`. Raises what can't be mended by waiting."""
+        wait = _FIRST_WAIT_S
+        said = ""
+        while not self._stopping.is_set():
+            began_s, began_at = time.monotonic(), self._intake.position
+            try:
+                self._session()
+            except PrimaryError as error:
+                if not self._may_pass(error, began_s):
+                    raise
+                self._trouble(error)
+                # A shipper that is away is said once, not at every try.
+                log.log(logging.DEBUG if str(error) == said else logging.WARNING, "%s; trying again", error)
+                said = str(error)
+            if self._intake.position > began_at or time.monotonic() - began_s > _LONGEST_WAIT_S:
+                wait, said = _FIRST_WAIT_S, ""
+            self._stopping.wait(wait)
+            wait = min(wait * 2, _LONGEST_WAIT_S)
+
+    def _may_pass(self, error: PrimaryError, now_s: float) -> bool:
+        """Whether waiting can help. A shipper that serves others and doesn't know us soon is another's."""
+        if not isinstance(error, ReplicaUnknown):
+            self._unknown_since_s = None
+        elif self._unknown_since_s is None:
+            self._unknown_since_s = now_s
+        elif now_s - self._unknown_since_s > _UNKNOWN_S:
+            return False
+        return bool(getattr(error, "transient", False))
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """End the wait for the stream: from any thread."""
+        stream = self._stream
+        if stream is not None:
+            stream.wake()
+
+    def moved(self) -> None:
+        """A position moved: from any thread."""
+        stream = self._stream
+        if stream is not None and not stream.offer_status(self._reached):
+            stream.wake()
+
+    def _session(self) -> None:
+        """One connection: from its start to its end, or to `stop`."""
+        name = self._replica.name
+        with RelayStream(self._shipper, name, decode_record) as stream:
+            require_same_source(stream.identify(), self._replica)
+            self._check_epoch(_number(stream.show("logship.epoch")[0]))
+            self._journal.abandon()  # what came of a transaction comes again, whole
+            self._journal.write()
+            self._intake.begin()
+            ends_at = self._journal.written_lsn
+            stream.start(self._replica.publication, ends_at)
+            self._stream = stream
+            self._trouble(None)
+            log.info('streaming replica "%s" from the shipper, from %s', name, ends_at)
+            try:
+                self._pump(stream)
+            finally:
+                self._stream = None
+            stream.stop()
+
+    def _pump(self, stream: RelayStream[RelayedRecord]) -> None:
+        wal_end = INVALID
+        while not self._stopping.is_set():
+            received = stream.read(wait_s(stream.sent, time.monotonic(), interval_s=self._feedback_s))
+            self.received_bytes += received.bytes
+            records = self._intake.take(r for r in received.items if isinstance(r, RelayedRecord))
+            if records:
+                self._append(records, few=received.bytes < _FEW_BYTES)
+            asked = heard(received.keepalives, wal_end)
+            wal_end = asked.wal_end
+            with stream.using:
+                reached = self._reached()
+                if is_due(
+                    reached, stream.sent, time.monotonic(),
+                    interval_s=self._feedback_s, reply_requested=asked.reply_requested, moved=asked.moved,
+                ):  # fmt: skip
+                    stream.send_status(reached)
+
+    def _append(self, records: Sequence[Record | Stretch], *, few: bool) -> None:
+        """Into the journal's buffer, then to its file and to the readers; the fsync follows by itself. Where there are
+        ``few`` it is made here: a commit may wait for it, and nothing else for us."""
+        last = records[-1]
+        for record in records:
+            completion = self._durable if record is last else None
+            if isinstance(record, Stretch):
+                self._journal.append_stretch(record, completion)
+            else:
+                self._journal.append(record, completion)
+        whole = [record for record in records if isinstance(record, Stretch) or record.last]
+        if whole:
+            for record in (whole[0], whole[-1]):
+                self._positions.received(record.end_lsn, record.commit_time_us)
+        if few:
+            self._journal.write_through(self._written)
+        else:
+            self._journal.write()
+            self._written()
+
+    def _written(self) -> None:
+        self._positions.reach(Stage.RECEIVED, self._journal.written_lsn)
+
+    def _durable(self, lsn: Lsn) -> None:
+        """Called when an fsync is over, by its thread."""
+        self._positions.reach(Stage.FLUSHED, self._journal.flushed_lsn)
+        self.moved()
+
+    def _reached(self) -> Reported:
+        flushed = self._journal.flushed_lsn  # before written, which may move meanwhile
+        return self._acknowledge.reached(self._journal.written_lsn, flushed, time.monotonic())
+
+
+def require_same_source(system: System, replica: Replica) -> None:
+    """`RefusedAsUnsafe` when the shipper ships the log of another server, timeline or database."""
+    for what, found, made_from in (
+        ("system identifier", system.system_identifier, replica.system_identifier),
+        ("timeline", system.timeline, replica.timeline),
+        ("database", system.database, replica.database),
+    ):
+        if found != made_from:
+            raise RefusedAsUnsafe(
+                f"the shipper ships the log of another server: its {what} is {found}, and the replica was "
+                f"made from {made_from}",
+                hint="check --shipper; a replica of another server begins with `logship init --name`",
+            )
+
+
+def _number(text: str | None) -> int:
+    if text is None or not text.isdecimal():
+        raise ProtocolViolation("an epoch that isn't a number")
+    return int(text)
