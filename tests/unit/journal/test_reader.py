@@ -232,7 +232,7 @@ def test_who_listens_hears_of_what_is_written_and_whether_it_is_hurried_until_th
     with Journal.open(tmp_path, SOURCE) as journal:
         reader = journal.reader(Lsn(0))
         heard: list[tuple[bool, int]] = []
-        reader.listen(lambda hurried: heard.append((hurried, len(reader.read(1 << 20, 0)))))
+        reader.listen(lambda hurried: heard.append((hurried, len(shape(reader.read(1 << 20, 0))))))
         write(journal, [[changes(100)]])
         journal.append(changes(200))
         journal.write_through(lambda: heard.append((False, -1)))
