@@ -25,6 +25,7 @@ from logship.errors import (
     ReplicaUnknown,
     ShipperBroken,
     ShipperUnreachable,
+    UsageError,
     is_transient,
 )
 from logship.lsn import Lsn
@@ -56,6 +57,11 @@ class RelayStream(Stream[T | Keepalive], Generic[T]):
         self._expect(State.IDLE)
         try:
             return shown(self._connection, name)
+        except psycopg.errors.UndefinedObject as error:
+            raise UsageError(
+                f"what --shipper names speaks PostgreSQL's protocol, and is no shipper: it knows no {name}",
+                hint="give the address that `logship ship --listen` has; for a primary's own walsender, --primary",
+            ) from error
         except psycopg.Error as error:
             raise self._meaning(error) from error
 

@@ -27,6 +27,7 @@ from logship.journal.log import Journal
 from logship.journal.segment import Record, Stretch
 from logship.lsn import INVALID, Lsn
 from logship.relay.frames import RelayedRecord, decode_record
+from logship.service.dated import dated
 from logship.service.positions import Positions, Stage
 from logship.service.replay.intake import Intake
 from logship.service.ship.acknowledge import Acknowledge
@@ -163,10 +164,7 @@ class Receiver:
                 self._journal.append_stretch(record, completion)
             else:
                 self._journal.append(record, completion)
-        whole = [record for record in records if isinstance(record, Stretch) or record.last]
-        if whole:
-            for record in (whole[0], whole[-1]):
-                self._positions.received(record.end_lsn, record.commit_time_us)
+        self._positions.received_all(dated(records))
         if few:
             self._journal.write_through(self._written)
         else:

@@ -34,6 +34,7 @@ from logship.journal.flush import Completion
 from logship.journal.log import Journal
 from logship.journal.segment import Record, Source, Stretch
 from logship.lsn import INVALID, Lsn
+from logship.service.dated import dated
 from logship.service.positions import Positions, Stage
 from logship.service.ship.acknowledge import Acknowledge, OwnReplica
 from logship.service.ship.epoch import Epoch, session
@@ -237,15 +238,12 @@ class Shipper:
     def _append(self, pieces: list[Piece], *, at_once: bool = False) -> None:
         """Into the journal's buffer, then to its file and to the readers. The fsync follows by itself; ``at_once``
         and where a commit may wait for it, it is made here, while the readers read."""
-        *before, last = together(pieces)
-        for each in before:
+        given = together(pieces)
+        for each in given[:-1]:
             self._put(each)
-        self._put(last, self._durable)
+        self._put(given[-1], self._durable)
         self._journal.space_fsyncs(self.pace.fsync_spacing_s)
-        whole = [piece for piece in pieces if piece.last]
-        if whole:
-            for piece in (whole[0], whole[-1]):
-                self._positions.received(piece.end_lsn, piece.commit_time_us)
+        self._positions.received_all(dated(given))
         if at_once and self.pace.awaited:
             self._journal.write_through(self._written)
         else:
