@@ -60,6 +60,7 @@ class Store:
         return cursor
 
     def close(self) -> None:
+        self._staging.forget()
         self.writer.close()
         with self._lock:
             self._root.close()
@@ -138,6 +139,7 @@ class Caster:
         return typed(self._staging, texts, columns)
 
     def close(self) -> None:
+        self._staging.forget()
         self._connection.close()
 
 
