@@ -89,8 +89,8 @@ def _transaction_at(run: bytes, offset: int, end: int) -> tuple[Transaction, int
         if tag == _COMMIT_TAG:
             if len(message) != _COMMIT.size:
                 return None
-            _, _, again, end_lsn, time_again_us = _COMMIT.unpack(message)
-            if (again, time_again_us) != (commit_lsn, time_us) or end_lsn <= commit_lsn:
+            _, flags, again, end_lsn, time_again_us = _COMMIT.unpack(message)
+            if (flags, again, time_again_us) != (0, commit_lsn, time_us) or end_lsn <= commit_lsn:
                 return None
             return Transaction(run[offset:at], xid, commit_lsn, end_lsn, time_us), at
         if tag != _ORIGIN and (tag not in _ROWS or len(message) < 5):
@@ -127,6 +127,22 @@ def plain(run: bytes) -> Plain | None:
         return _told(cut(run))
     except ValueError:
         return None
+
+
+def plain_at(run: bytes, offset: int, end: int, after: int, most: int) -> tuple[Plain, int] | None:
+    """What the stretch says of itself that stands from ``offset`` on, and where it ends: before ``end``, before the
+    first transaction that isn't plain, comes to more than ``most`` bytes, or was committed before ``after`` or before
+    the end of the one before it. None: that is the first."""
+    if not 0 <= offset <= end <= len(run):
+        raise ValueError(f"bytes {offset} to {end} are outside of the run")
+    transactions: list[Transaction] = []
+    while offset < end:
+        found = _transaction_at(run, offset, min(end, offset + most))
+        if found is None or found[0].commit_lsn < after:
+            break
+        transactions.append(found[0])
+        after, offset = found[0].end_lsn, found[1]
+    return (_told(transactions), offset) if transactions else None
 
 
 def _told(transactions: list[Transaction]) -> Plain:

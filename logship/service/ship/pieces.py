@@ -6,43 +6,26 @@ are journaled at once, as the same bytes. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+from logship import pgoutput
 from logship.capture.records import Piece, PieceKind
 from logship.journal.segment import Record, RecordKind, Stretch
-from logship.kernel import plain
+from logship.lsn import Lsn
 
 _KINDS: Final = {
     PieceKind.CHANGES: RecordKind.CHANGES,
     PieceKind.POSITION: RecordKind.POSITION,
     PieceKind.ABANDON: RecordKind.ABANDON,
 }
+_BEGIN: Final = slice(4, 25)  # of a stretch: the first message, behind its length
 
 
-def together(pieces: Sequence[Piece]) -> list[Record | Stretch]:
-    """What the journal is given: plain transactions that follow one another at once, everything else one by one."""
-    given: list[Record | Stretch] = []
-    whole: list[Piece] = []
-    for piece in pieces:
-        if piece.first and piece.last:
-            whole.append(piece)
-            continue
-        given += _as_one(whole)
-        given.append(_record(piece))
-        whole = []
-    return given + _as_one(whole)
-
-
-def _as_one(whole: Sequence[Piece]) -> list[Record | Stretch]:
-    if len(whole) > 1:
-        run = b"".join([piece.run for piece in whole])
-        if told := plain(run):
-            return [Stretch.of(run, told)]
-    return [_record(piece) for piece in whole]
-
-
-def _record(piece: Piece) -> Record:
+def journaled(piece: Piece) -> Record | Stretch:
+    """What the journal is given."""
+    if piece.stretch is not None:
+        return Stretch.of(piece.run, piece.stretch)
     return Record(
         kind=_KINDS[piece.kind],
         first=piece.first,
@@ -53,3 +36,16 @@ def _record(piece: Piece) -> Record:
         commit_time_us=piece.commit_time_us,
         run=piece.run,
     )
+
+
+def dates(pieces: Sequence[Piece]) -> Iterator[tuple[Lsn, int]]:
+    """Of the first and the last transaction that are whole with ``pieces``: a position in its commit record or at its
+    end, and the commit time."""
+    whole = [piece for piece in pieces if piece.last]
+    if whole and whole[0].stretch is not None:
+        begin = pgoutput.begin_of(whole[0].run[_BEGIN])
+        yield Lsn(begin.commit_lsn + 1), begin.commit_time_us
+    elif len(whole) > 1:
+        yield whole[0].end_lsn, whole[0].commit_time_us
+    if whole:
+        yield whole[-1].end_lsn, whole[-1].commit_time_us

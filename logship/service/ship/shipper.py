@@ -34,7 +34,7 @@ from logship.service.positions import Positions, Stage
 from logship.service.ship.acknowledge import Acknowledge, OwnReplica
 from logship.service.ship.epoch import Epoch, session
 from logship.service.ship.pace import Pace
-from logship.service.ship.pieces import together
+from logship.service.ship.pieces import dates, journaled
 
 log = logging.getLogger(__name__)
 
@@ -221,15 +221,13 @@ class Shipper:
     def _append(self, pieces: list[Piece], *, at_once: bool = False) -> None:
         """Into the journal's buffer, then to its file and to the readers. The fsync follows by itself; ``at_once``
         and where a commit may wait for it, it is made here, while the readers read."""
-        *before, last = together(pieces)
+        *before, last = map(journaled, pieces)
         for each in before:
             self._put(each)
         self._put(last, self._durable)
         self._journal.space_fsyncs(self.pace.fsync_spacing_s)
-        whole = [piece for piece in pieces if piece.last]
-        if whole:
-            for piece in (whole[0], whole[-1]):
-                self._positions.received(piece.end_lsn, piece.commit_time_us)
+        for lsn, time_us in dates(pieces):
+            self._positions.received(lsn, time_us)
         if at_once and self.pace.awaited:
             self._journal.write_through(self._written)
         else:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from logship import pgoutput
 from logship.capture.records import Piece, PieceKind
 from logship.change import Begin, Column, Commit, Insert, Relation
 from logship.journal.segment import Record, RecordKind, Stretch
-from logship.kernel import frame
+from logship.kernel import frame, plain
 from logship.lsn import INVALID, Lsn
-from logship.service.ship.pieces import together
+from logship.service.ship.pieces import dates, journaled
 
 RELATION = Relation(1000, "public", "t", "d", (Column("id", 23, -1, True),))
 
@@ -24,8 +28,12 @@ def transaction(number: int, *events: Insert | Relation, first: bool = True, las
     )
 
 
-def one_by_one(given: list[Record | Stretch]) -> list[Record]:
-    return [record for each in given for record in (each.records() if isinstance(each, Stretch) else [each])]
+def stretch(first: int, last: int) -> Piece:
+    pieces = [transaction(number) for number in range(first, last + 1)]
+    run = b"".join(piece.run for piece in pieces)
+    told = plain(run)
+    assert told is not None
+    return replace(pieces[-1], run=run, stretch=told)
 
 
 def as_record(piece: Piece) -> Record:
@@ -35,29 +43,24 @@ def as_record(piece: Piece) -> Record:
     )  # fmt: skip
 
 
-def test_small_transactions_go_together() -> None:
-    pieces = [transaction(number) for number in range(1, 6)]
-    given = together(pieces)
-    assert [type(each) for each in given] == [Stretch]
-    assert one_by_one(given) == [as_record(piece) for piece in pieces]
+def test_a_stretch_stays_together_as_it_came() -> None:
+    given = journaled(stretch(1, 5))
+    assert isinstance(given, Stretch)
+    assert given.records() == [as_record(transaction(number)) for number in range(1, 6)]
 
 
-def test_a_single_one_is_a_record() -> None:
-    assert together([transaction(1)]) == [as_record(transaction(1))]
+@pytest.mark.parametrize("piece", [transaction(1), transaction(2, RELATION), transaction(3, last=False)])
+def test_any_other_piece_is_a_record(piece: Piece) -> None:
+    assert journaled(piece) == as_record(piece)
 
 
-def test_what_is_no_whole_transaction_stands_between_them() -> None:
-    position = Piece(PieceKind.POSITION, False, False, 0, INVALID, Lsn(350), 0, b"")
-    pieces = [
-        transaction(1), transaction(2), transaction(3, last=False), transaction(3, first=False), position,
-        transaction(4), transaction(5),
-    ]  # fmt: skip
-    given = together(pieces)
-    assert [type(each) for each in given] == [Stretch, Record, Record, Record, Stretch]
-    assert [record.run for record in one_by_one(given)] == [piece.run for piece in pieces]
-    assert [record.end_lsn for record in one_by_one(given)] == [piece.end_lsn for piece in pieces]
-
-
-def test_with_a_description_among_them_they_go_one_by_one() -> None:
-    pieces = [transaction(1), transaction(2, RELATION), transaction(3)]
-    assert together(pieces) == [as_record(piece) for piece in pieces]
+def test_a_position_is_dated_by_the_first_and_the_last_that_came_whole() -> None:
+    open_, position = (
+        transaction(9, last=False),
+        Piece(PieceKind.POSITION, False, False, 0, INVALID, Lsn(350), 0, b""),
+    )
+    assert list(dates([])) == list(dates([open_, position])) == []
+    assert list(dates([position, transaction(3), open_])) == [(300, 3)]
+    assert list(dates([transaction(3), transaction(4), stretch(5, 6)])) == [(300, 3), (600, 6)]
+    # The first of a stretch by a place in its commit record: what has all before it doesn't have that.
+    assert list(dates([stretch(3, 5), position])) == [(291, 3), (500, 5)]
