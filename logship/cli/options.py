@@ -215,5 +215,13 @@ def is_conninfo(option: click.Parameter) -> bool:
 def where_to_set(option: click.Parameter) -> str:
     """The places that a missing option can be given in."""
     flag = option.opts[0]
-    variable = f", {option.envvar}" if isinstance(option.envvar, str) else ""
+    if not isinstance(option.envvar, str):
+        return f"give {flag}: {_first(option)}" if isinstance(option, click.Option) else f"give {flag}"
+    variable = f", {option.envvar}"
     return f"give {flag}{variable} or {flag.removeprefix('--')} in logship.toml"
+
+
+def _first(option: click.Option) -> str:
+    """Its help, as the rest of a sentence."""
+    text = (option.help or "").removesuffix(".")
+    return text[:1].lower() + text[1:]

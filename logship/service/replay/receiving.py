@@ -66,9 +66,9 @@ class Receiving:
             trouble=self._trouble,
         )
         self.probe = RelayProbe(shipper, replica.name, positions, interval_s=intervals.report_s)
-        positions.on_reach(Stage.PERSISTENCE, self.receiver.wake)
+        positions.on_reach(Stage.PERSISTENCE, self.receiver.moved)
         if applied is Stage.MEMORY:
-            positions.on_reach(Stage.MEMORY, self.receiver.wake)
+            positions.on_reach(Stage.MEMORY, self.receiver.moved)
 
     @property
     def received_bytes(self) -> int:

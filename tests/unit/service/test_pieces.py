@@ -12,7 +12,7 @@ from logship.change import Begin, Column, Commit, Insert, Relation
 from logship.journal.segment import Record, RecordKind, Stretch
 from logship.kernel import frame, plain
 from logship.lsn import INVALID, Lsn
-from logship.service.ship.pieces import dates, journaled
+from logship.service.ship.pieces import journaled
 
 RELATION = Relation(1000, "public", "t", "d", (Column("id", 23, -1, True),))
 
@@ -52,15 +52,3 @@ def test_a_stretch_stays_together_as_it_came() -> None:
 @pytest.mark.parametrize("piece", [transaction(1), transaction(2, RELATION), transaction(3, last=False)])
 def test_any_other_piece_is_a_record(piece: Piece) -> None:
     assert journaled(piece) == as_record(piece)
-
-
-def test_a_position_is_dated_by_the_first_and_the_last_that_came_whole() -> None:
-    open_, position = (
-        transaction(9, last=False),
-        Piece(PieceKind.POSITION, False, False, 0, INVALID, Lsn(350), 0, b""),
-    )
-    assert list(dates([])) == list(dates([open_, position])) == []
-    assert list(dates([position, transaction(3), open_])) == [(300, 3)]
-    assert list(dates([transaction(3), transaction(4), stretch(5, 6)])) == [(300, 3), (600, 6)]
-    # The first of a stretch by a place in its commit record: what has all before it doesn't have that.
-    assert list(dates([stretch(3, 5), position])) == [(291, 3), (500, 5)]
