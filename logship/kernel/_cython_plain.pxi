@@ -112,6 +112,31 @@ def plain_at(bytes run not None, Py_ssize_t offset, Py_ssize_t end, uint64_t aft
     return Plain(count, first, last.xid, last.commit_lsn, last.end_lsn, last.time_us), offset
 
 
+def commit_times(bytes run not None, int64_t moment_us):
+    """Ends and commit times, ascending by the end, the last among them: where transactions follow one another that were
+    committed within ``moment_us`` of the first of them, of the last of them. `ValueError`: ``run`` is no stretch."""
+    cdef octets at = <octets>PyBytes_AS_STRING(run)
+    cdef Py_ssize_t end = PyBytes_GET_SIZE(run), offset = 0, padding
+    cdef plain_t one
+    cdef uint64_t first = 0
+    cdef int64_t since_us = 0
+    cdef uint64_t apart
+    cdef list times = []
+    if survey_plain(at, end, &one, &first, &padding) < 0:
+        raise ValueError("no stretch of plain transactions")
+    while offset < end:
+        offset = plain_end(at, offset, end, &one)
+        apart = <uint64_t>one.time_us - <uint64_t>since_us
+        if one.time_us < since_us:
+            apart = <uint64_t>since_us - <uint64_t>one.time_us
+        if times and moment_us >= 0 and apart <= <uint64_t>moment_us:
+            times[len(times) - 1] = (one.end_lsn, one.time_us)
+            continue
+        since_us = one.time_us
+        times.append((one.end_lsn, one.time_us))
+    return times
+
+
 def changing(bytes run not None, left_out):
     """How many transactions of a stretch change a row of a relation that isn't left out."""
     cdef octets at = <octets>PyBytes_AS_STRING(run)

@@ -149,6 +149,20 @@ def _told(transactions: list[Transaction]) -> Plain:
     return Plain(len(transactions), transactions[0].commit_lsn, *transactions[-1][1:])
 
 
+def commit_times(run: bytes, moment_us: int) -> list[tuple[int, int]]:
+    """Ends and commit times, ascending by the end, the last among them: where transactions follow one another that were
+    committed within ``moment_us`` of the first of them, of the last of them. `ValueError`: ``run`` is no stretch."""
+    times: list[tuple[int, int]] = []
+    since_us: int | None = None
+    for one in cut(run):
+        if since_us is not None and abs(one.commit_time_us - since_us) <= moment_us:
+            times.pop()
+        else:
+            since_us = one.commit_time_us
+        times.append((one.end_lsn, one.commit_time_us))
+    return times
+
+
 def changing(run: bytes, left_out: Container[int]) -> int:
     """How many transactions of a stretch change a row of a relation that isn't left out."""
     return sum(any(oid not in left_out for oid in _relations(one.run)) for one in cut(run))

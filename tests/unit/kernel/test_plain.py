@@ -97,6 +97,17 @@ def test_what_stands_at_a_place_is_as_much_as_is_plain(
     assert not transactions or transactions[0].commit_lsn >= after
 
 
+def test_commit_times_are_those_that_lie_apart(kernel: ModuleType) -> None:
+    times_us = [0, 40, 50, 51, 20, 200, -(2**63), 2**63 - 1, 2**63 - 1]
+    run = b"".join(transaction(10 * n, end_lsn=10 * n + 5, time_us=at) for n, at in enumerate(times_us, 1))
+    assert kernel.commit_times(run, 50) == [
+        (35, 50), (55, 20), (65, 200), (75, -(2**63)), (95, 2**63 - 1)
+    ]  # fmt: skip
+    assert kernel.commit_times(run, 0) == [(10 * n + 5, times_us[n - 1]) for n in (1, 2, 3, 4, 5, 6, 7, 9)]
+    with pytest.raises(ValueError, match="transaction"):
+        kernel.commit_times(run[:-1], 50)
+
+
 def test_transactions_count_that_change_what_is_not_left_out(kernel: ModuleType) -> None:
     run = b"".join([transaction(100, row(1), row(2)), transaction(200), transaction(300, b"O x", row(2))])
     assert [kernel.changing(run, out) for out in ((), {1}, {2}, {1, 2})] == [2, 2, 1, 0]
@@ -164,6 +175,7 @@ def test_both_kernels_say_the_same(runs: list[bytes], max_bytes: int) -> None:
         assert python.encode_plain(run, SALT, 80) == cython.encode_plain(run, SALT, 80)
         for left_out in ((), {1}, {0, 300}):
             assert python.changing(run, left_out) == cython.changing(run, left_out)
+        assert python.commit_times(run, max_bytes) == cython.commit_times(run, max_bytes)
         bodies = segment_of(python, [run])
     segment = b"".join(part for one in bodies for part in encode_record(one, SALT, 64))
     for at in (0, 8, len(segment) - 1, len(segment)):
