@@ -1,12 +1,14 @@
 """The part of the build that pyproject.toml can't say: the compiled kernel, where it can be compiled.
 
 Without a C compiler or without Python's headers the package is built all the same, with the kernel in plain
-Python. The environment variable LOGSHIP_KERNEL=python leaves the compiled one out on purpose.
+Python, and a wheel of it is bound to no platform. The environment variable LOGSHIP_KERNEL=python leaves the compiled
+one out on purpose.
 """
 
 import os
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 
 
 def extensions():
@@ -27,4 +29,17 @@ def extensions():
     return made
 
 
-setup(ext_modules=extensions())
+class Wheel(bdist_wheel):
+    """Bound to a platform only by what was compiled: setuptools goes by what there was to compile."""
+
+    def run(self):
+        if not self.skip_build:
+            self.run_command("build")
+        made = self.get_finalized_command("build_ext").get_outputs()
+        if not any(map(os.path.exists, made)):
+            self.distribution.ext_modules = []
+            self.root_is_pure = True
+        super().run()
+
+
+setup(ext_modules=extensions(), cmdclass={"bdist_wheel": Wheel})

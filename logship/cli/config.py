@@ -8,6 +8,7 @@ database and user, and whether a password is given.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,15 @@ from logship.cli import options, output, settings
 from logship.cli.quantity import Duration, Size, written, written_s
 from logship.connection import describe
 from logship.errors import UsageError
+from logship.kernel.choice import VARIABLE, chosen
 
 _SOURCES: Final = {
     ParameterSource.COMMANDLINE: "flag",
     ParameterSource.ENVIRONMENT: "variable",
     ParameterSource.DEFAULT_MAP: "file",
 }
+# Read before there is a command line: it has no flag, and goes by the name of its variable.
+_KERNEL: Final = click.Option([f"--{VARIABLE}"], envvar=VARIABLE)
 SECRETS: Final = ("password", "sslpassword", "oauth_client_secret")
 
 
@@ -69,7 +73,7 @@ def show(ctx: click.Context, words: tuple[str, ...], as_json: bool) -> None:
 
 def of_all(ctx: click.Context) -> list[Setting]:
     root = ctx.find_root()
-    found = _of_root(root)
+    found = [*_of_root(root), _kernel()]
     for known in settings.commands(root.command, root):
         if known.path:
             found += _of(root, known.path, ())
@@ -103,6 +107,13 @@ def _of_root(root: click.Context) -> list[Setting]:
         _setting("(all)", option, root.params[name], _default(option), root)
         for name, option in settings.options_of(root.command).items()
     ]
+
+
+def _kernel() -> Setting:
+    """Which implementation of the kernel is in use: `logship.kernel`."""
+    given = bool(os.environ.get(VARIABLE))
+    source, where = ("variable", VARIABLE) if given else ("default", "")
+    return Setting("(all)", _KERNEL, chosen(os.environ), chosen({}), source, where)
 
 
 def _of(root: click.Context, path: tuple[str, ...], arguments: Sequence[str]) -> list[Setting]:

@@ -95,6 +95,10 @@ def test_the_command_answers(environment: Path, wheel: Path) -> None:
     assert "--help" in call([python, "-I", "-m", "logship", "init", "--help"], environment)
 
 
+def test_a_wheel_is_bound_to_a_platform_by_what_was_compiled(wheel: Path) -> None:
+    assert bool(compiled(wheel)) is not wheel.name.endswith("-py3-none-any.whl")
+
+
 def test_migrations_and_sql_travel_inside(environment: Path) -> None:
     program = (
         "import json; from importlib.resources import files\n"
@@ -142,6 +146,8 @@ def test_without_a_compiler_the_package_is_whole(tmp_path: Path) -> None:
     call(build, tmp_path, CC="/bin/false")
     (pure,) = tmp_path.glob("*.whl")
     assert compiled(pure) == []
+    assert pure.name.endswith("-py3-none-any.whl")
+    assert [name for name in zipfile.ZipFile(pure).namelist() if ".data/" in name] == []
     python = install(pure, tmp_path / "environment") / "bin" / "python"
     assert "(kernel: python)" in call([python, "-I", "-m", "logship", "--version"], tmp_path)
     refused = call([python, "-I", "-m", "logship", "--version"], tmp_path, code=2, LOGSHIP_KERNEL="cython")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from logship.cli import options, settings, settings_file
 from logship.cli.main import logship, run_command
+from logship.kernel.choice import is_built
 
 Run = Callable[..., tuple[int, str, str]]
 SECRET = "geheim"
@@ -45,7 +46,18 @@ def test_every_option_of_every_command_is_there(run: Run) -> None:
         for known in settings.commands(logship, ctx)
         for option in known.options.values()
     }
-    assert shown(run).keys() == expected
+    assert shown(run).keys() == expected | {("(all)", "LOGSHIP_KERNEL")}
+
+
+def test_the_kernel_in_use_is_among_the_settings(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    fastest = "cython" if is_built() else "python"
+    for text, value, source, where in (
+        ("", fastest, "default", None), ("python", "python", "variable", "LOGSHIP_KERNEL"),
+    ):  # fmt: skip
+        monkeypatch.setenv("LOGSHIP_KERNEL", text)
+        each = shown(run)["(all)", "LOGSHIP_KERNEL"]
+        assert (each["value"], each["default"]) == (value, fastest)
+        assert (each["source"], each["where"]) == (source, where)
 
 
 def test_each_source_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
