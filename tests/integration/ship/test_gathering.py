@@ -91,9 +91,6 @@ def test_it_tells_what_is_on_disk_and_begins_to_hurry_when_somebody_waits(
         client = threading.Thread(target=commit)
         client.start()
         eventually(lambda: primary.value(WAITS) == 1, what="a commit waits")
-        behind = Lsn.parse(
-            primary.value("select pg_current_wal_flush_lsn()::text")
-        )  # its own commit is in there
         assert not acknowledged
         disk.moves.set()
         client.join(60)
