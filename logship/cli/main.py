@@ -167,6 +167,7 @@ def run_command(group: click.Command, arguments: Sequence[str]) -> int:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         return UsageError.exit_code
     except (click.Abort, KeyboardInterrupt):
+        output.interrupted(INTERRUPTED, as_json=as_json)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output (`| head`) is gone; the flush at the interpreter's end must not fail too.
