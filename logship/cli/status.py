@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from logship.catalog.selection import Selection
+    from logship.catalog.skipped import Skip
     from logship.catalog.status import ReplicaStatus, ShipperStatus, SlotStatus, StageLag, StandbyStatus
 
 
@@ -63,14 +64,29 @@ def status(primary: str | None, secondary: str | None, as_json: bool) -> None:
 def _of_secondary(secondary: str) -> Callable[[dict[str, SlotStatus] | None], list[dict[str, Any]]]:
     """What was read, to be described together with the slots, or without them."""
     from logship.catalog.ddl_history import summary
+    from logship.catalog.skipped import transactions
     from logship.catalog.status import lag, replicas, selections
     from logship.connection import Side, connect
 
     with connect(secondary, Side.SECONDARY, application_name="logship status") as link:
         found, lags, selected = _read(link, replicas), _read(link, lag), selections(link)
         carried, last_lsn, last_at = summary(link)
+        skips = transactions(link)
     changes = {"schema_changes": {"carried": carried, "last_lsn": last_lsn, "last_at": last_at}}
-    return lambda slots: [_describe(replica, lags, slots, selected) | changes for replica in found]
+    return lambda slots: [
+        _describe(replica, lags, slots, selected) | changes | {"skipped": _skipped(skips, replica.replica)}
+        for replica in found
+    ]
+
+
+def _skipped(skips: list[Skip] | None, replica: str) -> list[dict[str, Any]] | None:
+    if skips is None:
+        return None
+    return [
+        {"lsn": skip.lsn, "asked_by": skip.asked_by, "skipped_at": skip.skipped_at, "changes": skip.changes}
+        for skip in skips
+        if skip.replica == replica
+    ]
 
 
 @click.command("lag")
@@ -167,6 +183,14 @@ def _show(fields: dict[str, Any]) -> None:
     changes = shown.pop("schema_changes")
     last = "" if changes["last_lsn"] is None else f", the last at {changes['last_lsn']}"
     shown["schema changes"] = f"{changes['carried']} carried{last}"
+    skips = shown.pop("skipped")
+    if skips:
+        shown["skipped"] = ", ".join(
+            f"{skip['lsn']} (not reached yet)"
+            if skip["skipped_at"] is None
+            else f"{skip['lsn']} ({skip['changes']} row changes)"
+            for skip in skips
+        )
     if slot is not None:
         shown |= _slot(slot)
     output.record(shown, as_json=False)
