@@ -1,7 +1,7 @@
 """The functions that write with the rights of an object's owner, two for each owner.
 
 In: a connection to the secondary and the owners' oids. Out: for rows ``logship_writers.write_as_<owner
-oid> (statement text, a1 text[] … a96 text[]) returns bigint``, for schema changes ``…ddl_as_<owner oid>
+oid> (statement text, a1 text[] … a16 text[]) returns bigint``, for schema changes ``…ddl_as_<owner oid>
 (statement text, settings text[], values text[]) returns void``; security definer, owned by that role, and only the
 replayer's role may call them. They lie in a schema that their owners can't use: an owner could
 otherwise make its function SECURITY INVOKER, and have its code run with the replayer's rights.
@@ -25,7 +25,7 @@ from logship.catalog.tables import WRITERS
 from logship.connection import PINNED
 from logship.errors import SecondaryError
 
-ARRAYS: Final = 96  # parameters a1 … a96; PostgreSQL allows 100 (FUNC_MAX_ARGS)
+ARRAYS: Final = 16  # parameters a1 … a16: each one costs a call 2 µs, given or not; more columns share them
 
 # What changes the meaning of a value's text, and so holds inside, whatever the session has.
 _SETTINGS: Final[dict[str, str]] = {
@@ -174,6 +174,7 @@ def _statement(function: Function, owner: int) -> str:
         "parameters": ", ".join(f"a{n} text[] default null" for n in range(1, ARRAYS + 1)),
         "settings": "\n  ".join(f"set {name} = {value}" for name, value in settings.items()),
         "kept": "array[" + ", ".join(f"'{name}'" for name in _KEPT) + "]",
+        "settings_now": "array[" + ", ".join(f"pg_catalog.current_setting('{name}')" for name in _KEPT) + "]",
         "arguments": ", ".join(f"a{n}" for n in range(1, ARRAYS + 1)),
     }
     text = template[template.index("create function") :]

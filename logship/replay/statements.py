@@ -1,7 +1,7 @@
 """The SQL that carries out net changes of one table, and the arrays that feed it.
 
 In: a `SecondaryTarget` and rows of the log. Out: `Statement`s for the writer of the table's owner
-(`logship_writers.write_as_…`): text that names its parameters $1 … $96, all of type text[] and encoded as
+(`logship_writers.write_as_…`): text that names its parameters $1 … $16, all of type text[] and encoded as
 they leave the process, and how many rows it must affect. Values stand in the parameters, never in the text.
 No I/O.
 
@@ -21,7 +21,7 @@ from logship.errors import InternalError
 from logship.kernel import Rows, binary_text_array
 from logship.replay.shape import Input, SecondaryColumn, SecondaryTarget
 
-PARAMETERS: Final = 96  # what a writer takes
+PARAMETERS: Final = 16  # what a writer takes
 COPY_ROWS: Final = 4_000  # asking whether COPY may be used costs what it saves on one or two thousand rows
 _EQUALS: Final = "operator(pg_catalog.=)"
 # One statement's rows: enough to make its cost small, few enough to keep its arrays so.

@@ -25,8 +25,10 @@
   if pg_catalog.current_setting('session_replication_role') <> replication_role then
     raise exception 'user-written code changed session_replication_role' using errcode = 'LS003';
   end if;
-  for place in 1 .. pg_catalog.cardinality(kept) loop
-    if pg_catalog.current_setting(kept[place]) is distinct from before[place] then
-      perform pg_catalog.set_config(kept[place], before[place], false);
-    end if;
-  end loop;
+  if not ({settings_now} operator(pg_catalog.=) before) then
+    for place in 1 .. pg_catalog.cardinality(kept) loop
+      if pg_catalog.current_setting(kept[place]) is distinct from before[place] then
+        perform pg_catalog.set_config(kept[place], before[place], false);
+      end if;
+    end loop;
+  end if;
