@@ -42,6 +42,10 @@ class ChangesRecord(Committed, Protocol):
 class ChangesStretch(Committed, Protocol):
     """Plain transactions that follow one another."""
 
+    @property
+    def transactions(self) -> int: ...
+    @property
+    def first_commit_lsn(self) -> Lsn: ...
     def records(self) -> Sequence[ChangesRecord]: ...
 
 
