@@ -38,6 +38,7 @@ class ReplayBounds:
     read_bytes: int = 1 * MIB  # taken from the journal at a time
     history: History = History()
     refresh_views: bool = True  # materialized ones, where the primary's were
+    apply_sessions: int = 1  # that write to the secondary; more than one share a backlog
     lock_timeout_s: float = 10.0  # on the secondary; then others pass, and it is tried again
 
 

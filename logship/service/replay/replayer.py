@@ -12,8 +12,7 @@ acknowledged here: persistence commits rows and position together, and the posit
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import replace
@@ -29,19 +28,17 @@ from logship.journal.segment import Record, RecordKind, Stretch
 from logship.kernel import split_run
 from logship.lsn import Lsn
 from logship.replay.assemble import Abandoned
-from logship.replay.batch import Batch, SchemaChange
+from logship.replay.batch import Batch
 from logship.replay.batcher import Batcher, Item
 from logship.replay.classify import OWN_SCHEMA, Classifier, Resolve
 from logship.replay.ddl.message import Verifier
-from logship.replay.ddl.whose import mentioned
-from logship.replay.merge import merged
 from logship.replay.persistence import Persistence, TransactionLost
 from logship.service.crew import Crew, Stopped
 from logship.service.positions import Positions, Stage
 from logship.service.replay.backlog import Backlog
 from logship.service.replay.behind import Behind
 from logship.service.replay.hold import Doorkeeper, Gate
-from logship.service.replay.idle_position import IdlePosition
+from logship.service.replay.persisting import Persisting, committed_us, groups, told
 from logship.service.replay.queue import ByteQueue
 from logship.service.replay.relations import LookUp, ReadAhead, Relations
 from logship.service.replay.replayed import Replayed
@@ -203,7 +200,6 @@ class _Session:
         self._relations = relations
         self._persistence = persistence
         self._positions = positions
-        self._replayed = replayed
         self._work = work
         self._bounds = bounds
         self._intervals = intervals
@@ -212,7 +208,6 @@ class _Session:
         self._left_out = left_out
         self._types: dict[int, TypeName] = {}
         self._backlog = Backlog()
-        self._in_pieces = False  # persistence has an open transaction, with pieces of one of the log
         self.memory: Memory | None = None
         self._crew = Crew(self._close_queues)
         if make_memory is not None:
@@ -221,13 +216,19 @@ class _Session:
                 positions, lambda: self._crew.stopping, work[Stage.MEMORY], lambda: persistence.position
             )
             self.memory = make_memory(batcher.position, behind, queue.wake)
+        self._persisting = Persisting(
+            persistence, self._to_persistence, positions=positions, replayed=replayed,
+            work=work[Stage.PERSISTENCE], bounds=bounds, position_s=intervals.position_s,
+            wanted=lambda: gate.limit is not None, failed=lambda: self._crew.error is not None,
+            figures=replayed.abreast,
+        )  # fmt: skip
         self._gate = gate
         gate.on_change = reader.wake
         self._door = Doorkeeper(gate, batcher, self._hand_over, self._settled, lambda: self._crew.stopping)
 
     def run(self) -> None:
         self._crew.start("replay", self._read)
-        self._crew.start("persistence", self._persist)
+        self._crew.start("persistence", self._persisting.run)
         if self.memory is not None:
             self._crew.start("memory", self._remember)
         self._crew.join()
@@ -380,102 +381,14 @@ class _Session:
         more = False  # to be done beside batches
         while not self._to_memory.closed:
             due_in_s = 0.0 if more else _LOOK_S if self.memory.busy else None
-            for group in _groups(self._to_memory.take(self._bounds.batch_bytes, due_in_s), merge=False):
+            for group in groups(self._to_memory.take(self._bounds.batch_bytes, due_in_s)):
                 if not isinstance(group, list):
                     self.memory.abandon()
                     continue
-                with self._work[Stage.MEMORY].on(_told(group[-1])):
+                with self._work[Stage.MEMORY].on(told(group[-1])):
                     self.memory.replay(group)
                 if group[-1].complete:
                     self._positions.reach(
-                        Stage.MEMORY, self.memory.memory_lsn, commit_time_us=_committed_us(group)
+                        Stage.MEMORY, self.memory.memory_lsn, commit_time_us=committed_us(group)
                     )
             more = self.memory.serve()
-
-    # -- the persistence thread ---------------------------------------------------------------------
-
-    def _persist(self) -> None:
-        idle = IdlePosition(self._persistence, self._intervals.position_s)
-        while not self._to_persistence.closed:
-            due_in_s = None if self._in_pieces else idle.due_in_s
-            items = self._to_persistence.take(self._bounds.queue_bytes, due_in_s)
-            for group in _groups(items):
-                self._apply(group, idle)
-            if self._in_pieces:
-                continue  # their transaction is open: the position moves when it commits
-            if self._gate.limit is None:
-                idle.store_if_due()
-            else:  # somebody waits to see where the replica stands
-                idle.store()
-        if self._crew.error is None:
-            self._persistence.abandon()
-            idle.store()
-
-    def _apply(self, group: list[Batch] | Abandoned | LookUp, idle: IdlePosition) -> None:
-        if isinstance(group, LookUp):
-            group.answer(self._persistence.look_up)
-            return
-        if isinstance(group, Abandoned):
-            self._persistence.abandon()
-            self._in_pieces = False
-            return
-        end_lsn = group[-1].end_lsn
-        changing = [
-            batch
-            for batch in group
-            if batch.steps or batch.sequences or not batch.complete or self._in_pieces
-        ]
-        if changing:
-            began = time.monotonic()
-            with self._work[Stage.PERSISTENCE].on(_told(changing[-1])):
-                self._persistence.apply(changing)
-            self._note_change(changing[-1].schema_change, time.monotonic() - began)
-            for batch in changing:
-                self._replayed.add(batch)
-        self._in_pieces = not group[-1].complete
-        if group[-1].complete:
-            idle.reached(end_lsn)
-            self._positions.reach(Stage.PERSISTENCE, end_lsn, commit_time_us=_committed_us(group))
-
-    def _note_change(self, change: SchemaChange | None, seconds: float) -> None:
-        if change is not None and not change.done and not change.leaves_out:
-            self._replayed.schema_changes["both" if change.in_memory else "persistence"] += 1
-            self._replayed.schema_change_durations.observe(seconds)
-            tables = mentioned(change.statement)
-            self._replayed.ddl.update(tables)
-            if change.in_memory:
-                self._replayed.ddl_memory.update(tables)
-
-
-def _committed_us(group: list[Batch]) -> int:
-    """When the last transaction in it was committed; 0: there is none."""
-    return max(batch.commit_time_us for batch in group)
-
-
-def _told(batch: Batch) -> str:
-    return (
-        f"replaying a batch of {batch.changes} changes" if batch.complete else "replaying a large transaction"
-    )
-
-
-def _groups(
-    items: Sequence[Item] | Sequence[Item | LookUp], *, merge: bool = True
-) -> Iterator[list[Batch] | Abandoned | LookUp]:
-    """Whole batches merged, for one commit; each piece of a large transaction by itself. Memory merges by itself:
-    what it keeps for a load has to end where persistence may stand.
-
-    The batch behind pieces, which completes their transaction, stays with them and alone.
-    """
-    whole: list[Batch] = []
-    in_pieces = False
-    for item in items:
-        if isinstance(item, Batch) and item.complete and not in_pieces:
-            whole.append(item)
-            continue
-        if whole:
-            yield list(merged(whole)) if merge else whole
-            whole = []
-        in_pieces = isinstance(item, Batch) and not item.complete
-        yield [item] if isinstance(item, Batch) else item
-    if whole:
-        yield list(merged(whole)) if merge else whole
