@@ -42,6 +42,12 @@ class ReplayBounds:
     lock_timeout_s: float = 10.0  # on the secondary; then others pass, and it is tried again
 
 
+def usual_apply_sessions(cores: int, *, capturing: bool) -> int:
+    """Where nobody says how many: each session on the secondary keeps a core busy while there is a backlog, and so
+    do, where the log is captured as well, the walsender and the one that captures."""
+    return max(1, min(4, cores - 2 if capturing else cores))
+
+
 @dataclass(frozen=True, slots=True)
 class MemorySettings:
     """``policy`` is that of tables which no pattern names: lazy, eager or off. The others are patterns."""

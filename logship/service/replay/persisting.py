@@ -59,7 +59,7 @@ class Persisting:
         self._in_pieces = False  # persistence has an open transaction, with pieces of one of the log
         self._idle = IdlePosition(persistence, position_s)
         self._abreast = Abreast(
-            persistence, _More(queue), full_bytes=bounds.batch_bytes, held_bytes=self._held_bytes,
+            persistence, WholeBatches(queue), full_bytes=bounds.batch_bytes, held_bytes=self._held_bytes,
             serially=self._merge, committed=self._committed, figures=figures,
         )  # fmt: skip
 
@@ -129,7 +129,7 @@ class Persisting:
                 self._replayed.ddl_memory.update(tables)
 
 
-class _More:
+class WholeBatches:
     """What comes next of whole batches: `logship.replay.abreast.Source`."""
 
     def __init__(self, queue: Waiting) -> None:

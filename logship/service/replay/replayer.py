@@ -97,6 +97,11 @@ class Replayer:
         return self._session.queued_bytes if self._session else {}
 
     @property
+    def sessions(self) -> int:
+        """How many there are to write to the secondary with."""
+        return self._persistence.sessions
+
+    @property
     def memory(self) -> Memory | None:
         """The memory that answers queries now; None while it is off or being made anew."""
         return self._session.memory if self._session else None
