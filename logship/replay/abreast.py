@@ -47,10 +47,18 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _LOOK_S: Final = (
-    0.3  # how long the first may write while others have written, before somebody asks what it waits for
+    0.3  # how long the first may write while another has written, before it is asked what it waits for
 )
 _VIOLATIONS: Final = ("23505", "23P01")
-_BLOCKED: Final = b"select pg_catalog.cardinality(pg_catalog.pg_blocking_pids($1)) operator(pg_catalog.>) 0"
+# Whether one session waits, itself or through others, for one of these.
+_BLOCKED: Final = b"""
+with recursive holder (pid) as (
+  select pg_catalog.unnest(pg_catalog.pg_blocking_pids($1))
+  union
+  select pg_catalog.unnest(pg_catalog.pg_blocking_pids(holder.pid)) from holder)
+select exists (select from holder where holder.pid operator(pg_catalog.=) any ($2))
+"""
+_INT4, _INT4_ARRAY = 23, 1007
 
 
 class Source(Protocol):
@@ -337,11 +345,12 @@ class Abreast:
         self._waiting += map(_Waiting, self._source.more(room, look_s))
 
     def _look(self, first: _Job, other: _Job) -> None:
-        """Whether the first waits for a lock. If so, all that may hold it leave."""
-        assert first.lane is not None
+        """Whether the first waits for a lock that one behind it has, or waits for. If so, all of those leave."""
+        pids = [each.lane.session.backend_pid for each in self._line if each.lane is not None]
+        parameters = [b"%d" % pids[0], b"{%b}" % b",".join(b"%d" % pid for pid in pids[1:])]
         assert other.lane is not None
-        ask = Command(_BLOCKED, [b"%d" % first.lane.session.backend_pid], [23])
         try:
+            ask = Command(_BLOCKED, parameters, [_INT4, _INT4_ARRAY])
             blocked = other.lane.session.run([ask])[0] == b"t"
         except ServerError as error:
             other.failure = error
@@ -349,7 +358,7 @@ class Abreast:
             self._line.fail(other)
             return
         if blocked:
-            log.info("the transaction up to %s waits for a lock: those behind it give way", _end(first))
+            log.info("the transaction up to %s waits for one behind it: those give way", _end(first))
             self._line.give_way()
 
     def _clear(self) -> None:
