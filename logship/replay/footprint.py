@@ -35,7 +35,7 @@ def plain(batch: Batch, alone: Container[int] = ()) -> bool:
 def _plain(step: Rows, alone: Container[int]) -> bool:
     for table in step.tables:
         target = secondary(table.target)
-        known = isinstance(table, NetChanges) and target.copyable and target.key_indexed
+        known = isinstance(table, NetChanges) and target.runs_nothing and target.key_indexed
         if not known or target.oid in alone:
             return False
     return True

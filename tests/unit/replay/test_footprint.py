@@ -17,7 +17,7 @@ from logship.replay.shape import SecondaryColumn, SecondaryTarget
 
 
 def target(
-    oid: int = 1, *, key: tuple[int, ...] = (0,), copyable: bool = True, indexed: bool = True
+    oid: int = 1, *, key: tuple[int, ...] = (0,), runs_nothing: bool = True, indexed: bool = True
 ) -> SecondaryTarget:
     columns = tuple(Column(name, 23, -1, place in key) for place, name in enumerate("abc"))
     return SecondaryTarget(
@@ -26,7 +26,7 @@ def target(
             SecondaryColumn(column.name, "int4", 23, -1, not_null=True, identity="", generated="", has_equality=True)
             for column in columns
         ),
-        key=key, key_indexed=indexed, copyable=copyable,
+        key=key, key_indexed=indexed, runs_nothing=runs_nothing,
     )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def test_rows_found_by_an_index_are_plain() -> None:
     [
         batch(Truncation((ONE,), restart_identity=False)),
         batch(rows_of(ONE), Rows([OrderedChanges(replace(ONE, key=()))])),
-        batch(rows_of(target(3, copyable=False))),
+        batch(rows_of(target(3, runs_nothing=False))),
         batch(rows_of(target(3, indexed=False))),
         batch(rows_of(ONE), complete=False),
         batch(rows_of(ONE), sequences=(None,)),  # type: ignore[arg-type]
