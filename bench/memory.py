@@ -36,7 +36,7 @@ from bench.memory_fresh import freshness
 from logship.change import Column, Relation
 from logship.config import ReplayBounds
 from logship.journal import Journal, Source
-from logship.journal.segment import RecordKind
+from logship.journal.segment import RecordKind, Stretch
 from logship.lsn import Lsn
 from logship.replay.batch import Batch, NetChanges, Rows
 from logship.replay.batcher import Batcher
@@ -279,8 +279,10 @@ class Log:
         )
         with journal.reader(self.start) as reader:
             while batcher.position < self._prepared.end:
-                for record in reader.read(bounds.read_bytes, timeout_s=1.0):
-                    if record.kind is RecordKind.SCHEMA:
+                for record in reader.read_together(bounds.read_bytes, timeout_s=1.0):
+                    if isinstance(record, Stretch):
+                        yield from (item for item in batcher.stretch(record) if isinstance(item, Batch))
+                    elif record.kind is RecordKind.SCHEMA:
                         batcher.schema(record.run)
                     elif record.kind is RecordKind.POSITION:
                         batcher.advance(record.end_lsn)

@@ -30,7 +30,7 @@ from logship.relay.authentication import Trust
 from logship.relay.events import SlotInfo, SystemInfo
 from logship.relay.options import parse
 from logship.relay.ports import ClientInfo, Feed, Rows
-from logship.relay.server import RelayServer
+from logship.relay.server import Place, RelayServer
 from logship.service.ship.feed import MessageFeed, RecordFeed
 
 SOURCE = Source(7_000_000_000_000_000_001, 1, "bench")
@@ -109,7 +109,9 @@ def fill(journal: Journal, size: int) -> int:
 def serve(directory: str, size: int, pipe: multiprocessing.connection.Connection) -> None:  # type: ignore[name-defined]
     with Journal.open(Path(directory), SOURCE) as journal:
         written = fill(journal, size)
-        relay = RelayServer(Address("127.0.0.1", 0), backend=Bench(journal), auth=Trust(), trusting=True)
+        relay = RelayServer(
+            Place(Address("127.0.0.1", 0), trusting=True), backend=Bench(journal), auth=Trust()
+        )
         thread = threading.Thread(target=relay.run)
         thread.start()
         pipe.send((relay.address.port, written, int(journal.written_lsn)))

@@ -51,7 +51,7 @@ RSS = Metric(
 STATE = Metric(
     "logship_state",
     Kind.GAUGE,
-    "1 for the present state, 0 for the others: starting, streaming, waiting, busy, stalled, stopped, failed.",
+    "1 for the present state, 0 for the others: starting, streaming, busy, held, waiting, stalled, stopped, failed.",
     ("replica", "state"),
 )
 READY = Metric("logship_ready", Kind.GAUGE, "1 when /ready answers 200: streaming, nothing stands or failed.")

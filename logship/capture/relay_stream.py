@@ -25,6 +25,7 @@ from logship.errors import (
     ReplicaUnknown,
     ShipperBroken,
     ShipperUnreachable,
+    UsageError,
     is_transient,
 )
 from logship.lsn import Lsn
@@ -32,6 +33,7 @@ from logship.lsn import Lsn
 T = TypeVar("T")
 
 RECORD: Final = ord("L")
+_ALL_BYTES: Final = 4096  # libpq has room for twice as much: with less at once the socket is empty
 # Whoever listens there said no, and will say it again: anything else may be a shipper that is only starting.
 _FINAL: Final = ("authentication", "password", "no encryption", "must use", "certificate", "does not exist")
 
@@ -55,6 +57,11 @@ class RelayStream(Stream[T | Keepalive], Generic[T]):
         self._expect(State.IDLE)
         try:
             return shown(self._connection, name)
+        except psycopg.errors.UndefinedObject as error:
+            raise UsageError(
+                f"what --shipper names speaks PostgreSQL's protocol, and is no shipper: it knows no {name}",
+                hint="give the address that `logship ship --listen` has; for a primary's own walsender, --primary",
+            ) from error
         except psycopg.Error as error:
             raise self._meaning(error) from error
 
@@ -70,12 +77,13 @@ class RelayStream(Stream[T | Keepalive], Generic[T]):
 
     def _gather(self, items: list[T | Keepalive], keepalives: list[Keepalive], max_bytes: int) -> int:
         size = self._take(items, keepalives, max_bytes)
-        while size < max_bytes:
+        while size < max_bytes and not self._drained:
             self._pgconn.consume_input()
             taken = self._take(items, keepalives, max_bytes - size)
-            if taken == 0:
-                break
             size += taken
+            # What TLS has decrypted isn't seen by a wait for the socket: it is asked until it has no more.
+            self._drained = taken == 0 or (taken < _ALL_BYTES and not self._tls)
+        self._drained &= not self._tls
         return size
 
     def _take(self, items: list[T | Keepalive], keepalives: list[Keepalive], max_bytes: int) -> int:

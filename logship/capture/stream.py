@@ -2,7 +2,7 @@
 
 In: a connection of the kind `replication=database`, the bytes that come on it. Out: items in the order in
 which they were sent (a subclass says what they are), keepalives among them; in return, status updates.
-Assumes one thread that does everything but `wake`.
+Assumes one thread that does everything but `wake` and `offer_status`.
 
 Never acknowledges by itself. After any error the stream is to be closed; ``error.transient`` says whether a
 new one may go on from the journal's end.
@@ -14,8 +14,10 @@ COPY Command".
 from __future__ import annotations
 
 import enum
+import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
@@ -24,13 +26,13 @@ import psycopg
 from psycopg import pq
 
 from logship.capture.copydata import (
-    NOWHERE,
     Keepalive,
     Positions,
     check_progress,
     microseconds,
     status_update,
 )
+from logship.capture.feedback import Sent
 from logship.capture.link import Link
 from logship.errors import InternalError, PrimaryError, ProtocolViolation, StreamBroken
 from logship.lsn import INVALID, Lsn
@@ -80,12 +82,17 @@ class Stream(ABC, Generic[T]):
         self._connection.add_notice_handler(self._notice)
         self._pgconn = self._connection.pgconn
         self._link = Link(self._pgconn)
+        self._tls = bool(self._pgconn.ssl_in_use)
         self._state = State.IDLE
-        self._sent = NOWHERE
+        self.sent = Sent()  # the last status update of this session
         self._wal_end = INVALID
         self._sent_time_us: int | None = None
         self._failure: PrimaryError | None = None  # raised by every read from now on
         self._warned: PrimaryError | None = None
+        # Held while libpq is used, and not while its socket is waited for. Who decides by `sent` what to send holds it.
+        self.using = threading.RLock()
+        self._unsent = False  # libpq has bytes of an `offer_status` that the socket didn't take
+        self._drained = False  # the socket had no more when it was last read
 
     def __enter__(self) -> Self:
         return self
@@ -151,17 +158,24 @@ class Stream(ABC, Generic[T]):
         end = time.monotonic() + timeout_s
         size, woken = 0, False
         try:
-            size = self._gather(items, keepalives, max_bytes)
+            with self.using:
+                if self._unsent:
+                    self._link.flush(ANSWER_S)
+                    self._unsent = False
+                size = self._gather(items, keepalives, max_bytes)
             while not items and not woken:
                 left_s = end - time.monotonic()
                 ready = self._link.wait(left_s)
                 woken = ready.woken
                 if ready.readable:
-                    size = self._gather(items, keepalives, max_bytes)
+                    self._drained = False
+                    with self.using:
+                        size = self._gather(items, keepalives, max_bytes)
                 if left_s <= 0:
                     break  # also in the middle of a message that takes long: the caller has a timer
         except (PrimaryError, psycopg.Error) as error:
-            self._failure = error if isinstance(error, PrimaryError) else self._broken(error)
+            with self.using:  # libpq is asked for the server's last words
+                self._failure = error if isinstance(error, PrimaryError) else self._broken(error)
             if not items:
                 raise self._failure from error
         if self._warned is not None:
@@ -176,16 +190,43 @@ class Stream(ABC, Generic[T]):
         self._expect(State.STREAMING)
         if self._failure is not None:
             raise self._failure
-        check_progress(self._sent, positions)
+        with self.using:
+            try:
+                while not self._put_status(positions, reply_requested=reply_requested):
+                    self._link.flush(ANSWER_S)
+                self._link.flush(ANSWER_S)
+            except psycopg.Error as error:
+                raise self._broken(error) from error
+
+    def offer_status(self, positions: Callable[[], Positions]) -> bool:
+        """From any thread: report ``positions``, asked for where no other report can come between, unless they were
+        told before. False: the thread that streams is to do it, as it uses the connection now, or has ended."""
+        if not self.using.acquire(blocking=False):
+            return False
+        try:
+            if self._state is not State.STREAMING or self._failure is not None or self._unsent:
+                return False
+            said = positions()
+            if said == self.sent.positions:
+                return True
+            if not self._put_status(said, reply_requested=False):
+                return False
+            self._unsent = self._pgconn.flush() != 0
+        except psycopg.Error:
+            return False  # who streams finds the same, and says why
+        finally:
+            self.using.release()
+        return not self._unsent
+
+    def _put_status(self, positions: Positions, *, reply_requested: bool) -> bool:
+        """Into libpq's buffer; False: it has no room."""
+        check_progress(self.sent.positions, positions)
         clock_us = microseconds(time.time())
         message = status_update(positions, clock_us, reply_requested=reply_requested)
-        try:
-            while self._pgconn.put_copy_data(message) == 0:
-                self._link.flush(ANSWER_S)
-            self._link.flush(ANSWER_S)
-        except psycopg.Error as error:
-            raise self._broken(error) from error
-        self._sent = positions
+        if self._pgconn.put_copy_data(message) == 0:
+            return False
+        self.sent = Sent(positions, time.monotonic())
+        return True
 
     @property
     def backend_pid(self) -> int:
@@ -203,19 +244,22 @@ class Stream(ABC, Generic[T]):
         the server agreed in time; it goes on to the end of a transaction that it is sending, and then the
         connection is cut, which loses nothing either."""
         agreed = False
-        if self._state is State.STREAMING and self._failure is None:
-            try:
-                agreed = self._end_copy(time.monotonic() + deadline_s)
-            except (StreamBroken, psycopg.Error):
-                agreed = False  # the link is gone: what is left to do is the same
+        with self.using:
+            streaming, self._state = self._state is State.STREAMING and self._failure is None, State.ENDED
+            if streaming:
+                try:
+                    agreed = self._end_copy(time.monotonic() + deadline_s)
+                except (StreamBroken, psycopg.Error):
+                    agreed = False  # the link is gone: what is left to do is the same
         self.close()
         return agreed
 
     def close(self) -> None:
         """Cut the connection. The walsender notices, and frees the slot a moment later."""
-        self._state = State.ENDED
-        self._link.close()
-        self._connection.close()
+        with self.using:
+            self._state = State.ENDED
+            self._link.close()
+            self._connection.close()
 
     def _end_copy(self, end: float) -> bool:
         self._pgconn.put_copy_end()

@@ -27,7 +27,8 @@ select n.nspname, c.relname, c.relkind::pg_catalog.text, c.relpersistence::pg_ca
        case when c.relkind in ('r', 'm') then pg_catalog.pg_table_size(c.oid) else 0 end,
        coalesce((select pg_catalog.array_agg(t.tgname::pg_catalog.text order by t.tgname)
                    from pg_catalog.pg_trigger t
-                  where t.tgrelid = c.oid and t.tgenabled in ('A', 'R') and not t.tgisinternal), '{}')
+                  where t.tgrelid = c.oid and t.tgenabled in ('A', 'R') and not t.tgisinternal), '{}'),
+       pg_catalog.has_schema_privilege(c.relowner, n.oid, 'usage')
   from pg_catalog.pg_class c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   join pg_catalog.pg_roles r on r.oid = c.relowner
@@ -77,6 +78,7 @@ class RelationFacts:
     may_read: bool
     size_bytes: int
     always_triggers: tuple[str, ...]
+    owner_may_enter: bool  # its owner has USAGE on its schema
 
     @property
     def key(self) -> Name:
@@ -93,7 +95,7 @@ class RelationFacts:
 
 def relations(connection: psycopg.Connection) -> tuple[RelationFacts, ...]:
     rows = connection.execute(_RELATIONS).fetchall()
-    return tuple(RelationFacts(*(*row[:-1], tuple(row[-1]))) for row in rows)
+    return tuple(RelationFacts(*(*row[:-2], tuple(row[-2]), row[-1])) for row in rows)
 
 
 def columns(connection: psycopg.Connection) -> dict[Name, dict[str, str]]:

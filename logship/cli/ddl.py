@@ -45,7 +45,7 @@ def ls(secondary: str, last: int, as_json: bool) -> None:
 
 @ddl.command()
 @options.secondary
-@click.option("--lsn", type=LsnType(), required=True, help="Of the commit, as `logship ddl ls` shows it.")
+@click.option("--lsn", type=LsnType(), required=True, help="The commit's, as `logship ddl ls` shows it.")
 @options.as_json
 def show(secondary: str, lsn: Lsn, as_json: bool) -> None:
     """Show the schema changes of one commit, with the whole text that ran."""
@@ -68,7 +68,12 @@ def show(secondary: str, lsn: Lsn, as_json: bool) -> None:
 @ddl.command()
 @options.secondary
 @options.name
-@click.option("--lsn", type=LsnType(), required=True, help="Of the commit, as the replica's error names it.")
+@click.option(
+    "--lsn",
+    type=LsnType(),
+    required=True,
+    help="The commit's, as the replica's error (`logship status`) names it.",
+)
 @click.option(
     "--number", type=click.IntRange(min=1), default=None,
     help="Of the statement, as the error names it; without it, every schema change of that commit is passed over.",

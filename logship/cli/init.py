@@ -65,14 +65,16 @@ def init(
             pg_dump=pg_dump, jobs=jobs, partitions=partitions, tables=tables, exclude=exclude,
             existing=existing, ddl=ddl, roles=roles, map_roles=role_map.parse(map_role), progress=progress,
         )  # fmt: skip
-    settings_file.write(click.get_current_context())
+    ctx = click.get_current_context()
+    settings_file.write(ctx)
     if as_json:
         output.record(dataclasses.asdict(result), as_json=True)
     else:
-        _summary(result)
+        _summary(result, "" if settings_file.has_sides(ctx) else " --primary … --secondary …")
 
 
-def _summary(result: InitResult) -> None:
+def _summary(result: InitResult, sides: str) -> None:
+    """``sides``: what the commands that follow have to be given."""
     if result.already:
         output.line(
             f'replica "{result.replica}" is initialised already (at {result.snapshot_lsn}); nothing to do'
@@ -116,6 +118,6 @@ def _summary(result: InitResult) -> None:
         output.line(f"warning: {warning}")
     output.line("")
     output.line("The slot keeps the primary's log from now on: follow it soon. Next:")
-    output.line("  logship run --primary … --secondary … --journal DIR")
+    output.line(f"  logship run{sides} --journal DIR")
     output.line("  or, for several replicas, logship ship and logship replay: see docs/operations.md")
-    output.line("  logship lag --secondary … --watch")
+    output.line(f"  logship status{sides}")

@@ -1,15 +1,16 @@
 """`logship journal ls | dump | verify`: what stands in a journal's directory.
 
-In: a directory; a running process may be writing there. Out: a line or a JSON object for each segment,
-each record, or for the whole. Takes no lock and writes nothing. Row values are shown only when they are asked
-for, with `dump --values`; names of schemas, tables and databases are always shown.
+In: a directory, by default the one that the settings name; a running process may be writing there. Out: a line
+or a JSON object for each segment, each record, or for the whole. Takes no lock and writes nothing. Row values are
+shown only when they are asked for, with `dump --values`; names of schemas, tables and databases are always shown.
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ import click
 
 from logship import pgoutput
 from logship.change import Cell, Delete, Event, Insert, Message, Row, Unchanged, Update
-from logship.cli import output
+from logship.cli import options, output
 from logship.errors import UsageError
 from logship.journal.contents import Schema, walk
 from logship.journal.inspection import Described, Located, inspect
@@ -44,7 +45,23 @@ class LsnType(click.ParamType[Lsn]):
             self.fail(f"{error.message}; {error.hint}", param, ctx)
 
 
-_directory = click.argument("directory", type=click.Path(path_type=Path))
+def _directory(command: Callable[..., None]) -> Callable[..., None]:
+    """DIRECTORY or, as for the commands that write it, `--journal`; as ``directory: Path``."""
+
+    @functools.wraps(command)
+    def found(*, directory: Path | None, journal: Path | None, **given: Any) -> None:
+        which = directory or journal
+        if which is None:
+            raise UsageError(
+                "it isn't said which journal", hint="name its directory, or give journal in logship.toml"
+            )
+        command(directory=which, **given)
+
+    path = click.Path(path_type=Path)
+    option = options.setting("--journal", metavar="DIR", type=path, help="The same as DIRECTORY.")
+    return click.argument("directory", type=path, required=False)(option(found))
+
+
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

@@ -15,6 +15,7 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from logship.errors import InternalError, LogshipError, UsageError
 
 INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 1  # as click has it
+_RANGE: Final = re.compile(r"is not in the range (?:x>=)?(-?\d+)(?:<=x<=(-?\d+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,12 @@ def _usage(error: click.ClickException) -> UsageError:
     return UsageError(_sentence(error.format_message()), hint=hint)
 
 
+def _bounds(found: re.Match[str]) -> str:
+    """Click's range, as our own types say it."""
+    least, most = found[1], found[2]
+    return f"is out of bounds: from {least} to {most}" if most else f"is out of bounds: at least {least}"
+
+
 def _sentence(text: str) -> str:
-    text = " ".join(text.split()).removesuffix(".")
+    text = _RANGE.sub(_bounds, " ".join(text.split()).removesuffix("."))
     return text[:1].lower() + text[1:]

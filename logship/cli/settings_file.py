@@ -8,6 +8,7 @@ never overwrites a file: that is refused before init begins.
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -80,6 +81,14 @@ def write(ctx: click.Context) -> None:
     click.echo(f"settings written to {path}, without passwords", err=True)
 
 
+def has_sides(ctx: click.Context) -> bool:
+    """Whether the commands that follow find both databases: in the file just written, or where init did."""
+    flags = [
+        ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("primary", "secondary")
+    ]
+    return ctx.meta.get(_WANTED) == Path(DEFAULT_FILE) or not any(flags)
+
+
 def composed(ctx: click.Context, options_of_run: Iterable[click.Option]) -> str:
     """The file's text: what several commands have in common at the top, then a table for each command."""
     of_init = options_of(ctx.command)
@@ -104,7 +113,7 @@ def _entries(ctx: click.Context | None, found: Iterable[click.Option]) -> Iterat
             continue
         given = ctx is not None and ctx.get_parameter_source(option.name or "") is not ParameterSource.DEFAULT
         value = ctx.params.get(option.name or "") if ctx is not None and given else None
-        text = f"# {option.help}\n"
+        text = _comment(option)
         if value is None or value == ():
             yield f"{text}#{name} = {quoted(_example(option))}\n"
         elif options.is_conninfo(option):
@@ -113,14 +122,27 @@ def _entries(ctx: click.Context | None, found: Iterable[click.Option]) -> Iterat
             yield f"{text}{name} = {quoted(_plain(option, value))}\n"
 
 
+def _comment(option: click.Option) -> str:
+    said = option.help or ""
+    if isinstance(option.show_default, str) and _default(option) is None:
+        said += f" By default {option.show_default}."
+    return textwrap.fill(said, 100, initial_indent="# ", subsequent_indent="# ") + "\n"
+
+
 def _example(option: click.Option) -> Any:
     """Its default, or the word that its help has for a value."""
-    if isinstance(option.show_default, str):
-        return option.show_default
+    default = _default(option)
+    if default is not None:
+        return default
+    if isinstance(option.type, click.Choice):
+        return "|".join(map(str, option.type.choices))
+    return False if option.is_flag else option.make_metavar(click.Context(click.Command("")))
+
+
+def _default(option: click.Option) -> Any:
+    """As it can be written; None where it has to be described."""
     default = option.default
-    if isinstance(default, bool | int | float | str):
-        return _plain(option, default)
-    return False if option.is_flag else f"{option.metavar or option.name}"
+    return _plain(option, default) if isinstance(default, bool | int | float | str) else None
 
 
 def _plain(option: click.Option, value: Any) -> Any:

@@ -78,6 +78,7 @@ _BOUNDS = JournalBounds()
     type=click.IntRange(1, 10_000),
     default=100,
     show_default=True,
+    metavar="N",
     help="Clients at once, those that are logging in included.",
 )
 @options.setting(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from logship.catalog.selection import Selection
     from logship.catalog.status import ReplicaStatus, ShipperStatus, SlotStatus, StageLag, StandbyStatus
+
+SILENT_S: Final = 30.0  # many of the usual --report-interval
+ENDED: Final = frozenset({"stopped", "failed"})
 
 
 @click.command("status")
@@ -154,24 +158,38 @@ def _describe(
 
 def _show(fields: dict[str, Any]) -> None:
     stages, slot = fields.pop("stages"), fields.pop("slot", None)
-    shown = {name: value for name, value in fields.items() if name not in {"reported_at", "report_age"}}
-    shown["state"] = fields["state"] or "unknown: nothing was reported"
+    hidden = {"reported_at", "report_age", "last_error", "last_error_time", "schema_changes"}
+    shown = {name: value for name, value in fields.items() if name not in hidden}
+    shown["state"] = state_said(fields["state"], fields["report_age"])
     if fields["bytes"] is not None:
         shown["bytes"] = output.size(fields["bytes"])
-    shown["reported"] = (
-        "never" if fields["report_age"] is None else f"{output.cell(fields['report_age'])} ago"
-    )
+    shown["reported"] = _ago(fields["report_age"], "never")
     if fields["tables"] is not None:
         shown["tables"] = ", ".join(fields["tables"]) or "all"
         shown["exclude"] = ", ".join(fields["exclude"]) or "none"
-    changes = shown.pop("schema_changes")
+    changes = fields["schema_changes"]
     last = "" if changes["last_lsn"] is None else f", the last at {changes['last_lsn']}"
     shown["schema changes"] = f"{changes['carried']} carried{last}"
+    shown["last error"] = fields["last_error"]
+    if fields["last_error_time"] is not None:
+        shown["last error at"] = fields["last_error_time"]
     if slot is not None:
         shown |= _slot(slot)
     output.record(shown, as_json=False)
     output.line("")
     output.rows([_row(stage) for stage in stages], as_json=False)
+
+
+def state_said(state: str | None, age: datetime.timedelta | None) -> str:
+    """With a warning where the report is older than a running replayer's would be."""
+    if state is None or age is None:
+        return "unknown: nothing was reported"
+    silent = age.total_seconds() > SILENT_S and state not in ENDED
+    return f"{state}, said {_ago(age)}: it may not be running any more" if silent else state
+
+
+def _ago(age: datetime.timedelta | None, never: str | None = None) -> str | None:
+    return never if age is None else f"{output.cell(age)} ago"
 
 
 def _slot(slot: dict[str, Any]) -> dict[str, Any]:
@@ -212,7 +230,7 @@ def _standby(replica: StandbyStatus) -> dict[str, Any]:
         "replay_lsn": replica.replay_lsn,
         "flush lag": replica.flush_lag,
         "replay lag": replica.replay_lag,
-        "heard": None if replica.reply_age is None else f"{output.cell(replica.reply_age)} ago",
+        "heard": _ago(replica.reply_age),
     }
 
 
@@ -222,11 +240,10 @@ def _stage(stage: StageLag, *, as_json: bool) -> dict[str, Any]:
 
 
 def _row(stage: dict[str, Any]) -> dict[str, Any]:
-    age = stage["age"]
     return {
         "stage": stage["stage"],
         "lsn": stage["lsn"],
         "behind": None if stage["lag_bytes"] is None else output.size(stage["lag_bytes"]),
         "lag": stage["lag"],
-        "as of": None if age is None else f"{output.cell(age)} ago",
+        "as of": _ago(stage["age"]),
     }

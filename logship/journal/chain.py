@@ -27,17 +27,34 @@ class Chain:
         self._active = active
         self._written = active.written
         self._closed = False
+        self._listeners: tuple[Callable[[bool], None], ...] = ()
 
     @property
     def closed(self) -> bool:
         return self._closed
 
-    def publish(self, lsn: Lsn) -> None:
-        """The active segment is written as far as it says, which ends whole transactions at ``lsn``."""
+    def publish(self, lsn: Lsn, *, hurried: bool = False) -> None:
+        """The active segment is written as far as it says, which ends whole transactions at ``lsn``. ``hurried``:
+        somebody may wait for what was written."""
         with self._condition:
             self._written = self._active.written
             self.written_lsn = lsn
             self._condition.notify_all()
+        self._tell(hurried=hurried)
+
+    def listen(self, listener: Callable[[bool], None]) -> None:
+        """Call ``listener``, without the lock, when there may be something to read, from the thread that knows of it:
+        the writer's, mostly, so it must not block. It is told whether that is hurried."""
+        with self._condition:
+            self._listeners = (*self._listeners, listener)
+
+    def unlisten(self, listener: Callable[[bool], None]) -> None:
+        with self._condition:
+            self._listeners = tuple(each for each in self._listeners if each != listener)
+
+    def _tell(self, *, hurried: bool) -> None:
+        for listener in self._listeners:
+            listener(hurried)
 
     def turn(self, active: ActiveSegment) -> None:
         """The active segment has been sealed; ``active`` takes its place."""
@@ -46,6 +63,7 @@ class Chain:
             self._active = active
             self._written = active.written
             self._condition.notify_all()
+        self._tell(hurried=False)
 
     def _describe(self, *, sealed: bool) -> Segment:
         active = self._active
@@ -95,8 +113,10 @@ class Chain:
     def notify(self) -> None:
         with self._condition:
             self._condition.notify_all()
+        self._tell(hurried=False)
 
     def close(self) -> None:
         with self._condition:
             self._closed = True
             self._condition.notify_all()
+        self._tell(hurried=False)

@@ -166,11 +166,11 @@ class Journal:
     def write_through(self, written: Callable[[], None]) -> None:
         """As `write`, and fsync here, while the readers read; ``written`` is called between the two. Where an fsync
         is under way, or where they take long, it is left to the thread, and nothing is waited for."""
-        if self._hand_out():
+        if self._hand_out(hurried=True):
             written()
             self._flusher.sync(self._active, self._active.contents.last_lsn, self._due())
 
-    def _hand_out(self) -> bool:
+    def _hand_out(self, *, hurried: bool = False) -> bool:
         """False: there was nothing to write."""
         if self._flusher.failure is not None:
             self._flusher.check()
@@ -179,7 +179,7 @@ class Journal:
         except OSError as error:
             raise self._fail(error, "write") from error
         if wrote:
-            self._chain.publish(self._active.contents.last_lsn)
+            self._chain.publish(self._active.contents.last_lsn, hurried=hurried)
         return wrote
 
     def _due(self) -> list[Completion]:

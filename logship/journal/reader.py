@@ -20,6 +20,7 @@ thread reads; `wake` may be called from any.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Self
 
 from logship.errors import JournalError, JournalTooOld
@@ -56,7 +57,13 @@ class JournalReader:
         self._voiding = False  # of a whole reader: what comes up to ABANDON is void
         self._latest: Record | None = None  # that was read by itself, whether or not it was given
         self._described = False  # the Relation and Type messages in force have been given
+        self._listener: Callable[[bool], None] | None = None
         self._begin(None)
+
+    def listen(self, listener: Callable[[bool], None]) -> None:
+        """Call ``listener`` when there may be more to read, until this is closed: see `Chain.listen`. Once only."""
+        self._listener = listener
+        self._chain.listen(listener)
 
     def read(self, max_bytes: int, timeout_s: float | None) -> list[Record]:
         """The next records, about ``max_bytes`` of runs, at least one; waits for one up to ``timeout_s``.
@@ -90,6 +97,8 @@ class JournalReader:
 
     def close(self) -> None:
         self._closed = True
+        if self._listener is not None:
+            self._chain.unlisten(self._listener)
         self._let_go()
         if self._file is not None:
             self._file.close()

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -71,6 +73,12 @@ class Connection(asyncio.Protocol):
         self._stream: Stream | None = None
         self._sent_lsn = INVALID
         self._lost = False
+        # Held while bytes are written to the socket: by the loop, or by whoever has something to stream.
+        self._writing = threading.Lock()
+        self._backlog = False  # the transport had bytes left when it was last written to: the rest goes by it
+        self._socket: int | None = None  # None: only the transport may write, as under TLS
+        self._streams = False  # the client has been told that the stream begins
+        self._rest = b""  # of what was streamed, that the socket didn't take: before all else
         self._since_s = self._heard_s = hub.loop.time()
         self._closing_s: float | None = None
         self._asked = False  # for a sign of life
@@ -84,6 +92,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         name = transport.get_extra_info("peername") or ("", 0)
         self.address, self._port = str(name[0]), int(name[1])
+        self._socket = transport.get_extra_info("socket").fileno()
         transport.set_write_buffer_limits(high=self._hub.limits.buffer_bytes)
         if not self._hub.admit(self):
             transport.write(error_response(TOO_MANY))
@@ -105,7 +114,8 @@ class Connection(asyncio.Protocol):
             self._stream.window.pause(False)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
+        with self._writing:
+            self._lost, self._socket = True, None  # the number may be another's from here on
         self._events.clear()
         if self._stream is not None or self._questions.temporary:
             self._hub.spawn(self._leave())
@@ -222,7 +232,7 @@ class Connection(asyncio.Protocol):
         assert tls is not None
         assert transport is not None
         self._flush()
-        self._early = b""
+        self._early, self._socket = b"", None
         left_s = max(0.1, self._since_s + self._hub.limits.login_s - self._hub.loop.time())
         try:
             secured = await self._hub.loop.start_tls(
@@ -261,6 +271,7 @@ class Connection(asyncio.Protocol):
             name=name,
             limit_bytes=limits.buffer_bytes,
             read_bytes=limits.read_bytes,
+            send=self._send,
             deliver=self._deliver,
             failed=self._failed,
         )
@@ -270,21 +281,54 @@ class Connection(asyncio.Protocol):
             return
         log.info('%s: streams replica "%s" from %s', self._who, name, event.start_lsn)
         self._session.streaming()
+        self._flush()
+        self._streams = True
 
     # -- the stream ------------------------------------------------------------------------------
+
+    def _send(self, found: list[Outgoing]) -> bool:
+        """In any thread: straight to the socket. False: nothing was, as something else is before it."""
+        frames = b"".join([item.frames for item in found])
+        with self._writing:
+            if not self._is_clear() or not all(item.frames for item in found):
+                return False
+            assert self._socket is not None
+            try:
+                written = os.write(self._socket, frames)
+            except OSError:  # it takes nothing, or it is gone: the loop hears of that
+                return False
+            self._rest = frames[written:]
+            self._note_sent(found, len(frames))
+        if written < len(frames):
+            self._hub.loop.call_soon_threadsafe(self._flush)
+        return True
+
+    def _is_clear(self) -> bool:
+        """While writing: whether a frame may follow at once."""
+        transport = self._transport
+        return not (
+            not self._streams or self._socket is None or self._rest or self._backlog or transport is None
+            or transport.is_closing() or not self._session.is_clear
+        )  # fmt: skip
+
+    def _note_sent(self, found: list[Outgoing], size: int) -> None:
+        """While writing."""
+        for item in found:
+            if item.sent_lsn > self._sent_lsn:  # what has no frames may come after what was sent past it
+                self._sent_lsn = item.sent_lsn
+                self._hub.backend.sent(self.streams, item.sent_lsn)
+        self.sent_bytes += size
+        self._hub.count_sent(size)
 
     def _deliver(self, found: list[Outgoing]) -> None:
         """In the loop, for the stream's thread."""
         if self._stream is None or self._transport is None or self._transport.is_closing():
             return
         for item in found:
-            if item.sent_lsn:
-                self._sent_lsn = item.sent_lsn
-                self._hub.backend.sent(self.streams, item.sent_lsn)
+            with self._writing:
+                self._note_sent([item], len(item.frames))
             if item.frames:
-                self._transport.write(self._session.copy_data(item.frames))
-                self.sent_bytes += len(item.frames)
-                self._hub.sent_bytes += len(item.frames)
+                self._write(item.frames)
                 self._stream.window.give(len(item.frames))
             else:
                 # Nothing to send up to there. A commit may wait for the answer, if it decoded to nothing.
@@ -325,7 +369,7 @@ class Connection(asyncio.Protocol):
         stream, name = self._stream, self.streams
         if stream is None:
             return
-        self._stream, self.streams = None, ""
+        self._stream, self.streams, self._streams = None, "", False
         stream.stop()
         await self._hub.call(stream.join)
         await self._hub.call(self._hub.backend.ended, name)
@@ -336,11 +380,20 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        data = self._session.outgoing()
-        if data and not transport.is_closing():
-            transport.write(data)
+        self._write()
         if self._session.state is State.CLOSED:
             self._close()
+
+    def _write(self, frames: bytes = b"") -> None:
+        """What the session has to say, and ``frames`` behind it."""
+        transport = self._transport
+        with self._writing:
+            data = self._rest + (self._session.copy_data(frames) if frames else self._session.outgoing())
+            self._rest = b""
+            if data and transport is not None and not transport.is_closing():
+                transport.write(data)
+                # Only the loop may ask: while it writes on by itself, the transport's own count isn't to be relied on.
+                self._backlog = transport.get_write_buffer_size() > 0
 
     def _close(self) -> None:
         """Once what is written is taken; `look` sees to it that this doesn't take for ever."""

@@ -7,7 +7,7 @@ its own. What they refuse is a `logship.relay.refusal.Refused`, which becomes th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -38,11 +38,15 @@ class ClientInfo:
 
 
 class Feed(Protocol):
-    """The log for one streaming session. `read` belongs to one thread; `wake` may be called from any."""
+    """The log for one streaming session. One thread at a time calls `read`; `wake` may be called from any."""
 
     def read(self, max_bytes: int, timeout_s: float) -> list[Outgoing]:
         """About ``max_bytes`` of frames; nothing when time is up or `wake` was called. `Refused` when the log
         is no longer there; any error ends the session."""
+
+    def listen(self, listener: Callable[[bool], None]) -> None:
+        """Call ``listener`` when there may be more, from the thread that writes the log, which it must not hold up;
+        with True where `read` is quick and somebody waits for what it gives. Once, before the first `read`."""
 
     def wake(self) -> None: ...
 
@@ -65,7 +69,7 @@ class Backend(Protocol):
         """The replica is served until `ended`; refused with 55006 while another session serves it."""
 
     def sent(self, name: str, lsn: Lsn) -> None:
-        """Everything that ends there or before is on its way. Called in the event loop: it never waits."""
+        """Everything that ends there or before is on its way. Called in any thread: it never waits."""
 
     def status(self, name: str, write: Lsn, flush: Lsn, replay: Lsn) -> None:
         """What a replica says of itself. Called in the event loop: it never waits."""

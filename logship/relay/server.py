@@ -1,7 +1,7 @@
 """The relay's pump: listens, admits connections up to a limit, looks after them. An event loop in a thread of its own.
 
-In: an address, an authenticator, a `Backend`. Out: served clients, until `close`. The loop never waits for a disk
-or for the primary: the backend is called in threads, as many as there may be connections, so that nobody
+In: a place to listen, an authenticator, a `Backend`. Out: served clients, until `close`. The loop never waits for a
+disk or for the primary: the backend is called in threads, as many as there may be connections, so that nobody
 waits for another's answer. Memory per connection is bounded: `Limits` of the session for what comes in,
 `buffer_bytes` for what goes out, and a client that takes nothing is fed nothing.
 """
@@ -15,6 +15,7 @@ import itertools
 import logging
 import secrets
 import socket
+import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -50,6 +51,58 @@ class Door:
         return TOO_MANY if self.full else self._auth.decide(user, peer)
 
 
+class Place:
+    """An address that is taken: nobody else can listen there, and nobody is let in before `listen`. So a program
+    knows that it may serve before it claims anything, and keeps no client waiting meanwhile."""
+
+    def __init__(self, address: Address, *, trusting: bool = False) -> None:
+        """``trusting``: whoever comes is let in, so only loopback may be listened on. `UsageError` when nobody can
+        listen there."""
+        self._asked = address
+        try:
+            self._socket = _bound(address, loopback_only=trusting)
+        except OSError as error:
+            raise self._taken(error) from error
+        host, port = self._socket.getsockname()[:2]
+        self.address = Address(str(host), int(port))
+
+    def listen(self) -> socket.socket:
+        try:
+            self._socket.listen(_BACKLOG)
+        except OSError as error:
+            raise self._taken(error) from error
+        return self._socket
+
+    def close(self) -> None:
+        """Give the address up; harmless when a server has done so."""
+        self._socket.close()
+
+    def _taken(self, error: OSError) -> UsageError:
+        return UsageError(
+            f"--listen: can't listen on {self._asked}: {error.strerror or error}",
+            hint="give another HOST:PORT, or end the program that listens there; port 0 takes a free one",
+        )
+
+
+def _bound(address: Address, *, loopback_only: bool) -> socket.socket:
+    infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, place = infos[0]
+    if loopback_only and not ipaddress.ip_address(str(place[0]).partition("%")[0]).is_loopback:
+        raise UsageError(
+            f"--auth trust lets everybody in, and {address} is no loopback address",
+            hint="listen on 127.0.0.1 or [::1], or give --users and leave --auth at scram",
+        )
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setblocking(False)
+        bound.bind(place)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
 @dataclass(frozen=True, slots=True)
 class RelayLimits:
     """``buffer_bytes``: of one client's stream, on its way to the socket; ``read_bytes``: taken from the log at
@@ -64,7 +117,7 @@ class RelayLimits:
 
 
 class Hub:
-    """What connections share. Belongs to the loop's thread."""
+    """What connections share. Belongs to the loop's thread, but for what says otherwise."""
 
     def __init__(
         self,
@@ -81,7 +134,8 @@ class Hub:
         self.backend = backend
         self.limits = limits
         self.tls = tls
-        self.sent_bytes = 0
+        self.sent_bytes = 0  # of the log, to all clients: `count_sent`
+        self._counting = threading.Lock()
         self.refused = 0  # connections beyond the limit
         self._auth = auth
         self._tls_mode = tls_mode
@@ -109,6 +163,11 @@ class Hub:
     @property
     def connections(self) -> int:
         return len(self._connections)
+
+    def count_sent(self, size: int) -> None:
+        """From any thread."""
+        with self._counting:
+            self.sent_bytes += size
 
     def admit(self, connection: Connection) -> bool:
         """False: so many are here that not even the reason is waited for."""
@@ -164,25 +223,23 @@ class Hub:
 
 
 class RelayServer:
-    """`run` in a thread of its own, `stop` from any, `close` at the end. The address is taken when it is made."""
+    """`run` in a thread of its own, `stop` from any, `close` at the end."""
 
     def __init__(
         self,
-        address: Address,
+        place: Place,
         *,
         backend: Backend,
         auth: Authenticator,
-        trusting: bool = False,
         tls_mode: TlsMode = TlsMode.OFF,
         tls: Tls | None = None,
         database: str = "",
         limits: RelayLimits | None = None,
     ) -> None:
-        """``trusting``: ``auth`` asks for nothing, so only loopback may be listened on. ``database``: the one
-        that is served. `UsageError` when nobody can listen there."""
-        self._socket = _listen(address, loopback_only=trusting)
-        host, port = self._socket.getsockname()[:2]
-        self.address = Address(str(host), int(port))
+        """Listens at ``place``, and closes it at the end; `UsageError` when nobody can listen there.
+        ``database``: the one that is served."""
+        self._socket = place.listen()
+        self.address = place.address
         self._loop = asyncio.new_event_loop()
         self._hub = Hub(
             self._loop,
@@ -241,31 +298,3 @@ class RelayServer:
             ended.cancel()
             server.close()
             await self._hub.close()
-
-
-def _listen(address: Address, *, loopback_only: bool) -> socket.socket:
-    try:
-        infos = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, _, _, _, place = infos[0]
-        if loopback_only and not ipaddress.ip_address(str(place[0]).partition("%")[0]).is_loopback:
-            raise UsageError(
-                f"--auth trust lets everybody in, and {address} is no loopback address",
-                hint="listen on 127.0.0.1 or [::1], or give --users and leave --auth at scram",
-            )
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.setblocking(False)
-            listening.bind(place)
-            listening.listen(_BACKLOG)
-        except BaseException:
-            listening.close()
-            raise
-    except OSError as error:
-        raise UsageError(
-            f"--listen: can't listen on {address}: {error.strerror or error}",
-            hint="give another HOST:PORT, or end the program that listens there; port 0 takes a free one",
-        ) from error
-    return listening

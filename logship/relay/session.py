@@ -349,6 +349,11 @@ class Session:
             self._move(Input.COPY_BOTH)
             self._out.append(messages.COPY_BOTH)
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether CopyData messages may follow what was written."""
+        return self.state is State.STREAMING and not self._out
+
     def copy_data(self, frames: bytes) -> bytes:
         """What is to be written for ``frames``, whole CopyData messages, with what was left to be written
         before them. They are dropped when nobody streams any more."""

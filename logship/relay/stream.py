@@ -1,8 +1,9 @@
 """The thread that reads the log for one client, and what keeps it from reading more than the client takes.
 
-In: a `Feed`. Out: its frames, handed to the event loop. No more than `limit_bytes` are on their way between the
-two; while the client's socket takes nothing, the thread waits, and costs nobody anything. The event loop
-never waits for the feed.
+In: a `Feed`. Out: its frames, sent at once where nothing is before them, else handed to the event loop. No more than
+`limit_bytes` are on their way between the two; while the client's socket takes nothing, the thread waits, and costs
+nobody anything. The event loop never waits for the feed. Where a commit waits, and the client has all that came
+before, the thread that writes the log sends the little that it wrote: no other has to get its turn for that.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections.abc import Callable
 
 from logship.relay.ports import Feed, Outgoing
 
-_IDLE_S = 10.0  # a read that finds nothing ends so that the thread can't be forgotten
+_IDLE_S = 10.0  # a wait for more ends so that the thread can't be forgotten
+_LITTLE_BYTES = 64 * 1024  # what the log's writer sends by itself
 
 
 class Window:
@@ -34,6 +36,11 @@ class Window:
                 lambda: self._closed or (not self._paused and self._under_way < self._limit_bytes)
             )
             return not self._closed
+
+    @property
+    def is_clear(self) -> bool:
+        """Nothing is on its way, and the socket takes more."""
+        return not (self._under_way or self._paused or self._closed)
 
     def take(self, size: int) -> None:
         with self._changed:
@@ -58,7 +65,8 @@ class Window:
 
 
 class Stream:
-    """``deliver`` and ``failed`` are called in the event loop."""
+    """``deliver`` and ``failed`` are called in the event loop; ``send`` in any thread, one at a time, while nothing is
+    on its way: False, where it is to be delivered instead."""
 
     def __init__(
         self,
@@ -68,6 +76,7 @@ class Stream:
         name: str,
         limit_bytes: int,
         read_bytes: int,
+        send: Callable[[list[Outgoing]], bool],
         deliver: Callable[[list[Outgoing]], None],
         failed: Callable[[Exception], None],
     ) -> None:
@@ -75,10 +84,15 @@ class Stream:
         self._feed = feed
         self._loop = loop
         self._read_bytes = read_bytes
+        self._send = send
         self._deliver = deliver
+        self._turn = threading.Lock()  # whoever reads the feed, and sends what it read
+        self._more = threading.Event()
         self._failed = failed
         self._stopping = False
+        self._error: Exception | None = None  # of a push
         self._thread = threading.Thread(target=self._run, name=f"relay {name}", daemon=True)
+        feed.listen(self._there_is_more)
 
     def start(self) -> None:
         self._thread.start()
@@ -88,6 +102,7 @@ class Stream:
         self._stopping = True
         self.window.close()
         self._feed.wake()
+        self._more.set()
 
     def join(self) -> None:
         """The feed is closed then."""
@@ -96,15 +111,48 @@ class Stream:
     def _run(self) -> None:
         try:
             while self.window.wait():
-                found = self._feed.read(self._read_bytes, _IDLE_S)
-                if found:
-                    self.window.take(sum(len(item.frames) for item in found))
-                    self._call(lambda found=found: self._deliver(found))  # type: ignore[misc]
+                self._more.clear()
+                with self._turn:
+                    found = self._pass_on(self._read_bytes)
+                if found < 0:
+                    self._more.wait(_IDLE_S)
         except Exception as error:  # noqa: BLE001 - the client is told, and the log
             told = error
             self._call(lambda: self._failed(told))
         finally:
-            self._feed.close()
+            with self._turn:  # not while the log's writer reads it
+                self._feed.close()
+
+    def _pass_on(self, max_bytes: int) -> int:
+        """With the turn: about so much of the feed. How many bytes it was; -1: there is nothing."""
+        if self._error is not None:
+            raise self._error
+        found = self._feed.read(max_bytes, 0.0)
+        if not found:
+            return -1
+        size = sum(len(item.frames) for item in found)
+        if not (self.window.is_clear and self._send(found)):
+            self.window.take(size)
+            self._call(lambda: self._deliver(found))
+        return size
+
+    def _there_is_more(self, hurried: bool) -> None:
+        """By the thread that writes the log."""
+        if hurried and self._pushed():
+            return
+        self._more.set()
+
+    def _pushed(self) -> bool:
+        """Whether all that there is was sent here. What isn't, and what goes wrong, is the other thread's."""
+        if self._more.is_set() or not self.window.is_clear or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            return self._pass_on(_LITTLE_BYTES) < _LITTLE_BYTES
+        except Exception as error:  # noqa: BLE001 - the log's writer goes on; the client is told by our own thread
+            self._error = error
+            return False
+        finally:
+            self._turn.release()
 
     def _call(self, work: Callable[[], None]) -> None:
         if self._stopping:

@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 _LOOK_S: Final = (
     0.3  # how long the first may write while another has written, before it is asked what it waits for
 )
+_BATCH_BYTES: Final = 512  # what one takes however small it is
 _VIOLATIONS: Final = ("23505", "23P01")
 # Whether one session waits, itself or through others, for one of these.
 _BLOCKED: Final = b"""
@@ -107,6 +108,10 @@ class _Waiting:
     def footprint(self) -> Footprint:
         return Footprint.of(self.batch)
 
+    @property
+    def size_bytes(self) -> int:
+        return self.batch.size_bytes + _BATCH_BYTES
+
     def meets(self, others: Iterable[_Waiting]) -> bool:
         return any(self.footprint.meets(other.footprint) for other in others)
 
@@ -128,7 +133,7 @@ class _Job(Place):
 
     @property
     def size_bytes(self) -> int:
-        return sum(waiting.batch.size_bytes for waiting in self.batches)
+        return sum(waiting.size_bytes for waiting in self.batches)
 
 
 class _CalledOff(Exception):
@@ -328,7 +333,9 @@ class Abreast:
     # -- waiting --------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
-        held = sum(job.size_bytes for job in self._line) + sum(w.batch.size_bytes for w in self._waiting)
+        held = sum(job.size_bytes for job in self._line) + sum(
+            waiting.size_bytes for waiting in self._waiting
+        )
         first, *others = self._line
         self._sessions.stands_first(first.lane)
         written = [job for job in others if job.state is State.WRITTEN]

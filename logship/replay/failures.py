@@ -65,10 +65,15 @@ class StatementFailed(ReplayError):
     ) -> None:
         """``skip``: the arguments that name it to `logship ddl skip`, for a schema change."""
         by_hand = f"; or do it there by hand and pass it over: logship ddl skip {skip}" if skip else ""
+        rights = (
+            "it ran with the owner's rights, and the owner lacks one there: `logship check` may name the grant; "
+            if sqlstate == "42501"
+            else ""
+        )
         super().__init__(
             f"{what} failed on the secondary: {reason} "
             f"(SQLSTATE {sqlstate}; changes after {after}, up to {upto})",
-            hint=f"the secondary's server log has the whole message; mend the cause, then start again{by_hand}",
+            hint=f"{rights}the secondary's server log has the whole message; mend the cause, then start again{by_hand}",
         )
         self.sqlstate = sqlstate
 
@@ -94,6 +99,18 @@ class OwnerMissing(ReplayError):
             "where it has another name, --map-role",
         )
         self.owner = owner
+
+
+class OwnerDiffers(ReplayError):
+    """Whoever owns it on the primary may not change it here."""
+
+    def __init__(self, what: str, identity: str, primary: str, secondary: str) -> None:
+        super().__init__(
+            f'the schema change {what} is not permitted here: {identity} belongs to "{primary}" on the primary, and to '
+            f'"{secondary}" on the secondary',
+            hint="REASSIGN OWNED is not carried, since PostgreSQL tells nobody of it: repeat it on the secondary "
+            "(or ALTER … OWNER TO), then start again",
+        )
 
 
 class NotCarried(ReplayError):

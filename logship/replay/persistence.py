@@ -7,7 +7,8 @@ only from where this process knows it to be.
 
 Used by one thread, but for `position`. What may succeed later is tried again for ever, and each try
 is logged; everything else is a `ReplayError` and stops the replica. Failpoints:
-persistence.after_rows (all but the last rows sent), persistence.before_commit, persistence.after_commit.
+persistence.copying (some rows of a COPY sent), persistence.after_rows (all but the last rows sent),
+persistence.before_commit, persistence.commit_sent (in one round trip with the rows), persistence.after_commit.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from psycopg import pq
 
 from logship.connection import Side, connect
 from logship.errors import InternalError, is_users_text
+from logship.failpoints import hit
 
 T = TypeVar("T")
 
@@ -155,6 +156,7 @@ class Session:
                 while not self._pgconn.put_copy_data(piece):
                     self._flush()
                 self._pgconn.flush()
+                hit("persistence.copying")
         except BaseException:
             if self.usable:
                 self._end_copy(b"stopped")

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from logship.errors import InternalError, ReplayError
+from logship.failpoints import hit
 from logship.kernel import binary_text_array
 from logship.lsn import Lsn
 from logship.replay import copying, truncation
@@ -132,6 +133,7 @@ class Transaction:
         self._clear()
         try:
             self.session.send([*opening, *counted], last)
+            hit("persistence.commit_sent")
             self.session.receive()
         except ServerError as error:
             self._failed = written.get(error.index - len(opening))

@@ -64,7 +64,7 @@ def require_ready(primary: psycopg.Connection, secondary: psycopg.Connection, as
     findings = _too_old(primary, secondary) or judge(facts_of(primary, secondary, asked))
     blocking = [finding for finding in findings if finding.severity is Severity.BLOCKS]
     if blocking:
-        raise _error(blocking)
+        raise error_of(blocking)
 
 
 def facts_of(primary: psycopg.Connection, secondary: psycopg.Connection, asked: Asked) -> Facts:
@@ -94,25 +94,28 @@ def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     )
 
 
-def _error(blocking: Sequence[Finding]) -> LogshipError:
+def error_of(blocking: Sequence[Finding]) -> LogshipError:
+    """All of them at once, with what mends each: of the kind that the first is."""
     first = blocking[0]
     kind = _FAULTS[first.place if first.fault == "side" else first.fault]
-    message = first.what
-    if len(blocking) > 1:
-        message = f"{len(blocking)} things stand in the way:" + "".join(
-            f"\n  {number}. {finding.what}" for number, finding in enumerate(blocking, 1)
-        )
-    actions = [finding.action for finding in blocking if finding.action]
-    return kind(message, hint="\n".join([*dict.fromkeys(actions), *_statements(blocking)]))
+    if len(blocking) == 1:
+        return kind(first.what, hint="\n".join(_mended(first)))
+    message = f"{len(blocking)} things stand in the way:" + "".join(
+        f"\n  {number}. {finding.what}" for number, finding in enumerate(blocking, 1)
+    )
+    steps = [
+        f"{number}. " + "\n   ".join(_mended(finding))
+        for number, finding in enumerate(blocking, 1)
+        if _mended(finding)
+    ]
+    return kind(message, hint="\n".join(["what mends them:", *steps]))
 
 
-def _statements(blocking: Sequence[Finding]) -> list[str]:
-    """A line for each side and each who must do it: on the secondary, as a superuser: …; …;"""
-    lines: dict[str, list[str]] = {}
-    for finding in blocking:
-        if finding.sql:
-            lines.setdefault(f"on the {finding.place}, as {finding.by}: ", []).extend(finding.sql)
-    return [head + "; ".join(dict.fromkeys(statements)) + ";" for head, statements in lines.items()]
+def _mended(finding: Finding) -> list[str]:
+    """Lines: on the secondary, as a superuser: …; …; and what no statement can do."""
+    statements = "; ".join(finding.sql)
+    lines = [f"on the {finding.place}, as {finding.by}: {statements};"] if finding.sql else []
+    return [*lines, finding.action] if finding.action else lines
 
 
 def grants_for(
@@ -126,7 +129,7 @@ def grants_for(
     ):
         old = _too_old(here, there)
         if old:
-            raise _error(old)
+            raise error_of(old)
         facts = facts_of(here, there, asked)
         if place == "primary":
             return facts.primary.database, missing(here, on_primary_for(facts, init_role, run_role))

@@ -22,6 +22,7 @@ from logship.connection import Side, connect
 from logship.errors import PrimaryError, RefusedAsUnsafe, UsageError
 from logship.replay.origins import further
 from logship.service.replica import NotInitialised
+from logship.service.sides import require_not_exchanged
 from logship.snapshot.failures import failure
 
 _LOCK_TIMEOUT: Final = "10s"
@@ -90,7 +91,10 @@ class Drop:
         self._stack.close()
 
     def plan(self) -> Plan:
-        """What would go. `RefusedAsUnsafe` while somebody replicates, `UsageError` if it isn't clear which."""
+        """What would go. `RefusedAsUnsafe` while somebody replicates, `UsageError` if it isn't clear which, or if
+        a database is the other side's."""
+        for side, link in self._links.items():
+            require_not_exchanged(link, side)
         names = {side: self._names(side) for side in self._links}
         if all(found is None for found in names.values()):
             raise NotInitialised("there is nothing of logship to drop here")

@@ -11,7 +11,7 @@ import enum
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from logship.errors import InternalError
@@ -99,6 +99,10 @@ class Positions:
         """Call ``listener``, without the lock, from the thread that moves ``stage``. Before the start only."""
         self._listeners[stage].append(listener)
 
+    def is_awaited(self, stage: Stage) -> bool:
+        """Whether somebody is to hear at once that ``stage`` has moved."""
+        return bool(self._listeners[stage])
+
     def restart(self, stage: Stage, lsn: Lsn | None) -> None:
         """``stage`` begins anew at ``lsn``, or is not there (None): the one way back."""
         with self._changed:
@@ -112,11 +116,19 @@ class Positions:
 
     def received(self, end_lsn: Lsn, commit_time_us: int) -> None:
         """A transaction has arrived whole."""
+        self.received_all([(end_lsn, commit_time_us)])
+
+    def received_all(self, ends: Sequence[tuple[Lsn, int]]) -> None:
+        """Transactions have arrived whole: end and commit time of each, in order. One that is left out counts as
+        committed when the next one was."""
+        if not ends:
+            return
         with self._changed:
             if self._sampled_from is None:
                 self._sampled_from = self._reached.get(Stage.RECEIVED, Lsn(0))
-            self._samples.add(end_lsn, commit_time_us)
-            self._newest = (end_lsn, commit_time_us)
+            for end_lsn, commit_time_us in ends:
+                self._samples.add(end_lsn, commit_time_us)
+            self._newest = ends[-1]
 
     def heard(self, primary_lsn: Lsn, clock_offset_us: int, *, age_us: int = 0) -> None:
         """The primary's log ended at ``primary_lsn`` just now, or ``age_us`` ago, as somebody else knows."""

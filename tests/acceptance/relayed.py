@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,10 +35,10 @@ class Relayed:
         )
         assert finished.exit_code == 0, finished.stderr
 
-    def ship(self, *more: str) -> Running:
+    def ship(self, *more: str, env: Mapping[str, str] | None = None) -> Running:
         return self.logship.start(
             "ship", "--primary", self.primary.conninfo, "--journal", self.directory / "shipper",
-            "--listen", f"127.0.0.1:{self.port}", "--auth", "trust", *more,
+            "--listen", f"127.0.0.1:{self.port}", "--auth", "trust", *more, env=env,
         )  # fmt: skip
 
     def replay_arguments(self, secondary: Database, name: str) -> tuple[str | Path, ...]:
@@ -46,8 +47,10 @@ class Relayed:
             "--name", name, "--journal", self.directory / name,
         )  # fmt: skip
 
-    def replay(self, secondary: Database, name: str, *more: str) -> Running:
-        return self.logship.start(*self.replay_arguments(secondary, name), *more)
+    def replay(
+        self, secondary: Database, name: str, *more: str, env: Mapping[str, str] | None = None
+    ) -> Running:
+        return self.logship.start(*self.replay_arguments(secondary, name), *more, env=env)
 
     def replay_to_current(self, secondary: Database, name: str, *more: str) -> Finished:
         arguments = self.replay_arguments(secondary, name)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.relayed import Relayed
 from tests.conftest import Pair
 from tests.follow import assert_equal
 from tests.servers import Logship, eventually
@@ -94,6 +95,64 @@ def test_a_replica_has_what_its_shipper_lost(replica: Pair, logship: Logship, tm
         lambda: replica.secondary.value("select count(*) from t") == rows, 60, what="all of it is there"
     )
     assert_equal(*replica)
+
+
+# Small transactions that nobody waits for: they are journaled, relayed and taken in as stretches, which go over the
+# ends of segments. More than a megabyte of them at first, which a shipper that starts finds; then as many again.
+MANY = """
+do $$ begin
+  for i in 1..1500 loop
+    insert into t select coalesce(max(id), 0) + 1, repeat('x', 900) from t;
+    if i % 3 = 0 then update t set v = 'changed ' || i where id = i; end if;
+    if i % 7 = 0 then delete from t where id = i - 5; end if;
+    commit;
+  end loop;
+end $$
+"""
+AMONG_STRETCHES = [
+    ("shipper", "journal.write.after=3"),
+    ("replayer", "journal.segment.synced=2"),
+    *(
+        pytest.param(victim, failpoint, marks=pytest.mark.soak)
+        for victim in ("shipper", "replayer")
+        for failpoint in (
+            "journal.write.before=2", "journal.write.after=2", "journal.fsync.before=2", "journal.fsync.after=2",
+            "journal.seal.written", "journal.seal.synced", "journal.seal.cut", "journal.segment.made=2",
+            "journal.segment.synced=3", "journal.segment.named=2",
+        )
+    ),
+    *(
+        pytest.param("replayer", f"persistence.{point}", marks=pytest.mark.soak)
+        for point in ("after_rows=2", "before_commit", "commit_sent", "after_commit=2")
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("victim", "failpoint"), AMONG_STRETCHES)
+def test_among_stretches(
+    replica: Pair, logship: Logship, tmp_path: Path, victim: str, failpoint: str
+) -> None:
+    """Half of a stretch is written, or relayed, or in two segments: what is missing comes again, and nothing twice."""
+    relayed = Relayed(logship, tmp_path, replica.primary)
+    name = replica.secondary.value("select name from logship.replica")
+    dies, bounds = {"LOGSHIP_FAILPOINTS": failpoint}, ("--segment-size", "1MB")
+    replica.primary.execute(MANY)
+    shipper = relayed.ship(*bounds, env=dies if victim == "shipper" else None)
+    replayer = relayed.replay(replica.secondary, name, *bounds, env=dies if victim == "replayer" else None)
+    dying = shipper if victim == "shipper" else replayer
+    replica.primary.execute(MANY)
+    assert dying.wait(60).exit_code == -9
+    if victim == "shipper":
+        shipper = relayed.ship(*bounds)
+    else:
+        replayer = relayed.replay(replica.secondary, name, *bounds)
+    relayed.caught_up(replica.secondary)
+    assert_equal(*replica)
+    for running, journal in ((replayer, name), (shipper, "shipper")):
+        finished = running.terminate(10)
+        assert finished.exit_code == 0, finished.stderr
+        verified = logship.run("journal", "verify", "--journal", tmp_path / journal)
+        assert verified.exit_code == 0, verified.stderr
 
 
 def listens_at(log: str) -> str | None:

@@ -87,6 +87,8 @@ def test_it_is_refused_while_replication_goes_on(pair: Pair, logship: Logship, t
     eventually(
         lambda: pair.secondary.value("select count(*) from logship.replay_report"), what="the first report"
     )
+    exchanged = ("drop", "--primary", pair.secondary.conninfo, "--secondary", pair.primary.conninfo, "--yes")
+    assert_refused(logship.run(*exchanged), 2, "which is a secondary of logship's", "exchanged?")
     alone = ("drop", "--secondary", pair.secondary.conninfo, "--yes")
     assert_refused(logship.run(*alone), 6, "in use", "stop `logship run` first")
     assert running.terminate(10).exit_code == 0

@@ -119,6 +119,11 @@ def test_what_is_refused(pair: Pair, relayed: Relayed, logship: Logship, tmp_pat
     neither = logship.run("replay", "--secondary", secondary.conninfo, "--journal", tmp_path / "j")
     assert neither.exit_code == 2, neither.stderr
     assert "--shipper" in neither.stderr
+    # a server's own walsender where a shipper should be
+    arguments = ("--secondary", secondary.conninfo, "--journal", tmp_path / "j", "--name", "one")
+    wrong = logship.run("replay", *arguments, "--shipper", pair.primary.conninfo)
+    assert wrong.exit_code == 2, wrong.stderr
+    assert "is no shipper" in wrong.stderr
     relayed.ship()
     running = streams(relayed.replay(secondary, "one"))
     # a second client for one name waits until the first is gone

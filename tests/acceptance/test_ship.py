@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -71,9 +72,17 @@ def test_ship_serves_reads_its_users_again_and_ends_cleanly(
     refused = logship.run(*arguments)
     assert refused.exit_code == 2
     assert "chmod 600" in refused.stderr
+    # What can't be done as it was asked for is said before anything is claimed: the shipper in place isn't ended.
+    epoch = primary.value("select max(epoch) from logship.shipper")
     open_to_all = logship.run(*arguments[:5], "--listen", "0.0.0.0:0", *arguments[7:-2], "--auth", "trust")
     assert open_to_all.exit_code == 2
     assert "loopback" in open_to_all.stderr
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        in_the_way = logship.run(*arguments[:5], "--listen", taken, *arguments[7:-2], "--auth", "trust")
+    assert in_the_way.exit_code == 2
+    assert "can't listen" in in_the_way.stderr
+    assert primary.value("select max(epoch) from logship.shipper") == epoch
     missing = logship.run(*arguments[:8], "nothing", *arguments[9:-2], "--auth", "trust")
     assert missing.exit_code == 3, missing.stderr
     assert "does not exist" in missing.stderr

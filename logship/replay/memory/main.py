@@ -98,7 +98,7 @@ class Writing:
             here = last.room(rows.num_rows)
             part, rows = rows.slice(0, here), rows.slice(here)
             with self.store.staged(part) as view:
-                self.store.execute(self.table.insert(last.number, view))
+                self.store.put(view, self.table.insert(last.number, view))
             self.parts = self.parts.with_segment(last.gained(here, size_of(part, self.table.columns)))
 
     def _open_segment(self) -> Segment:
@@ -277,7 +277,7 @@ class Writing:
             raise MemoryDiffers(self.table.target, self._lsn, rows, rows - wrong)
 
     def _insert_entries(self, entries: Table, view: str) -> None:
-        self.store.execute(self.table.insert_entries(self.parts.delta, view, set(entries.column_names)))
+        self.store.put(view, self.table.insert_entries(self.parts.delta, view, set(entries.column_names)))
         self.parts = replace(
             self.parts,
             delta_rows=self.parts.delta_rows + entries.num_rows,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -17,11 +17,11 @@ import duckdb
 import pyarrow as pa
 
 from logship.lsn import Lsn
+from logship.replay.memory.staging import Staging
 from logship.replay.memory.table import DATABASE, POSITION, MemoryColumn, literal, quoted
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 
-_STAGED: Final = "logship_staged"
 _NEVER: Final = "1000000TB"
 
 
@@ -49,6 +49,7 @@ class Store:
         self._root.execute("set enable_external_access = false")
         self._root.execute("set lock_configuration = true")
         self.writer = self._root.cursor()
+        self._staging = Staging(self.writer)
         self._begun = False
 
     def reader(self) -> duckdb.DuckDBPyConnection:
@@ -59,6 +60,7 @@ class Store:
         return cursor
 
     def close(self) -> None:
+        self._staging.forget()
         self.writer.close()
         with self._lock:
             self._root.close()
@@ -81,7 +83,7 @@ class Store:
         if self._begun:
             self._begun = False
             self.writer.rollback()
-        self.writer.unregister(_STAGED)
+        self._staging.forget()
 
     def execute(self, statement: str) -> None:
         # A result that isn't read to its end keeps the connection busy.
@@ -100,8 +102,12 @@ class Store:
     @contextmanager
     def staged(self, table: Table) -> Iterator[str]:
         """``table`` as a view of the writer's, by the name that is given."""
-        with staged(self.writer, table) as view:
+        with self._staging.staged(table) as view:
             yield view
+
+    def put(self, view: str, statement: str) -> None:
+        """Execute an INSERT that reads ``view``, which is staged, and no other table."""
+        self._staging.execute(view, statement)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Few rows: takes half of what `table` does."""
@@ -115,7 +121,7 @@ class Store:
         self, texts: Table, columns: Sequence[MemoryColumn], prefix: str = "c"
     ) -> tuple[Table, list[MemoryColumn]]:
         """``texts`` with the cells of ``columns`` cast, and the columns that had a miss."""
-        return typed(self.writer, texts, columns, prefix)
+        return typed(self._staging, texts, columns, prefix)
 
     def caster(self) -> Caster:
         """For a thread that reads what will be written. To be closed by it."""
@@ -127,31 +133,18 @@ class Caster:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
+        self._staging = Staging(connection)
 
     def typed(self, texts: Table, columns: Sequence[MemoryColumn]) -> tuple[Table, list[MemoryColumn]]:
-        return typed(self._connection, texts, columns)
+        return typed(self._staging, texts, columns)
 
     def close(self) -> None:
+        self._staging.forget()
         self._connection.close()
 
 
-@contextmanager
-def staged(connection: duckdb.DuckDBPyConnection, table: Table) -> Iterator[str]:
-    """``table`` as a view of ``connection``, by the name that is given."""
-    connection.register(_STAGED, table)
-    try:
-        yield _STAGED
-    except BaseException:
-        # In an aborted transaction it can't be taken away; `rollback` does it then.
-        with suppress(duckdb.TransactionException):
-            connection.unregister(_STAGED)
-        raise
-    else:
-        connection.unregister(_STAGED)
-
-
 def typed(
-    connection: duckdb.DuckDBPyConnection, texts: Table, columns: Sequence[MemoryColumn], prefix: str = "c"
+    staging: Staging, texts: Table, columns: Sequence[MemoryColumn], prefix: str = "c"
 ) -> tuple[Table, list[MemoryColumn]]:
     """``texts`` with the cells of ``columns`` cast, and the columns that had a miss."""
     # The log's integers come typed already.
@@ -165,8 +158,8 @@ def typed(
     cells = ", ".join(
         f"{column.type.cast_of(f'{prefix}{column.index}')} as {prefix}{column.index}" for column in native
     )
-    with staged(connection, texts) as view:
-        cast = connection.sql(f"select {cells} from {view}").to_arrow_table()
+    with staging.staged(texts) as view:
+        cast = staging.table(view, f"select {cells} from {view}")
     misses: list[MemoryColumn] = []
     for column in native:
         name = f"{prefix}{column.index}"

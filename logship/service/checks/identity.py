@@ -27,6 +27,25 @@ def same_database(facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+# Findings that say which database it is.
+WHO: Final = frozenset({"same-database", "own-schema"})
+
+
+def mistaken(facts: Facts) -> frozenset[Place]:
+    """Sides whose database is certainly another than was meant. Nothing else is said of these: what mends it would
+    be done to the wrong one."""
+    found: set[Place] = set()
+    if facts.primary.identity == facts.secondary.identity or _of(Side.PRIMARY, facts.secondary_schema):
+        found.add("secondary")
+    if _of(Side.SECONDARY, facts.primary_schema):
+        found.add("primary")
+    return frozenset(found)
+
+
+def _of(side: Side, found: OwnSchema) -> bool:
+    return (found.revision or "").startswith(f"{side.value}_")
+
+
 def recovery(facts: Facts) -> Iterator[Finding]:
     for place, server in _servers(facts):
         if server.in_recovery:

@@ -9,6 +9,7 @@ from typing import Final
 from logship.catalog.requirements_relations import RelationFacts
 from logship.service.checks.facts import Facts
 from logship.service.checks.finding import Check, Finding, Place, Severity, Stage, named
+from logship.service.checks.schema_changes import carried
 
 _WARNS, _INFORMS = Severity.WARNS, Severity.INFORMS
 
@@ -50,17 +51,38 @@ _FOREIGN: Final = _Kind(
 _MATERIALIZED: Final = _Kind(
     lambda relation: relation.kind == "m",
     "materialized views are filled once, by init: {1}",
-    "PostgreSQL publishes neither their rows nor REFRESH",
+    "PostgreSQL publishes neither their rows nor REFRESH, and schema changes aren't carried",
     place="secondary",
     sql="refresh materialized view {}",
     action="once they are there, as often as you want them fresh",
 )
+_REFRESHED: Final = _Kind(
+    lambda relation: relation.kind == "m",
+    "materialized views are refreshed on the secondary when the primary's were: {1}",
+    "PostgreSQL doesn't publish their rows: each REFRESH costs the secondary what it costs the primary",
+    place="secondary",
+    action="where that is too much: logship run --materialized-views leave",
+)
 _SEQUENCES: Final = _Kind(
     lambda relation: relation.kind == "S",
     "{0} sequences are set by init, and not followed afterwards",
-    "nextval() writes nothing that is published: before the secondary takes over, set them above the highest "
-    "values in use, or it hands out keys that exist",
+    "nextval() writes nothing that is published, and schema changes aren't carried: before the secondary takes "
+    "over, set them above the highest values in use, or it hands out keys that exist",
 )
+_FOLLOWED: Final = _Kind(
+    lambda relation: relation.kind == "S",
+    "{0} sequences are followed, and stand ahead of the primary's on the secondary",
+    "what they have reached travels with the log, and more, so that no value is handed out twice after a "
+    "failover: docs/ddl-values.md",
+)
+
+
+def materialized_views(facts: Facts) -> Iterator[Finding]:
+    return (_REFRESHED if carried(facts) else _MATERIALIZED)(facts)
+
+
+def sequences(facts: Facts) -> Iterator[Finding]:
+    return (_FOLLOWED if carried(facts) else _SEQUENCES)(facts)
 
 
 def large_objects(facts: Facts) -> Iterator[Finding]:
@@ -95,7 +117,7 @@ CHECKS: Final = (
     Check("event-triggers", (_WARNS,), "event triggers", event_triggers, Stage.INIT),
     Check("unlogged", (_INFORMS,), "unlogged tables", _UNLOGGED),
     Check("foreign-tables", (_INFORMS,), "foreign tables", _FOREIGN),
-    Check("materialized-views", (_INFORMS,), "materialized views", _MATERIALIZED),
-    Check("sequences", (_INFORMS,), "values of sequences", _SEQUENCES),
+    Check("materialized-views", (_INFORMS,), "materialized views", materialized_views),
+    Check("sequences", (_INFORMS,), "values of sequences", sequences),
     Check("subscriptions", (_INFORMS,), "a primary that is a subscriber itself", subscriptions),
 )  # fmt: skip

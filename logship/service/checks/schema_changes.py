@@ -53,9 +53,15 @@ def capture_facts(
     return CaptureFacts(on, ddl.may_capture(primary), tuple(sorted(without)), tuple(lacking))
 
 
+def carried(facts: Facts) -> bool:
+    """Whether they are, or will be once init has run as it was told."""
+    capture = facts.capture
+    return capture.on or (facts.asked.ddl != "off" and capture.may and not facts.initialised)
+
+
 def schema_changes(facts: Facts) -> Iterator[Finding]:
-    capture, asked = facts.capture, facts.asked.ddl
-    if capture.on or (asked != "off" and capture.may and not facts.initialised):
+    asked = facts.asked.ddl
+    if carried(facts):
         yield Finding(
             _INFORMS,
             "primary",

@@ -38,9 +38,11 @@ CHECKS: Final[tuple[Check, ...]] = (
 def judge(facts: Facts) -> list[Finding]:
     """Every finding that matters now: before init all, afterwards those that concern `logship run`."""
     stage = Stage.RUN if facts.initialised else Stage.INIT | Stage.RUN
-    return [
+    found = [
         dataclasses.replace(finding, id=check.id)
         for check in CHECKS
         if check.stages & stage
         for finding in check.function(facts)
     ]
+    mistaken = identity.mistaken(facts)
+    return [each for each in found if each.place not in mistaken or each.id in identity.WHO]

@@ -88,6 +88,25 @@ def forced_row_security(facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def shut_out_owners(facts: Facts) -> Iterator[Finding]:
+    """An owner without USAGE on the schema: the primary's other roles can write to the table, and its owner can't."""
+    there = facts.initialised or facts.again or facts.asked.schema == "existing"
+    originals = {theirs: ours for ours, theirs in facts.roles.items()}
+    shut: dict[tuple[str, str], list[str]] = {}
+    for relation in facts.replicated_relations():
+        if not relation.owner_may_enter and not relation.owner_superuser:
+            owner = relation.owner if there else originals.get(relation.owner, relation.owner)
+            shut.setdefault((relation.schema, owner), []).append(relation.quoted)
+    for (schema, owner), tables in shut.items():
+        yield Finding(
+            _BLOCKS, "secondary" if there else "primary",
+            f"{quoted(owner)} owns tables in schema {quoted(schema)} and may not use that schema: {named(tables)}",
+            "rows are written with the rights of each table's owner: the first change of these would stop the replica",
+            sql=(f"grant usage on schema {quoted(schema)} to {quoted(owner)}",), by="the schema's owner",
+            action="on the primary, too" if there else "", objects=tuple(tables),
+        )  # fmt: skip
+
+
 def row_security(facts: Facts) -> Iterator[Finding]:
     tables = [r.quoted for r in facts.replicated_relations() if r.rls]
     if tables:
@@ -135,6 +154,8 @@ def inheritance(facts: Facts) -> Iterator[Finding]:
 CHECKS: Final = (
     Check("selected", (_BLOCKS,), "`--tables` and `--exclude` select something", selected, Stage.INIT),
     Check("forced-row-security", (_BLOCKS,), "`FORCE ROW LEVEL SECURITY` on replicated tables", forced_row_security),
+    Check("owners-shut-out", (_BLOCKS,), "owners of replicated tables may use the schemas that these are in",
+          shut_out_owners),
     Check("keyless", (_WARNS, _INFORMS), "tables without replica identity (also: a deferrable primary key), and what "
           "`--keyless` does", keyless),
     Check("extension-tables", (_WARNS,), "tables of extensions", of_extensions, Stage.INIT),

@@ -73,20 +73,15 @@ def _all_rows_in(facts: Facts) -> list[Name]:
 
 
 def rows(facts: Facts) -> Iterator[Finding]:
+    """No statement that destroys them is offered: the database may be the wrong one."""
     found = _rows_in(facts)
     tables = [quoted(*key) for key in found]
     if tables:
-        existing = facts.asked.schema == "existing"
         yield Finding(
             _BLOCKS, "secondary", f"tables of the secondary hold rows already: {', '.join(tables)}",
             "init fills empty tables only, so that no row is lost or doubled",
-            sql=tuple(
-                f"truncate table only {table}" if existing else f"drop table if exists {table} cascade"
-                for table in tables
-            ),
-            by="their owner",
-            action="empty them, or give an empty database, or say what becomes of them: --existing replace or keep; "
-            "look at them first, the statements destroy them",
+            action="is it the right database? Then give an empty one, or say what becomes of these rows: "
+            "--existing replace deletes them, --existing keep takes them for right",
             objects=tuple(tables), fault="unsafe",
         )  # fmt: skip
 
@@ -113,14 +108,15 @@ def already_there(facts: Facts) -> Iterator[Finding]:
     ]
     if not found:
         return
-    owned = {r.key for r in found}
+    full = bool(_rows_in(facts))  # then it may be the wrong database
     yield Finding(
         _BLOCKS, "secondary",
         f"{'tables' if all(r.table for r in found) else 'relations'} exist on the secondary already: "
-        + ", ".join(quoted(*key) for key in sorted(owned)),
+        + ", ".join(sorted(r.quoted for r in found)),
         "init makes the schema by pg_dump, in an empty database",
-        sql=tuple(f"drop {_DROP[r.kind]} if exists {r.quoted} cascade" for r in found),
-        by="their owner", action="they are empty: to use them as they are, pass --schema existing",
+        sql=() if full else tuple(f"drop {_DROP[r.kind]} if exists {r.quoted} cascade" for r in found),
+        by="their owner",
+        action="give an empty database" if full else "they are empty: to use them as they are, pass --schema existing",
         objects=tuple(r.quoted for r in found), fault="unsafe",
     )  # fmt: skip
 

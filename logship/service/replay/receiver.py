@@ -2,8 +2,8 @@
 
 In: a relay's stream. Out: records in the replayer's own journal, and status updates to the shipper, which name
 nothing that is not so: write is what was handed to the journal's file, flush what is fsynced there, replay
-what is applied. One thread; the journal's fsync thread and the replayer wake it when a position moved, so that
-a commit on the primary that waits for it is answered at once.
+what is applied. One thread; the journal's fsync thread and the replayer tell the shipper in its place when a position
+moved while it waits for the stream, so that a commit on the primary that waits is answered at once.
 
 A shipper that doesn't listen yet, or no more, is waited for, as is one that serves a predecessor of ours. One
 that ships another server's log is refused, and one that no longer has what comes next ends the program.
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from logship.capture.copydata import Positions as Reported
-from logship.capture.feedback import Sent, heard, is_due, wait_s
+from logship.capture.feedback import heard, is_due, wait_s
 from logship.capture.relay_stream import RelayStream
 from logship.capture.stream import System
 from logship.catalog.state import Replica
@@ -27,6 +27,7 @@ from logship.journal.log import Journal
 from logship.journal.segment import Record, Stretch
 from logship.lsn import INVALID, Lsn
 from logship.relay.frames import RelayedRecord, decode_record
+from logship.service.dated import dated
 from logship.service.positions import Positions, Stage
 from logship.service.replay.intake import Intake
 from logship.service.ship.acknowledge import Acknowledge
@@ -104,9 +105,15 @@ class Receiver:
         self.wake()
 
     def wake(self) -> None:
-        """A position moved, or the program stops: from any thread."""
+        """End the wait for the stream: from any thread."""
         stream = self._stream
         if stream is not None:
+            stream.wake()
+
+    def moved(self) -> None:
+        """A position moved: from any thread."""
+        stream = self._stream
+        if stream is not None and not stream.offer_status(self._reached):
             stream.wake()
 
     def _session(self) -> None:
@@ -130,23 +137,22 @@ class Receiver:
             stream.stop()
 
     def _pump(self, stream: RelayStream[RelayedRecord]) -> None:
-        sent = Sent()
         wal_end = INVALID
         while not self._stopping.is_set():
-            received = stream.read(wait_s(sent, time.monotonic(), interval_s=self._feedback_s))
+            received = stream.read(wait_s(stream.sent, time.monotonic(), interval_s=self._feedback_s))
             self.received_bytes += received.bytes
             records = self._intake.take(r for r in received.items if isinstance(r, RelayedRecord))
             if records:
                 self._append(records, few=received.bytes < _FEW_BYTES)
             asked = heard(received.keepalives, wal_end)
             wal_end = asked.wal_end
-            now_s, reached = time.monotonic(), self._reached()
-            if is_due(
-                reached, sent, now_s,
-                interval_s=self._feedback_s, reply_requested=asked.reply_requested, moved=asked.moved,
-            ):  # fmt: skip
-                stream.send_status(reached)
-                sent = Sent(reached, now_s)
+            with stream.using:
+                reached = self._reached()
+                if is_due(
+                    reached, stream.sent, time.monotonic(),
+                    interval_s=self._feedback_s, reply_requested=asked.reply_requested, moved=asked.moved,
+                ):  # fmt: skip
+                    stream.send_status(reached)
 
     def _append(self, records: Sequence[Record | Stretch], *, few: bool) -> None:
         """Into the journal's buffer, then to its file and to the readers; the fsync follows by itself. Where there are
@@ -158,10 +164,7 @@ class Receiver:
                 self._journal.append_stretch(record, completion)
             else:
                 self._journal.append(record, completion)
-        whole = [record for record in records if isinstance(record, Stretch) or record.last]
-        if whole:
-            for record in (whole[0], whole[-1]):
-                self._positions.received(record.end_lsn, record.commit_time_us)
+        self._positions.received_all(dated(records))
         if few:
             self._journal.write_through(self._written)
         else:
@@ -174,7 +177,7 @@ class Receiver:
     def _durable(self, lsn: Lsn) -> None:
         """Called when an fsync is over, by its thread."""
         self._positions.reach(Stage.FLUSHED, self._journal.flushed_lsn)
-        self.wake()
+        self.moved()
 
     def _reached(self) -> Reported:
         flushed = self._journal.flushed_lsn  # before written, which may move meanwhile

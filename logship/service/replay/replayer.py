@@ -12,6 +12,7 @@ acknowledged here: persistence commits rows and position together, and the posit
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
@@ -50,6 +51,8 @@ if TYPE_CHECKING:  # DuckDB and Arrow are imported only when memory is on
 log = logging.getLogger(__name__)
 
 _DECIDED_S: Final = 0.2  # how late it is noticed that the replay ends
+_SMALL_BYTES: Final = 64 * 1024  # of a queue that isn't a backlog
+_GATHER_S: Final = 0.005  # at most: what it adds to memory's lag is half of it on the mean
 _LOOK_S: Final = 0.05  # while memory loads something, or lets something go
 
 # Memory is made at persistence's position, with what waits until persistence is at another, and with what wakes
@@ -386,7 +389,9 @@ class _Session:
         more = False  # to be done beside batches
         while not self._to_memory.closed:
             due_in_s = 0.0 if more else _LOOK_S if self.memory.busy else None
-            for group in groups(self._to_memory.take(self._bounds.batch_bytes, due_in_s)):
+            items = self._to_memory.take(self._bounds.batch_bytes, due_in_s)
+            began_s = time.thread_time()
+            for group in groups(items):
                 if not isinstance(group, list):
                     self.memory.abandon()
                     continue
@@ -397,3 +402,12 @@ class _Session:
                         Stage.MEMORY, self.memory.memory_lsn, commit_time_us=committed_us(group)
                     )
             more = self.memory.serve()
+            if not (more or self.memory.busy):
+                self._gather(time.thread_time() - began_s)
+
+    def _gather(self, took_s: float) -> None:
+        """Leave the processor to the commits that wait as long as the last batch took it, so that small ones become
+        one: each is a transaction of memory's, which costs about the same for one row as for a hundred."""
+        assert self._to_memory is not None
+        if self._to_memory.size_bytes < _SMALL_BYTES and not self._positions.is_awaited(Stage.MEMORY):
+            time.sleep(min(took_s, _GATHER_S))

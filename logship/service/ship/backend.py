@@ -119,19 +119,19 @@ class RelayBackend:
             # A slot never goes back: PostgreSQL forwards a start that is before what was confirmed. Our own
             # client's journal may have been lost with what it confirmed, and it says exactly where it is.
             start = start_lsn if wanted.records else max(start_lsn, known.flush_lsn)
-            return self._feed(start, wanted)
+            return self._feed(name, start, wanted)
         except BaseException:
             self._replicas.gone(name)
             raise
 
-    def _feed(self, start: Lsn, wanted: StreamOptions) -> Feed:
+    def _feed(self, name: str, start: Lsn, wanted: StreamOptions) -> Feed:
         try:
             reader = self._journal.reader(start, whole=not wanted.records)
         except JournalTooOld as error:
             refusal = gone(error)
             raise Refused(Refusal(refusal.sqlstate, refusal.message, refusal.hint)) from error
         if wanted.records:
-            return RecordFeed(reader, self._primary_end)
+            return RecordFeed(reader, self._primary_end, awaited=self._replicas.are_awaited(name))
         return MessageFeed(reader, messages=wanted.messages)
 
     def sent(self, name: str, lsn: Lsn) -> None:

@@ -29,9 +29,11 @@ PrimaryEnd = Callable[[], tuple[Lsn, int | None]]
 class RecordFeed:
     """For our own client: the journal's records, as they stand."""
 
-    def __init__(self, reader: JournalReader, primary_end: PrimaryEnd) -> None:
+    def __init__(self, reader: JournalReader, primary_end: PrimaryEnd, *, awaited: bool = False) -> None:
+        """``awaited``: commits may wait for this client."""
         self._reader = reader
         self._primary_end = primary_end
+        self._awaited = awaited
 
     def read(self, max_bytes: int, timeout_s: float) -> list[Outgoing]:
         records = _read(self._reader.read_together, max_bytes, timeout_s)
@@ -40,6 +42,9 @@ class RecordFeed:
         wal_end, age_us = self._primary_end()
         frames = b"".join([_frame(record, wal_end, age_us) for record in records])
         return [Outgoing(frames, _reached(records))]
+
+    def listen(self, listener: Callable[[bool], None]) -> None:
+        self._reader.listen(listener if self._awaited else lambda _: listener(False))
 
     def wake(self) -> None:
         self._reader.wake()
@@ -67,6 +72,9 @@ class MessageFeed:
         sent = [record for record, frames in zip(records, found, strict=True) if frames]
         outgoing = [Outgoing(b"".join(found), _reached(sent))] if sent else []
         return [*outgoing, Outgoing(b"", reached)]
+
+    def listen(self, listener: Callable[[bool], None]) -> None:
+        self._reader.listen(lambda _: listener(False))
 
     def wake(self) -> None:
         self._reader.wake()

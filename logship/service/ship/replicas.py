@@ -122,6 +122,11 @@ class Replicas:
             self._replied.pop(name, None)
         self._moved()
 
+    def are_awaited(self, name: str) -> bool:
+        """Whether commits may wait for the replica: the policy names it."""
+        policy = self._core.policy
+        return policy is not None and policy.priority(name) > 0
+
     def client(self, name: str) -> ClientInfo | None:
         """Who serves ``name`` now."""
         session = self._sessions.get(name)

@@ -8,6 +8,7 @@ told to come again, and what was received is on disk.
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,7 @@ from logship.errors import UsageError
 from logship.journal.log import Journal
 from logship.relay import policy
 from logship.relay.authentication import Authenticator, Certificate, Scram, Trust
-from logship.relay.server import RelayLimits, RelayServer
+from logship.relay.server import Place, RelayLimits, RelayServer
 from logship.relay.session import TlsMode
 from logship.relay.synchrony import Block, WhenUnmet
 from logship.relay.syncrep import SyncRep
@@ -68,8 +69,9 @@ class ShipSettings:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Who comes in, and how. ``users`` None: everybody."""
+    """Who comes in, where, and how. ``users`` None: everybody."""
 
+    place: Place
     users: Users | None
     tls: Tls | None
 
@@ -132,22 +134,27 @@ class Ship:
         with self._foreground.running():
             given = self._settings
             synchrony = SyncRep(policy.parse(given.synchronous), given.when_unmet)
-            doors = Doors(tls=_tls(given), users=_users(given))
-            names = find_names(given.primary, given.slot, given.publication)
-            system = survey(given.primary, names.slot)
-            epoch = Epoch(names.slot, given.application_name, given.new_journal)
-            journal = take_over(
-                given.primary,
-                epoch,
-                system,
-                given.journal,
-                given.journal_bounds,
-                stopped=self._foreground.stopped,
-            )
-            try:
-                self._ship(Upstream(names, system, epoch), journal, synchrony, doors)
-            finally:
-                journal.close()
+            with closing(Place(given.listen, trusting=given.auth == "trust")) as place:
+                self._serve(synchrony, Doors(place, _users(given), _tls(given)))
+
+    def _serve(self, synchrony: SyncRep, doors: Doors) -> None:
+        """What was asked for can be done, as far as we know: from here on the primary is asked, then claimed."""
+        given = self._settings
+        names = find_names(given.primary, given.slot, given.publication)
+        system = survey(given.primary, names.slot)
+        epoch = Epoch(names.slot, given.application_name, given.new_journal)
+        journal = take_over(
+            given.primary,
+            epoch,
+            system,
+            given.journal,
+            given.journal_bounds,
+            stopped=self._foreground.stopped,
+        )
+        try:
+            self._ship(Upstream(names, system, epoch), journal, synchrony, doors)
+        finally:
+            journal.close()
 
     def _ship(self, upstream: Upstream, journal: Journal, synchrony: SyncRep, doors: Doors) -> None:
         """Make the two halves over one ledger, and stand until the end: the primary's walsender fills the journal,
@@ -179,7 +186,7 @@ class Ship:
         )
 
     def _relaying(self, upstream: Upstream, ledger: Ledger, shipping: Shipping, doors: Doors) -> Relaying:
-        """From the journal to the replicas. The address is taken here, and figures are shown from here on."""
+        """From the journal to the replicas. Replicas can connect, and figures are shown, from here on."""
         given, journal, registered = self._settings, ledger.journal, ledger.registered
         backend = self._backend(upstream, ledger, shipping)
         relay = self._relay = self._server(backend, doors, upstream.system.database)
@@ -217,10 +224,9 @@ class Ship:
     def _server(self, backend: RelayBackend, doors: Doors, database: str) -> RelayServer:
         given = self._settings
         return RelayServer(
-            given.listen,
+            doors.place,
             backend=backend,
             auth=_authenticator(doors.users, doors.tls, given),
-            trusting=doors.users is None,
             tls_mode=given.tls,
             tls=doors.tls,
             database=database,

@@ -2,8 +2,9 @@
 
 In: a walsender's stream. Out: records in the journal, and status updates to the primary, which name
 nothing that the journal doesn't hold: which positions those are, `logship.service.ship.acknowledge` says, and how
-soon, `logship.service.ship.pace`. One thread; the journal's fsync thread and the replicas wake it when a position
-moved, so that a commit that waits for it is answered at once.
+soon, `logship.service.ship.pace`. One thread; the journal's fsync thread and the replicas tell it when a position
+moved, and the primary, in its place, where it is waiting for the stream, so that a commit that waits is answered
+at once, and without another thread's turn.
 
 A link that breaks is mended with backoff. A slot that is missing or lost, another server behind the
 conninfo, or a journal that lacks what was acknowledged stops the program: nothing is made anew quietly.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,16 +22,19 @@ from collections.abc import Callable, Sequence
 import psycopg
 
 from logship.capture.copydata import Positions as Reported
+from logship.capture.copydata import Stretch as Arrived
 from logship.capture.feedback import Heard, Sent, heard, is_due
 from logship.capture.records import Assembler, Piece
 from logship.capture.slot import SlotStream, System
 from logship.capture.slot_state import SlotState, gap, judge, read_slot
+from logship.capture.stream import Received
 from logship.connection import Side, connect
 from logship.errors import JournalBehind, PrimaryError, RefusedAsUnsafe, SlotActive, SlotMissing, waited_out
 from logship.journal.flush import Completion
 from logship.journal.log import Journal
 from logship.journal.segment import Record, Source, Stretch
 from logship.lsn import INVALID, Lsn
+from logship.service.dated import dated
 from logship.service.positions import Positions, Stage
 from logship.service.ship.acknowledge import Acknowledge, OwnReplica
 from logship.service.ship.epoch import Epoch, session
@@ -127,8 +132,9 @@ class Shipper:
 
     def moved(self) -> None:
         """A position moved that may be told: from any thread."""
-        if self.pace.awaited:
-            self.wake()
+        stream = self._stream
+        if self.pace.awaited and stream is not None and not stream.offer_status(self._reached):
+            stream.wake()
 
     @property
     def transactions(self) -> int:
@@ -187,30 +193,41 @@ class Shipper:
             raise
 
     def _pump(self, stream: SlotStream) -> None:
-        sent, wal_end = Sent(), INVALID
+        wal_end = INVALID
         while not self._stopping.is_set():
             stream.gather_s = self.pace.gather_s
-            received = stream.read(self._wait_s(sent))
+            received = stream.read(self._wait_s(stream.sent))
             self.received_bytes += received.bytes
             pieces = self._assembler.feed(received.items)
             if pieces:
                 self._append(pieces, at_once=received.bytes < _FEW_BYTES)
+            elif self._more_comes(received, stream.sent):
+                continue
             asked = heard(received.keepalives, wal_end)
             wal_end = asked.wal_end
-            sent = self._answer(stream, asked, sent)
+            self._answer(stream, asked)
             if received.items:
                 self.pace.rest(received.bytes)
 
-    def _answer(self, stream: SlotStream, asked: Heard, sent: Sent) -> Sent:
-        """Tell the primary how far we are, if it is time; what was told last."""
-        now_s, reached = time.monotonic(), self._reached()
-        moved = asked.moved or reached != sent.positions
-        wanted = asked.reply_requested or (moved and self.pace.may_tell(sent, now_s))
-        if not wanted and not is_due(sent.positions, sent, now_s, interval_s=self._feedback_s):
-            return sent
-        # On the timer we ask back: the answer says how far an idle primary has read its log.
-        stream.send_status(reached, reply_requested=not wanted)
-        return Sent(reached, now_s)
+    def _more_comes(self, received: Received[Arrived], sent: Sent) -> bool:
+        """Whether the rest of a transaction follows at once: a walsender sends its messages one by one, and is to get
+        on with that rather than we with the first."""
+        if received.woken or received.keepalives or not received.items or self._wait_s(sent) <= 0:
+            return False
+        if not (self.pace.awaited and self._assembler.in_transaction):
+            return False
+        os.sched_yield()
+        return True
+
+    def _answer(self, stream: SlotStream, asked: Heard) -> None:
+        """Tell the primary how far we are, if it is time."""
+        with stream.using:
+            now_s, reached, sent = time.monotonic(), self._reached(), stream.sent
+            moved = asked.moved or reached != sent.positions
+            wanted = asked.reply_requested or (moved and self.pace.may_tell(sent, now_s))
+            if wanted or is_due(sent.positions, sent, now_s, interval_s=self._feedback_s):
+                # On the timer we ask back: the answer says how far an idle primary has read its log.
+                stream.send_status(reached, reply_requested=not wanted)
 
     def _wait_s(self, sent: Sent) -> float:
         now_s = time.monotonic()
@@ -221,15 +238,12 @@ class Shipper:
     def _append(self, pieces: list[Piece], *, at_once: bool = False) -> None:
         """Into the journal's buffer, then to its file and to the readers. The fsync follows by itself; ``at_once``
         and where a commit may wait for it, it is made here, while the readers read."""
-        *before, last = together(pieces)
-        for each in before:
+        given = together(pieces)
+        for each in given[:-1]:
             self._put(each)
-        self._put(last, self._durable)
+        self._put(given[-1], self._durable)
         self._journal.space_fsyncs(self.pace.fsync_spacing_s)
-        whole = [piece for piece in pieces if piece.last]
-        if whole:
-            for piece in (whole[0], whole[-1]):
-                self._positions.received(piece.end_lsn, piece.commit_time_us)
+        self._positions.received_all(dated(given))
         if at_once and self.pace.awaited:
             self._journal.write_through(self._written)
         else:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import logship
 from logship.config import JournalBounds, ReplayBounds
 from logship.journal.log import Journal
-from logship.lsn import Lsn
+from logship.lsn import INVALID, Lsn
 from logship.service.positions import Positions, Stage
 from logship.service.replay.hold import Gate
 from logship.service.replay.objects import objects_of
@@ -147,10 +147,13 @@ class Vitals:
 
     def stages(self) -> list[StageFigures]:
         primary, verdicts = self.positions.primary, self.health.verdicts
+        received = (
+            self.positions.lsn(Stage.RECEIVED) or INVALID
+        )  # is in the primary's log, whatever it said last
         found = []
         for stage in Stage:
             lsn, lag_us = self.positions.lsn(stage), self.positions.lag_us(stage)
-            behind = None if lsn is None or primary is None else max(0, primary[0] - lsn)
+            behind = None if lsn is None or primary is None else max(0, primary[0] - lsn, received - lsn)
             seconds = None if lag_us is None else lag_us / 1e6
             verdict = verdicts.get(stage, Verdict(Condition.UNKNOWN))
             found.append(StageFigures(stage, lsn, behind, seconds, verdict))

@@ -272,6 +272,36 @@ def test_a_stream_is_ended_in_the_middle_of_a_large_transaction(primary: Databas
     eventually(lambda: primary.value(ACTIVE_PID, [slot]) is None, what="slot free")
 
 
+def test_another_thread_may_report_while_the_stream_is_waited_for_and_never_less_than_was(
+    primary: Database,
+) -> None:
+    pump = open_pump(primary, publish(primary))
+    pump.catch_up(primary)
+    before, stream = pump.assembler.position, pump.stream
+    primary.execute("create table later ()")
+    here = current_lsn(primary)
+    written = "select write_lsn - '0/0' from pg_stat_replication where pid = %s"
+    reader = threading.Thread(target=lambda: stream.read(60.0))
+    reader.start()
+    eventually(lambda: stream.offer_status(lambda: Positions(here, here, here)))
+    eventually(lambda: bool(primary.value(written, [stream.backend_pid]) == here))
+    assert stream.sent.positions == Positions(here, here, here)
+    stream.wake()
+    reader.join()
+    with pytest.raises(InternalError):
+        stream.offer_status(lambda: Positions(here, before, before))
+    with stream.using:  # whoever uses the connection decides by himself
+        offered: list[bool] = []
+        other = threading.Thread(
+            target=lambda: offered.append(stream.offer_status(lambda: Positions(here, here, here)))
+        )
+        other.start()
+        other.join()
+    assert offered == [False]
+    stream.close()
+    assert not stream.offer_status(lambda: Positions(here, here, here))
+
+
 def test_a_stream_is_used_in_its_order(primary: Database) -> None:
     slot = publish(primary)
     stream = SlotStream(primary.conninfo)

@@ -61,10 +61,6 @@ CASES = {
         "publication", T + "create publication p for table public.t where (a > 0)", asked={"publication": "p"}
     ),
     "roles": Case("roles", T + 'create role "Owner ""1"""; alter table public.t owner to "Owner ""1"""'),
-    "rows": Case("rows", T, T + "insert into public.t values (1)"),
-    "rows in existing tables": Case(
-        "rows", T, T + "insert into public.t values (1)", {"schema": "existing"}
-    ),
     "existing tables": Case("existing", T, T),
     "an existing view": Case(
         "existing", T + "create view public.v as select 1 as x", "create view public.v as select 2 as y"
@@ -78,6 +74,12 @@ CASES = {
         T + "create role held; alter table public.t owner to held;"
         "alter table public.t enable row level security, force row level security",
         "create role held",
+    ),
+    "shut-out owner": Case(
+        "owners-shut-out",
+        T + "create role guest; create schema closed; create table closed.t (a int primary key);"
+        "alter table closed.t owner to guest",
+        "create role guest",
     ),
 }  # fmt: skip
 
@@ -105,10 +107,22 @@ def test_every_blocking_check_is_tried_here() -> None:
     own = {
         "same-database", "recovery", "wal-level", "slots-free", "senders-free", "connections", "origins",
         "other-primary", "version", "pg-dump", "collations", "extensions", "rights", "superuser-needed", "journal",
-        "selected", "schema-changes", "role-map",
+        "selected", "schema-changes", "role-map", "rows",
     }  # fmt: skip
     blocks = {check.id for check in CHECKS if Severity.BLOCKS in check.severities}
     assert blocks == own | {case.id for case in CASES.values()}
+
+
+def test_rows_are_never_destroyed_by_a_printed_statement(pair: Pair) -> None:
+    """Whoever named the wrong database, or exchanged the two, must not paste away what is in it."""
+    pair.primary.execute(T + "create table public.u (a int primary key)")
+    pair.secondary.execute(T + "insert into public.t values (1); create table public.u (a int primary key)")
+    found = blocking(look(*pair))
+    assert ids(found) == {"rows", "existing"}
+    assert not any(each.sql for each in found)
+    assert blocking(look(*pair, schema="existing", existing="replace")) == []
+    [found_rows] = blocking(look(*pair, schema="existing"))
+    assert (found_rows.id, found_rows.sql) == ("rows", ())
 
 
 def test_who_may_not_capture_schema_changes(pair: Pair) -> None:

@@ -77,9 +77,9 @@ def test_lag_is_what_is_between_and_never_negative(catalog: Database) -> None:
     )
     assert rows == [
         ("received", 0, None, 2019),
-        ("flushed", 0x40, "00:00:02", 2019),
+        ("flushed", 0x50, "00:00:02", 2019),
         ("memory", None, None, 2019),
-        ("persistence", 0x80, None, 2019),
+        ("persistence", 0x90, None, 2019),
     ]
     # the state is what was last reported, and its age shows
     assert catalog.execute(

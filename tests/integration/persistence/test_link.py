@@ -18,6 +18,7 @@ from logship.errors import RefusedAsUnsafe, SecondaryError
 from logship.lsn import Lsn
 from logship.replay.failures import ReplayStopped, TransactionLost
 from logship.replay.persistence import Persistence
+from logship.replay.statements import COPY_ROWS
 from logship.service.demo.servers import Server
 from tests.integration.persistence.proxy import Proxy
 from tests.integration.persistence.replica import NAME, Log, Replica, cells, make_replica
@@ -269,31 +270,46 @@ from logship import kernel
 from logship.lsn import Lsn
 from logship.replay.batch import Batch, OrderedChanges, InsertRun, Rows
 from logship.replay.persistence import Persistence
+from logship.replay.statements import COPY_ROWS
 from logship.service.demo.servers import Server
 from logship.replay.targets import Targets
 from logship.connection import Side, connect
 from logship.change import Column, Relation
-conninfo, replica = sys.argv[1:]
+conninfo, replica, rows = sys.argv[1], sys.argv[2], int(sys.argv[3])
 relation = Relation(1, "public", "t", "n", (Column("id", 23, -1, False), Column("a", 25, -1, False)))
 with connect(conninfo, Side.SECONDARY) as connection:
     target = Targets(connection).resolve(relation, {})
-step = Rows([OrderedChanges(target, [InsertRun(kernel.Rows.of(2, [[b"1", b"x"]]))])])
+step = Rows([OrderedChanges(target, [InsertRun(kernel.Rows.of(2, [[b"1", b"x"]] * rows))])])
 persistence = Persistence(conninfo, replica)
 if persistence.open() < Lsn(0x200):
-    persistence.apply([Batch(Lsn(0x200), 0, True, (step,), 1, 1, 1, 10, (), {}, frozenset())])
+    persistence.apply([Batch(Lsn(0x200), 0, True, (step,), 1, rows, rows, 10, (), {}, frozenset())])
 persistence.close()
 """
 
 
-@pytest.mark.parametrize("point", ["after_rows", "before_commit", "after_commit"])
-def test_the_replayer_is_killed_around_commit(history: Replica, tmp_path: Path, point: str) -> None:
+@pytest.mark.parametrize(
+    ("point", "rows"),
+    [
+        ("after_rows", 1),
+        ("before_commit", 1),
+        ("commit_sent", 1),
+        ("after_commit", 1),
+        ("copying", COPY_ROWS),
+    ],
+)
+def test_the_replayer_is_killed_around_commit(
+    history: Replica, tmp_path: Path, point: str, rows: int
+) -> None:
+    """Those that go by COPY, too; a COMMIT that is on its way may or may not have been carried out."""
+    history.database.execute(f"grant insert on t to {history.user}")
     script = tmp_path / "crash.py"
     script.write_text(textwrap.dedent(CRASH))
-    command = [sys.executable, str(script), history.database.conninfo_as(history.user), NAME]
+    command = [sys.executable, str(script), history.database.conninfo_as(history.user), NAME, str(rows)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LOGSHIP_"))}
     killed = subprocess.run(command, env=environment | {"LOGSHIP_FAILPOINTS": f"persistence.{point}"},
                             timeout=60)  # fmt: skip
     assert killed.returncode == -signal.SIGKILL
+    assert history.execute(COUNT) in ([(0,)], [(rows,)])
     assert subprocess.run(command, env=environment, timeout=60).returncode == 0
-    assert history.execute(COUNT) == [(1,)]
+    assert history.execute(COUNT) == [(rows,)]
     assert history.stored_position() == Lsn(0x200)

@@ -9,6 +9,7 @@ import pytest
 from logship.errors import ReplayError
 from tests.conftest import Pair
 from tests.follow import Follower
+from tests.servers import eventually
 
 
 def follow(pair: Pair, tmp_path: Path, schema: str, **options: object) -> Follower:
@@ -299,5 +300,5 @@ def test_a_large_transaction_of_a_table_that_is_left_out(pair: Pair, tmp_path: P
         f.assert_equal(without={"log"})
         assert f.secondary.value("select count(*) from log") == 0
         assert f.secondary.value("select transactions from logship.stat_replay") == 1
-        idle = "select count(*) from pg_stat_activity where application_name like 'logship replay%' and state <> 'idle'"
-        assert f.secondary.value(idle) == 0
+        left = "select count(*) from pg_stat_activity where application_name like 'logship replay%' and state <> 'idle'"
+        eventually(lambda: f.secondary.value(left) == 0)  # its other sessions work for a moment now and then

@@ -136,6 +136,9 @@ def test_every_conninfo_is_known_as_one() -> None:
     [
         (["rum"], "there is no command 'rum'", "did you mean run?"),
         (["run", "--batch-sise", "1"], "there is no option --batch-sise", "did you mean --batch-size?"),
+        (["run", "--journal", ""], "--journal: it is empty: name a directory", ""),
+        (["run", "--memory-loaders", "0"], "--memory-loaders: 0 is out of bounds: from 1 to 16", ""),
+        (["ddl", "ls", "--last", "0"], "--last: 0 is out of bounds: at least 1", ""),
         (["run", "--batch-size", "8MiB"], "--batch-size: '8MiB' is not a size: did you mean 8MB?", ""),
     ],
 )
@@ -195,6 +198,14 @@ def test_what_stands_there_as_a_comment_is_right(writing: Run) -> None:
     known = list(settings.commands(logship, click.Context(logship)))
     file = settings.File(Path("x.toml"), settings.Places.of(uncommented))
     settings.default_map(table, known, file)
+    # What can't be written as a value is described, and its place is held by the word for such a value.
+    assert (table["run"]["metrics"], table["run"]["memory-budget"]) == ("HOST:PORT", "SIZE")
+    assert (table["init"]["ddl"], table["init"]["jobs"]) == ("on|off", "N")
+    assert (
+        "# What the tables in memory may take; a table that doesn't fit stays on the secondary only." in text
+    )
+    assert "By default a quarter of the machine's memory." in " ".join(text.replace("#", "").split())
+    assert max(map(len, text.splitlines())) <= 110
 
 
 def test_a_file_that_is_there_is_refused_before_anything_begins(writing: Run) -> None:

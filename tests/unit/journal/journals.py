@@ -9,8 +9,10 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from logship.journal import Journal, JournalReader, Record, RecordKind, Source
-from logship.kernel import frame
+from logship.journal.segment import Stretch
+from logship.kernel import frame, plain
 from logship.lsn import Lsn
+from tests.unit.plain import row, transaction
 
 SOURCE = Source(7_000_000_000_000_000_001, 3, "sales")
 SMALL = 8 * 1024  # the smallest segment: header page and 4 kB of records
@@ -37,6 +39,19 @@ def changes(
     """Part of a transaction whose commit record starts at ``commit`` (by default 8 before its end)."""
     start = Lsn(end - 8 if commit is None else commit)
     return Record(RecordKind.CHANGES, first, last, xid, start, Lsn(end) if last else NONE, end * 10, run)
+
+
+def plain_changes(end: int, *, xid: int = 1, size: int = 300) -> Record:
+    """A plain transaction, as it stands in a stretch."""
+    run = transaction(end - 8, row(1, bytes([65 + xid % 20]) * size), xid=xid, end_lsn=end, time_us=end)
+    return Record(RecordKind.CHANGES, True, True, xid, Lsn(end - 8), Lsn(end), end, run)
+
+
+def stretch_of(runs: list[bytes]) -> Stretch:
+    run = b"".join(runs)
+    told = plain(run)
+    assert told is not None
+    return Stretch.of(run, told)
 
 
 def position(end: int) -> Record:
@@ -95,6 +110,18 @@ def drain(reader: JournalReader) -> list[Record]:
     while records := reader.read(1 << 20, 0):
         found += records
     return found
+
+
+def together(reader: JournalReader, max_bytes: int) -> list[Record | Stretch]:
+    """All that can be read now, stretches as such."""
+    found: list[Record | Stretch] = []
+    while records := reader.read_together(max_bytes, 0):
+        found += records
+    return found
+
+
+def one_by_one(found: list[Record | Stretch]) -> list[Record]:
+    return [record for one in found for record in (one.records() if isinstance(one, Stretch) else [one])]
 
 
 def shape(records: Iterable[Record]) -> list[Record]:

@@ -17,7 +17,7 @@ from logship.errors import UsageError
 from logship.journal import Journal, RecordKind
 from logship.journal.inspection import inspect
 from logship.lsn import Lsn
-from tests.unit.journal.journals import SMALL, SOURCE, drain, shape
+from tests.unit.journal.journals import SMALL, SOURCE, drain, one_by_one, shape, together
 from tests.unit.journal.writing import piece
 
 ROOT = Path(__file__).parents[3]
@@ -49,8 +49,9 @@ def check(directory: Path, confirmed: int) -> None:
     with Journal.open(directory, SOURCE, segment_bytes=SMALL) as journal:
         assert journal.written_lsn >= confirmed
         oldest = journal.oldest_lsn
-        with journal.reader(oldest) as reader:
+        with journal.reader(oldest) as reader, journal.reader(oldest) as at_once:
             records = shape(drain(reader))
+            assert shape(one_by_one(together(at_once, 4000))) == records
         ends = [record.end_lsn for record in records if record.last]
         assert ends == list(range(oldest + 100, journal.written_lsn + 1, 100))
     place = 0

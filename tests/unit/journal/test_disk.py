@@ -15,7 +15,16 @@ from logship.journal import Journal, Record
 from logship.journal.files import Files
 from logship.kernel import frame
 from logship.lsn import Lsn
-from tests.unit.journal.journals import SMALL, SOURCE, changes, drain, insert, shape
+from tests.unit.journal.journals import (
+    SMALL,
+    SOURCE,
+    changes,
+    drain,
+    insert,
+    plain_changes,
+    shape,
+    stretch_of,
+)
 
 DEADLINE_S = 20
 ERRORS = [
@@ -142,6 +151,47 @@ def test_a_segment_that_can_not_be_made_leaves_what_was_written(
     journal.close()
     assert not list(tmp_path.glob("*.new"))
     assert reopened(tmp_path) == [*written, changes(10_000)]
+
+
+def test_a_segment_that_can_not_be_made_in_the_middle_of_a_stretch(tmp_path: Path) -> None:
+    """What stands before it is durable and whole; nobody is told that the stretch is."""
+    files = Failing("fallocate")
+    journal = Journal.open(tmp_path, SOURCE, segment_bytes=SMALL, files=files)
+    stretch, told = [plain_changes(end, xid=end, size=900) for end in range(100, 1100, 100)], list[Lsn]()
+    files.fails = errno.ENOSPC
+    with pytest.raises(JournalFull):
+        journal.append_stretch(stretch_of([one.run for one in stretch]), told.append)
+    with pytest.raises(JournalFull):
+        journal.write()
+    flushed = journal.flushed_lsn
+    assert told == []
+    assert 100 <= flushed < 1000
+    assert flushed == journal.written_lsn
+    journal.close()
+    kept = [one for one in stretch if one.end_lsn <= flushed]
+    assert reopened(tmp_path) == [*kept, changes(10_000)]
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fdatasync"])
+def test_a_disk_that_fails_under_a_stretch(tmp_path: Path, call: str) -> None:
+    """Half of it is written, or all and not fsynced: it is told of to nobody, also where fsyncs are put off."""
+    files = Failing(call)
+    journal = Journal.open(tmp_path, SOURCE, segment_bytes=SMALL, files=files)
+    journal.space_fsyncs(0.005)
+    journal.append(changes(50))
+    journal.write()
+    assert journal.wait_flushed(Lsn(50), DEADLINE_S)
+    stretch, told = [plain_changes(end, xid=end) for end in range(100, 600, 100)], list[Lsn]()
+    files.fails, files.partly = errno.ENOSPC, 900
+    with pytest.raises(JournalFull):
+        journal.append_stretch(stretch_of([one.run for one in stretch]), told.append)
+        journal.write()
+        journal.wait_flushed(Lsn(500), DEADLINE_S)
+    assert (told, journal.flushed_lsn) == ([], 50)
+    journal.close()
+    *kept, behind = reopened(tmp_path)
+    assert kept == [changes(50), *stretch][: len(kept)]
+    assert behind == changes(10_000)
 
 
 def test_a_disk_without_fallocate_is_filled_with_zeros(tmp_path: Path) -> None:

@@ -226,6 +226,26 @@ def test_a_reader_waits_and_is_woken(tmp_path: Path) -> None:
         assert shape(results[1]) == [changes(100)]
 
 
+def test_who_listens_hears_of_what_is_written_and_whether_it_is_hurried_until_the_reader_is_closed(
+    tmp_path: Path,
+) -> None:
+    with Journal.open(tmp_path, SOURCE) as journal:
+        reader = journal.reader(Lsn(0))
+        heard: list[tuple[bool, int]] = []
+        reader.listen(lambda hurried: heard.append((hurried, len(shape(reader.read(1 << 20, 0))))))
+        write(journal, [[changes(100)]])
+        journal.append(changes(200))
+        journal.write_through(lambda: heard.append((False, -1)))
+        assert heard == [
+            (False, 1),
+            (True, 1),
+            (False, -1),
+        ]  # before the fsync, and before anybody else is told
+        reader.close()
+        write(journal, [[changes(300)]])
+        assert len(heard) == 3
+
+
 def test_a_reader_is_told_when_the_journal_is_closed(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path, SOURCE)
     reader = journal.reader(Lsn(0))

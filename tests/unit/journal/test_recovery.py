@@ -15,7 +15,20 @@ from logship.journal import Journal, Record, RecordKind
 from logship.journal.inspection import inspect
 from logship.kernel import frame
 from logship.lsn import Lsn
-from tests.unit.journal.journals import SMALL, SOURCE, changes, drain, filled, histories, insert, shape
+from tests.unit.journal.journals import (
+    SMALL,
+    SOURCE,
+    changes,
+    drain,
+    filled,
+    histories,
+    insert,
+    plain_changes,
+    shape,
+    stretch_of,
+    together,
+    write,
+)
 
 PAGE = 512  # smaller than a real one, so that short tails have several
 SEGMENT = 64 * 1024
@@ -25,16 +38,22 @@ def segments(directory: Path) -> list[Path]:
     return sorted(directory.glob("*.seg"))
 
 
-def synced_then_torn(directory: Path, synced: list[Record], torn: list[Record]) -> tuple[int, int]:
-    """A journal whose writer dies: ``synced`` is fsynced, ``torn`` only written. Where the latter stands."""
+def synced_then_torn(
+    directory: Path, synced: list[Record], torn: list[Record], *, at_once: bool = False
+) -> tuple[int, int]:
+    """A journal whose writer dies: ``synced`` is fsynced, ``torn`` only written, ``at_once`` as one stretch. Where the
+    latter stands."""
     journal = Journal.open(directory, SOURCE, segment_bytes=SEGMENT)
     for record in synced:
         journal.append(record)
     journal.write()
     journal.wait_flushed(journal.written_lsn, 20)
     start = used(directory)
-    for record in torn:
-        journal.append(record)
+    if at_once:
+        journal.append_stretch(stretch_of([record.run for record in torn]))
+    else:
+        for record in torn:
+            journal.append(record)
     journal.write()
     end = used(directory)
     journal._release()  # gives the lock up without the empty record that a proper end writes
@@ -57,15 +76,21 @@ def transactions(count: int, start: int = 100) -> list[Record]:
     ]
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 6), st.integers(1, 8), st.data())
+def plain_transactions(count: int, start: int = 100) -> list[Record]:
+    return [plain_changes(start + 10 * i, xid=i) for i in range(count)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 8), st.booleans(), st.data())
 def test_a_torn_tail_recovers_to_a_prefix_of_whole_records(
-    before: int, after: int, data: st.DataObject
+    before: int, after: int, at_once: bool, data: st.DataObject
 ) -> None:
-    synced, torn = transactions(before), transactions(after, start=1000)
+    """Also of a stretch: what of its transactions is whole stays, and those behind come again."""
+    synced = transactions(before)
+    torn = plain_transactions(after, start=1000) if at_once else transactions(after, start=1000)
     with TemporaryDirectory() as name:
         directory = Path(name)
-        start, end = synced_then_torn(directory, synced, torn)
+        start, end = synced_then_torn(directory, synced, torn, at_once=at_once)
         (path,) = segments(directory)
         content = bytearray(path.read_bytes())
         cut = data.draw(st.integers(start, end))
@@ -113,9 +138,9 @@ def test_every_flipped_bit_is_found(finished: tuple[Path, int], data: st.DataObj
     flipped[bit // 8] ^= 1 << bit % 8
     path.write_bytes(flipped)
     try:
-        for look in (lambda: inspect(directory).verify(), lambda: reads_through(directory)):
+        for look in (inspected, reads_through, reads_stretches):
             with pytest.raises(JournalDamaged) as caught:
-                look()
+                look(directory)
             assert caught.value.file == str(path)
             assert caught.value.hint
         assert path.read_bytes() == flipped
@@ -131,9 +156,9 @@ def test_every_truncation_is_found(finished: tuple[Path, int], data: st.DataObje
     content = path.read_bytes()
     path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
     try:
-        for look in (lambda: inspect(directory).verify(), lambda: reads_through(directory)):
+        for look in (inspected, reads_through, reads_stretches):
             with pytest.raises(JournalDamaged):
-                look()
+                look(directory)
     finally:
         path.write_bytes(content)
 
@@ -144,11 +169,25 @@ def reads_through(directory: Path) -> None:
         raise AssertionError("damage was read over")
 
 
+def reads_stretches(directory: Path) -> None:
+    with Journal.open(directory, SOURCE, segment_bytes=SMALL) as journal, journal.reader(Lsn(0)) as reader:
+        together(reader, 3000)
+        raise AssertionError("damage was read over")
+
+
+def inspected(directory: Path) -> None:
+    inspect(directory).verify()
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """A closed journal of several segments, and how much of the last one is used."""
+    """A closed journal of several segments, with stretches in it, and how much of the last one is used."""
     directory = tmp_path_factory.mktemp("journal")
-    filled(directory, [transactions(40)])
+    with Journal.open(directory, SOURCE, segment_bytes=SMALL) as journal:
+        for start in range(100, 500, 100):
+            write(journal, [transactions(3, start)])
+            journal.append_stretch(stretch_of([one.run for one in plain_transactions(7, start + 30)]))
+            journal.write()
     assert len(segments(directory)) > 2
     return directory, used(directory)
 

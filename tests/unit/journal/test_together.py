@@ -10,31 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logship.errors import InternalError
-from logship.journal import Journal, JournalReader, Record, RecordKind
+from logship.journal import Journal, Record, RecordKind
 from logship.journal.segment import Stretch
-from logship.kernel import frame, plain
+from logship.kernel import frame
 from logship.lsn import Lsn
-from tests.unit.journal.journals import NONE, SMALL, SOURCE, changes, drain, insert, position, relation, shape
+from tests.unit.journal.journals import (
+    NONE,
+    SMALL,
+    SOURCE,
+    changes,
+    drain,
+    insert,
+    one_by_one,
+    position,
+    relation,
+    shape,
+    stretch_of,
+    together,
+)  # fmt: skip
 from tests.unit.journal.journals import write as write_groups
 from tests.unit.plain import row, stretches, transaction
-
-
-def stretch_of(runs: list[bytes]) -> Stretch:
-    run = b"".join(runs)
-    told = plain(run)
-    assert told is not None
-    return Stretch.of(run, told)
-
-
-def together(reader: JournalReader, max_bytes: int) -> list[Record | Stretch]:
-    found: list[Record | Stretch] = []
-    while records := reader.read_together(max_bytes, 0):
-        found += records
-    return found
-
-
-def one_by_one(found: list[Record | Stretch]) -> list[Record]:
-    return [record for one in found for record in (one.records() if isinstance(one, Stretch) else [one])]
 
 
 @st.composite

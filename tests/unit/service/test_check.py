@@ -13,9 +13,11 @@ import pytest
 from logship.catalog.requirements import ServerFacts
 from logship.catalog.requirements_primary import PrimaryFacts, Traffic
 from logship.catalog.requirements_relations import RelationFacts
+from logship.service.check import error_of
 from logship.service.checks import settings, table, target, traffic, versions
 from logship.service.checks.facts import Asked, Clock, Facts, OwnSchema
 from logship.service.checks.finding import Severity, Stage, named
+from logship.service.checks.schema_changes import CaptureFacts
 from logship.service.naming import Names
 from logship.snapshot.schema import PgDump
 
@@ -57,7 +59,23 @@ def facts(**changes: Any) -> Facts:
 
 def relation(name: str, **changes: Any) -> RelationFacts:
     plain = RelationFacts(
-        "public", name, "r", "p", False, "me", False, False, False, False, False, False, True, True, 0, ()
+        "public",
+        name,
+        "r",
+        "p",
+        False,
+        "me",
+        False,
+        False,
+        False,
+        False,
+        False,
+        False,
+        True,
+        True,
+        0,
+        (),
+        True,
     )
     return dataclasses.replace(plain, **changes)
 
@@ -166,7 +184,9 @@ def test_findings_keep_to_the_severities_of_their_check() -> None:
     """Everything that can be wrong at once."""
     wrong = facts(
         primary=server(major=19, settings={"wal_level": "minimal", "max_wal_senders": "0"}, encoding="SQL_ASCII"),
-        secondary=server(major=18, encoding="LATIN1", provider="i", in_recovery=True, superuser=True),
+        secondary=server(
+            major=18, system_identifier=2, encoding="LATIN1", provider="i", in_recovery=True, superuser=True
+        ),
         primary_relations=(
             relation("t"), relation("u", persistence="u"), relation("f", kind="f"), relation("m", kind="m"),
             relation("s", kind="S"), relation("i", inherits=True), relation("e", of_extension=True),
@@ -189,3 +209,43 @@ def test_findings_keep_to_the_severities_of_their_check() -> None:
 def test_long_lists_are_cut() -> None:
     assert named(["a", "b", "c"], at_most=2) == "a, b and 1 more"
     assert named(["a", "b"], at_most=2) == "a, b"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"secondary": server()}, {"same-database"}),
+        ({"secondary_schema": OwnSchema(present=True, revision="primary_0001")}, {"own-schema"}),
+    ],
+)
+def test_of_a_database_that_is_the_wrong_one_nothing_else_is_said(changes: Any, said: set[str]) -> None:
+    """What mends the rest would be done to it."""
+    there = facts(
+        missing_roles=("app",), secondary_relations=(relation("t"),), primary_relations=(relation("t"),)
+    )
+    assert {"roles", "existing"} <= found(there)
+    wrong = [each for each in table.judge(dataclasses.replace(there, **changes)) if each.place == "secondary"]
+    assert {each.id for each in wrong} == said
+
+
+@pytest.mark.parametrize(
+    ("on", "words"), [(True, ("refreshed", "are followed")), (False, ("filled once", "not followed"))]
+)
+def test_what_travels_with_schema_changes_is_said_to(on: bool, words: tuple[str, str]) -> None:
+    relations = (relation("m", kind="m"), relation("s", kind="S"))
+    judged = {each.id: each.what for each in table.judge(
+        facts(primary_relations=relations, capture=CaptureFacts(on=on, may=on)))}  # fmt: skip
+    assert words[0] in judged["materialized-views"]
+    assert words[1] in judged["sequences"]
+
+
+def test_several_blockers_are_one_error_with_a_way_out_for_each() -> None:
+    judged = table.judge(facts(missing_roles=("app",), primary=server(settings={"wal_level": "replica"})))
+    blocking = [each for each in judged if each.severity is Severity.BLOCKS]
+    error = error_of(blocking)
+    assert [line[:2] for line in error.message.splitlines()[1:]] == ["  ", "  "]
+    for number, each in enumerate(blocking, 1):
+        assert f"{number}. {each.what}" in error.message
+        assert (
+            f"{number}. on the {each.place}, as a superuser: {each.sql[0]};\n   {each.action}" in error.hint
+        )

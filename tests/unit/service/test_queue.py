@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 
-from logship.service.replay.queue import ByteQueue
+from logship.service.replay.queue import ITEM_BYTES, ByteQueue
 
 
 def nothing() -> None:
@@ -10,7 +10,7 @@ def nothing() -> None:
 
 
 def test_takes_what_stands_there_up_to_the_bytes() -> None:
-    queue: ByteQueue[str] = ByteQueue(100, nothing)
+    queue: ByteQueue[str] = ByteQueue(10_000, nothing)
     for item in "abc":
         assert queue.put(item, 10)
     assert queue.take(25) == ["a", "b"]
@@ -33,6 +33,29 @@ def test_filling_waits_for_room() -> None:
     assert filled.wait(5)
     assert queue.take(10) == [2]
     thread.join()
+
+
+def test_items_take_room_though_they_hold_next_to_nothing() -> None:
+    """A stuck secondary, an idle memory: each commit of a row is a batch of its own, and so is each idle position."""
+    queue: ByteQueue[int] = ByteQueue(1 << 20, nothing)
+    filled = threading.Event()
+
+    def fill() -> None:
+        for number in range(10_000):
+            queue.put(number, number % 2)
+        filled.set()
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    taken: list[int] = []
+    while len(taken) < 10_000:
+        at_once = queue.take(1 << 20)
+        assert len(at_once) <= (1 << 20) / ITEM_BYTES
+        taken += at_once
+    assert taken == list(range(10_000))
+    thread.join(10)
+    assert filled.is_set()
+    assert queue.size_bytes == 0
 
 
 def test_an_item_above_the_bound_passes_alone() -> None:

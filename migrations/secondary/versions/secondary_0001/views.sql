@@ -2,9 +2,10 @@ create view logship.replica_lag as
 select r.name as replica,
        s.stage,
        s.lsn,
-       -- greatest() alone would make 0 of an unknown difference
+       -- What was received is in the primary's log, whatever it answered last. greatest() alone would make 0 of
+       -- an unknown difference.
        case when t.primary_lsn is not null and s.lsn is not null
-            then greatest(t.primary_lsn - s.lsn, 0)::bigint end as lag_bytes,
+            then greatest(greatest(t.primary_lsn, t.received_lsn) - s.lsn, 0)::bigint end as lag_bytes,
        s.lag,
        least(t.primary_lsn_at, t.reported_at) as as_of
   from logship.replica r
@@ -26,7 +27,7 @@ comment on column logship.replica_lag.stage is
 comment on column logship.replica_lag.lsn is
   'end LSN (of the primary) up to which the stage has everything; NULL when unknown, or when there is no memory';
 comment on column logship.replica_lag.lag_bytes is
-  'bytes of WAL between the primary''s position, as of as_of, and lsn; never negative';
+  'bytes of WAL between the primary''s position, as of as_of or as received since, and lsn; never negative';
 comment on column logship.replica_lag.lag is
   'time from the commit on the primary until the stage had it, or the age of the oldest commit it lacks';
 comment on column logship.replica_lag.as_of is 'what this is true of: when the primary''s position was last heard of, and no later than the last report';
