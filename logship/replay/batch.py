@@ -187,3 +187,15 @@ class Batch:
         """The one that this piece is."""
         step = self.steps[0] if self.steps else None
         return step if isinstance(step, SchemaChange) else None
+
+
+def commits(batches: Sequence[Batch]) -> Iterator[list[Batch]]:
+    """Runs of batches that end in a commit: where a piece follows a whole batch, or at the end."""
+    group: list[Batch] = []
+    for batch in batches:
+        if group and group[-1].complete and not batch.complete:
+            yield group
+            group = []
+        group.append(batch)
+    if group:
+        yield group

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
 from logship.errors import SecondaryError
@@ -91,3 +91,9 @@ def open_lanes(
     lanes = [Lane(first, 1, owned=False)]
     lanes += [Lane(session, number, owned=True) for number, session in enumerate(taken, 2)]
     return lanes, why
+
+
+def close(session: Session, lanes: Sequence[Lane]) -> None:
+    for lane in lanes:
+        lane.close()
+    session.close()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import enum
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from logship.change import Relation, TypeName
@@ -32,10 +32,10 @@ from logship.failpoints import hit
 from logship.lsn import INVALID, Lsn
 from logship.replay import origins, standing
 from logship.replay.advance import Totals, commit
-from logship.replay.batch import Batch
+from logship.replay.batch import Batch, commits
 from logship.replay.failures import ConstraintViolated, ReplayStopped, StatementFailed, TransactionLost
 from logship.replay.ladder import Rung, climb
-from logship.replay.lane import Lane, open_lanes
+from logship.replay.lane import Lane, close, open_lanes
 from logship.replay.session import Command, ServerError, Session, open_session
 from logship.replay.shape import SecondaryTarget
 from logship.replay.targets import catalog_query, target_of
@@ -155,7 +155,7 @@ class Persistence:
         `TransactionLost` when earlier pieces went with the link: read the log again from `position`.
         """
         try:
-            for group in _groups(batches):
+            for group in commits(batches):
                 if self._state is _State.PIECES:
                     self._continue(group)
                 else:
@@ -442,10 +442,10 @@ class Persistence:
             position = standing.position(session, self._replica)
             roles = standing.roles(session, self._replica)
         except ServerError as error:
-            _close(session, lanes)
+            close(session, lanes)
             raise standing.refused(error) from None
         except BaseException:
-            _close(session, lanes)
+            close(session, lanes)
             raise
         self._session, self._lanes = session, lanes
         self._say_fewer(fewer)
@@ -482,22 +482,4 @@ class Persistence:
         session, self._session = self._session, None
         lanes, self._lanes, self._first = self._lanes, [], None
         if session is not None:
-            _close(session, lanes)
-
-
-def _close(session: Session, lanes: Sequence[Lane]) -> None:
-    for lane in lanes:
-        lane.close()
-    session.close()
-
-
-def _groups(batches: Sequence[Batch]) -> Iterator[list[Batch]]:
-    """Runs of batches that end in a commit: where a piece follows a whole batch, or at the end."""
-    group: list[Batch] = []
-    for batch in batches:
-        if group and group[-1].complete and not batch.complete:
-            yield group
-            group = []
-        group.append(batch)
-    if group:
-        yield group
+            close(session, lanes)

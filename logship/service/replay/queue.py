@@ -85,7 +85,8 @@ class ByteQueue(Generic[T]):
         self, max_bytes: int, wanted: Callable[[T], bool], timeout_s: float | None = None
     ) -> list[T]:
         """For a consumer that is at work, and so not idle: those that are ``wanted``, up to the first that isn't, of
-        ``max_bytes`` in all, what an item takes included. None on timeout or after `wake`; a closed queue has none, and wakes nobody."""
+        ``max_bytes`` in all, what an item takes included. None on timeout or after `wake`; a closed queue has none,
+        and wakes nobody."""
         with self._changed:
             self._changed.wait_for(lambda: self._woken or self._next_fits(max_bytes, wanted), timeout_s)
             self._woken = False
