@@ -18,7 +18,7 @@ those behind the first give way. Whatever fails, and all behind it, is rolled ba
 about errors.
 
 One thread decides everything, that of whoever calls `run`; the lanes' threads only write. Failpoints:
-abreast.written (rows written, not the first in the line), and persistence's own.
+abreast.written (the rows are there, and it waits for its turn), and persistence's own.
 """
 
 from __future__ import annotations
