@@ -39,7 +39,7 @@ from logship.service.positions import Positions, Stage
 from logship.service.ship.acknowledge import Acknowledge, OwnReplica
 from logship.service.ship.epoch import Epoch, session
 from logship.service.ship.pace import Pace
-from logship.service.ship.pieces import together
+from logship.service.ship.pieces import journaled
 
 log = logging.getLogger(__name__)
 
@@ -238,7 +238,7 @@ class Shipper:
     def _append(self, pieces: list[Piece], *, at_once: bool = False) -> None:
         """Into the journal's buffer, then to its file and to the readers. The fsync follows by itself; ``at_once``
         and where a commit may wait for it, it is made here, while the readers read."""
-        given = together(pieces)
+        given = [journaled(piece) for piece in pieces]
         for each in given[:-1]:
             self._put(each)
         self._put(given[-1], self._durable)
