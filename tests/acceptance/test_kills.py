@@ -82,7 +82,7 @@ def test_killed_while_several_sessions_apply_a_backlog(pair: Pair, logship: Logs
     primary.execute(KEYED)
     both = ("--primary", primary.conninfo, "--secondary", secondary.conninfo)
     assert logship.run("init", *both, deadline_s=300).exit_code == 0
-    sessions = ("--apply-sessions", "3", "--batch-size", "64KiB", "--queue-size", "1MiB", "--memory", "off")
+    sessions = ("--apply-sessions", "3", "--batch-size", "64kB", "--queue-size", "1MB", "--memory", "off")
     arguments = ("run", *both, "--journal", tmp_path / "journal", *sessions)
     chance = random.Random(3)
     for kill in range(12):
