@@ -28,6 +28,8 @@ def plain(batch: Batch, alone: Container[int] = ()) -> bool:
     return (
         batch.complete
         and not batch.sequences
+        and not batch.passed_over
+        and not batch.alone
         and all(isinstance(step, Rows) and _plain(step, alone) for step in batch.steps)
     )
 

@@ -32,7 +32,7 @@ from logship.failpoints import hit
 from logship.lsn import INVALID, Lsn
 from logship.replay import origins, standing
 from logship.replay.advance import Totals, commit
-from logship.replay.batch import Batch, commits
+from logship.replay.batch import Batch, groups, only_transaction
 from logship.replay.failures import ConstraintViolated, ReplayStopped, StatementFailed, TransactionLost
 from logship.replay.ladder import Rung, climb
 from logship.replay.lane import Lane, close, open_lanes
@@ -106,6 +106,12 @@ class Persistence:
         self._totals = Totals()
         self._position = INVALID
         self._copied: dict[tuple[str, str], Lsn] = {}
+        self._to_skip: frozenset[Lsn] = frozenset()
+
+    @property
+    def to_skip(self) -> frozenset[Lsn]:
+        """Transactions that an operator named to be passed over. As of `open`."""
+        return self._to_skip
 
     @property
     def copied(self) -> Mapping[tuple[str, str], Lsn]:
@@ -154,13 +160,15 @@ class Persistence:
         Raises `ReplayError` (nothing of these batches is committed), `RefusedAsUnsafe`, `ReplayStopped`;
         `TransactionLost` when earlier pieces went with the link: read the log again from `position`.
         """
+        group: Sequence[Batch] = batches
         try:
-            for group in commits(batches):
+            for group in groups(batches):
                 if self._state is _State.PIECES:
                     self._continue(group)
                 else:
                     self._apply(group)
-        except ReplayError:
+        except ReplayError as error:
+            error.commit_lsn, error.upto = only_transaction(group), group[-1].end_lsn
             # It may fail only because the rows are newer than what was to be done to them.
             if self.copied_anew():
                 raise TransactionLost(self._position, "tables were copied anew") from None
@@ -272,6 +280,7 @@ class Persistence:
             else:
                 transaction.write(climb(batch, Rung.NET))
             transaction.set_sequences(batch.sequences)
+            transaction.note_passed_over(batch.passed_over)
             self._totals.add(batch)
         if group[-1].complete:
             counted = bool(group[-1].steps or len(group) > 1)
@@ -441,6 +450,7 @@ class Persistence:
             copied = standing.notice_copies(session, self._replica)
             position = standing.position(session, self._replica)
             roles = standing.roles(session, self._replica)
+            to_skip = standing.to_skip(session, self._replica)
         except ServerError as error:
             close(session, lanes)
             raise standing.refused(error) from None
@@ -450,6 +460,7 @@ class Persistence:
         self._session, self._lanes = session, lanes
         self._say_fewer(fewer)
         self._copied = copied
+        self._to_skip = to_skip
         self._writers = {}
         self._not_copied = {}
         self._roles = roles

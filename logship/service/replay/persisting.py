@@ -6,8 +6,9 @@ position, the figures of what was replayed. Nothing is reported before its commi
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from logship.config import ReplayBounds
@@ -19,11 +20,14 @@ from logship.replay.ddl.whose import mentioned
 from logship.replay.merge import merged
 from logship.replay.persistence import Persistence
 from logship.service.positions import Positions, Stage
+from logship.service.replay.groups import in_groups
 from logship.service.replay.idle_position import IdlePosition
 from logship.service.replay.queue import ByteQueue
 from logship.service.replay.relations import LookUp
 from logship.service.replay.replayed import Replayed
 from logship.service.replay.work import Work
+
+log = logging.getLogger(__name__)
 
 Waiting: TypeAlias = ByteQueue[Item | LookUp]
 
@@ -66,7 +70,7 @@ class Persisting:
     def run(self) -> None:
         while not self._queue.closed:
             due_in_s = None if self._in_pieces else self._idle.due_in_s
-            for group in groups(self._queue.take(self._held_bytes, due_in_s)):
+            for group in in_groups(self._queue.take(self._held_bytes, due_in_s), merge=False):
                 self._apply(group)
             if self._in_pieces:
                 continue  # their transaction is open: the position moves when it commits
@@ -84,7 +88,7 @@ class Persisting:
         elif isinstance(group, Abandoned):
             self._persistence.abandon()
             self._in_pieces = False
-        elif group[-1].complete and not self._in_pieces and self._abreast.pays(group):
+        elif _is_whole(group[-1]) and not self._in_pieces and self._abreast.pays(group):
             with self._work.among(f"replaying batches in {self._persistence.sessions} sessions"):
                 self._abreast.run(group)
         else:
@@ -96,7 +100,7 @@ class Persisting:
         changing = [
             batch
             for batch in group
-            if batch.steps or batch.sequences or not batch.complete or self._in_pieces
+            if batch.steps or batch.sequences or batch.passed_over or not batch.complete or self._in_pieces
         ]
         if changing:
             began = time.monotonic()
@@ -114,6 +118,11 @@ class Persisting:
     def _reached(self, group: Sequence[Batch], changing: Sequence[Batch]) -> None:
         for batch in changing:
             self._replayed.add(batch)
+            for one in batch.passed_over:
+                log.warning(
+                    "the transaction committed at %s was passed over, as an operator wanted: "
+                    "%d row changes of it are not on the secondary", one.lsn, one.changes,
+                )  # fmt: skip
         end_lsn = group[-1].end_lsn
         if group[-1].complete:
             self._idle.reached(end_lsn)
@@ -144,7 +153,7 @@ class WholeBatches:
 
 
 def _is_whole(item: Item | LookUp) -> bool:
-    return isinstance(item, Batch) and item.complete
+    return isinstance(item, Batch) and item.complete and not item.alone
 
 
 def committed_us(group: Sequence[Batch]) -> int:
@@ -156,24 +165,3 @@ def told(batch: Batch) -> str:
     return (
         f"replaying a batch of {batch.changes} changes" if batch.complete else "replaying a large transaction"
     )
-
-
-def groups(
-    items: Sequence[Item] | Sequence[Item | LookUp],
-) -> Iterator[list[Batch] | Abandoned | LookUp]:
-    """Whole batches together; each piece of a large transaction by itself, and alone the batch behind pieces, which
-    completes their transaction. Nothing is merged: what memory keeps for a load has to end where persistence may
-    stand, and persistence merges by itself."""
-    whole: list[Batch] = []
-    in_pieces = False
-    for item in items:
-        if isinstance(item, Batch) and item.complete and not in_pieces:
-            whole.append(item)
-            continue
-        if whole:
-            yield whole
-            whole = []
-        in_pieces = isinstance(item, Batch) and not item.complete
-        yield [item] if isinstance(item, Batch) else item
-    if whole:
-        yield whole

@@ -27,7 +27,7 @@ from logship.journal.log import Journal
 from logship.journal.reader import JournalReader
 from logship.journal.segment import Record, RecordKind, Stretch
 from logship.kernel import split_run
-from logship.lsn import Lsn
+from logship.lsn import INVALID, Lsn
 from logship.replay.assemble import Abandoned
 from logship.replay.batch import Batch
 from logship.replay.batcher import Batcher, Item
@@ -38,8 +38,9 @@ from logship.service.crew import Crew, Stopped
 from logship.service.positions import Positions, Stage
 from logship.service.replay.backlog import Backlog
 from logship.service.replay.behind import Behind
+from logship.service.replay.groups import in_groups
 from logship.service.replay.hold import Doorkeeper, Gate
-from logship.service.replay.persisting import Persisting, committed_us, groups, told
+from logship.service.replay.persisting import Persisting, committed_us, told
 from logship.service.replay.queue import ByteQueue
 from logship.service.replay.relations import LookUp, ReadAhead, Relations
 from logship.service.replay.replayed import Replayed
@@ -93,6 +94,7 @@ class Replayer:
         self.replayed = Replayed()
         self.work = {Stage.MEMORY: Work(), Stage.PERSISTENCE: Work()}
         self.restarts = 0  # of a transaction whose pieces were lost
+        self._one_by_one_upto = INVALID  # to find the transaction that can't be replayed
 
     @property
     def queued_bytes(self) -> dict[Stage, int]:
@@ -131,15 +133,20 @@ class Replayer:
             except TransactionLost as lost:
                 self.restarts += 1
                 log.warning("replay starts again from %s: %s", self._persistence.position, lost)
-            except ReplayError:
+            except ReplayError as error:
                 # Memory may have loaded a table that was copied anew before persistence heard of it.
                 self._persistence.abandon()
-                if not self._persistence.copied_anew():
-                    raise
+                if self._persistence.copied_anew():
+                    why = "tables were copied anew"
+                elif (
+                    error.upto is not None and error.commit_lsn is None and error.upto > self._one_by_one_upto
+                ):
+                    self._one_by_one_upto = error.upto
+                    why = f"one transaction at a time up to {error.upto}, to find the one that can't be replayed"
+                else:
+                    raise _with_way_out(error) from error.__cause__
                 self.restarts += 1
-                log.warning(
-                    "replay starts again from %s: tables were copied anew", self._persistence.position
-                )
+                log.warning("replay starts again from %s: %s", self._persistence.position, why)
             finally:
                 self._session = None
                 session.close()
@@ -169,6 +176,8 @@ class Replayer:
                 classifier,
                 position,
                 bound_bytes=self._bounds.batch_bytes,
+                to_skip=self._persistence.to_skip,
+                one_by_one_upto=self._one_by_one_upto,
                 read_ahead=ReadAhead(self._journal, self._is_ending),
             ),
             relations=relations,
@@ -391,7 +400,7 @@ class _Session:
             due_in_s = 0.0 if more else _LOOK_S if self.memory.busy else None
             items = self._to_memory.take(self._bounds.batch_bytes, due_in_s)
             began_s = time.thread_time()
-            for group in groups(items):
+            for group in in_groups(items, merge=False):
                 if not isinstance(group, list):
                     self.memory.abandon()
                     continue
@@ -411,3 +420,14 @@ class _Session:
         assert self._to_memory is not None
         if self._to_memory.size_bytes < _SMALL_BYTES and not self._positions.is_awaited(Stage.MEMORY):
             time.sleep(min(took_s, _GATHER_S))
+
+
+def _with_way_out(error: ReplayError) -> ReplayError:
+    """What an operator may do who can't mend the cause, where it is one transaction that stands in the way."""
+    if error.commit_lsn is not None and "logship ddl skip" not in error.hint:
+        error.message = f"transaction committed at {error.commit_lsn}: {error.message}"
+        way_out = (
+            f"pass the whole transaction over, and repair afterwards: logship skip --lsn {error.commit_lsn}"
+        )
+        error.hint = f"{error.hint}; or {way_out}" if error.hint else way_out
+    return error

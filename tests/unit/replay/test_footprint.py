@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from logship.change import Column, Relation
 from logship.lsn import Lsn
-from logship.replay.batch import Batch, NetChanges, OrderedChanges, Rows, Step, Truncation
+from logship.replay.batch import Batch, NetChanges, OrderedChanges, PassedOver, Rows, Step, Truncation
 from logship.replay.ddl.message import SequenceState
 from logship.replay.footprint import Footprint, plain
 from logship.replay.shape import SecondaryColumn, SecondaryTarget
@@ -98,9 +98,14 @@ def test_rows_found_by_an_index_are_plain() -> None:
         batch(rows_of(target(3, indexed=False))),
         batch(rows_of(ONE), complete=False),
         batch(rows_of(ONE), sequences=(None,)),  # type: ignore[arg-type]
+        replace(batch(rows_of(ONE)), passed_over=(PassedOver(Lsn(1), 1),)),
+        replace(batch(rows_of(ONE)), alone=True),
         batch(rows_of(target(9))),
     ],
-    ids=["truncate", "without-key", "runs-users-code", "without-index", "piece", "sequences", "known-to-pass-values"],
+    ids=[
+        "truncate", "without-key", "runs-users-code", "without-index", "piece", "sequences", "passed-over",
+        "to-stay-alone", "known-to-pass-values",
+    ],
 )  # fmt: skip
 def test_everything_else_goes_alone(other: Batch) -> None:
     assert not plain(other, alone={9})

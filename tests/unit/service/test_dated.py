@@ -76,7 +76,7 @@ def received(journal: Journal, positions: Positions, records: list[Record | Stre
         shipper="", replica=replica, journal=journal, positions=positions,
         acknowledge=OwnReplica(positions), check_epoch=lambda _: None, feedback_s=1.0, trouble=lambda _: None,
     )  # fmt: skip
-    receiver._append(records, few=False)
+    receiver._journaling.put(records, at_once=False)
 
 
 def by_receiver(journal: Journal, positions: Positions) -> None:
