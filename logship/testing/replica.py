@@ -17,9 +17,8 @@ from typing import Final, Self
 import psycopg
 
 from logship.connection import Side, connect
-from logship.replay.origins import further
 from logship.service.compare import catalogs, comparison
-from logship.service.demo.running import RunningReplica
+from logship.service.demo.running import ReplicationEnded, RunningReplica
 from logship.service.initial.init import initialise
 from logship.service.initial.plan import InitResult
 from logship.testing.databases import Database
@@ -34,7 +33,7 @@ select pg_catalog.pg_terminate_backend(s.active_pid, 10000) from pg_catalog.pg_r
  where s.slot_name = %s and s.active
 """
 _ORIGIN: Final = """
-select pg_catalog.pg_replication_origin_drop(o.roname) from pg_catalog.pg_replication_origin o where o.roname = any (%s)
+select pg_catalog.pg_replication_origin_drop(o.roname) from pg_catalog.pg_replication_origin o where o.roname = %s
 """
 _OF_THE_REPLICA: Final = """
 select pg_catalog.pg_terminate_backend(a.pid, 10000) from pg_catalog.pg_stat_activity a
@@ -90,9 +89,8 @@ class Replica:
         self.process.kill()
         self._stack.close()
         if self._made is not None:
-            origins = [self._made.origin, *further(self._made.origin)]
             _forget(self.primary, _HOLDER, _SLOT, self._made.slot)
-            _forget(self.secondary, _OF_THE_REPLICA, _ORIGIN, origins)
+            _forget(self.secondary, _OF_THE_REPLICA, _ORIGIN, self._made.origin)
 
     def catch_up(self) -> None:
         """Until all that is committed on the primary now is on the secondary.
@@ -115,8 +113,15 @@ class Replica:
         ]
 
     def assert_equal(self, when: str = "") -> None:
-        """`SidesDiffer` unless schema and rows agree once the replica has caught up."""
-        if lines := self.differences():
+        """`SidesDiffer` unless schema and rows agree once the replica has caught up. An error that stopped the replica
+        says ``when``, too."""
+        try:
+            lines = self.differences()
+        except ReplicationEnded as error:
+            if when:
+                error.add_note(f"the replica stopped {when}")
+            raise
+        if lines:
             raise SidesDiffer(when, lines)
 
     def _links(self) -> tuple[psycopg.Connection, psycopg.Connection]:
@@ -129,7 +134,7 @@ class Replica:
         return self._opened
 
 
-def _forget(database: Database, end: str, drop: str, name: str | list[str]) -> None:
+def _forget(database: Database, end: str, drop: str, name: str) -> None:
     """``end`` the sessions that still hold what ``drop`` removes."""
     with connect(database.conninfo, database.side) as link:
         link.execute(end, [name] if end == _HOLDER else None)

@@ -97,6 +97,23 @@ def test_a_truncate_lets_go_of_what_is_being_read(
     assert contents(memory, "t") == ([], Lsn(3))
 
 
+def test_small_changes_take_room_while_a_load_takes_long(persistence: ModelPersistence) -> None:
+    """Each commit of a row is a batch, which is kept: what it takes counts, and not its few bytes alone."""
+    readers = InTurn(persistence)
+    memory = memory_of(persistence, readers=readers, budget_bytes=1 << 20)
+    readers.steps = 1
+    apply(memory, batch(2, coalesced(update(T, None, [b"1", b"new"]))))
+    assert state(memory).residence is Residence.LOADING
+    kept = 0
+    while state(memory).residence is Residence.LOADING:
+        kept += 1
+        memory.replay([batch(2 + kept, coalesced(update(T, None, [b"1", b"%d" % kept])))])
+        assert kept < 500
+    assert state(memory).reason == "too much changed in it while it was loaded"
+    assert kept > 100
+    memory.close()
+
+
 def test_too_many_changes_give_a_load_up_and_it_is_tried_again(persistence: ModelPersistence) -> None:
     readers = InTurn(persistence)
     memory = memory_of(persistence, readers=readers, budget_bytes=16 << 20)
@@ -163,6 +180,41 @@ def test_who_asks_for_an_object_gets_it_or_the_reason(memory: Memory, persistenc
     late = memory.request("public", "t")
     memory.close()
     assert late.cancelled()
+
+
+def test_text_that_is_not_utf8_among_what_was_kept_gives_up_the_load(memory: Memory, readers: InTurn) -> None:
+    readers.steps = 1
+    apply(memory, batch(2, coalesced(insert(T, b"20", b"caf\xe9"))))
+    apply(memory, batch(3))
+    readers.steps = None
+    settle(memory)
+    assert (state(memory).residence, state(memory).reason) == (
+        Residence.COLD,
+        "it holds text that isn't UTF-8",
+    )
+    assert memory.memory_lsn == Lsn(3)
+
+
+def test_who_asked_for_what_is_dropped_is_told(
+    memory: Memory, readers: InTurn, persistence: ModelPersistence
+) -> None:
+    readers.steps = 0
+    persistence.targets["u"] = U
+    memory.heard(U.relation, {})
+    asked, given_up = memory.request("public", "u"), memory.request("public", "u")
+    settle(memory)
+    given_up.cancel()
+    memory._residency.give_up_loads("the schema changes")
+    memory._residency.forget(("public", "u"))
+    assert (asked.result(0).residence, asked.result(0).reason) == (Residence.COLD, "it was dropped")
+
+
+def test_who_has_given_up_asking_is_no_obstacle(memory: Memory) -> None:
+    apply(memory, batch(2, coalesced(insert(T, b"20", b"new"))))
+    for name in ("t", "nobody"):
+        memory.request("public", name).cancel()
+    settle(memory)
+    assert memory.memory_lsn == Lsn(2)
 
 
 def test_policies_by_name(persistence: ModelPersistence) -> None:
