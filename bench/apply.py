@@ -1,6 +1,7 @@
 """How fast a replayer turns a journal that is already there into rows, and what it costs it and the secondary.
 
-    python bench/apply.py [--scale 0.2] [--only inserts,updates,deletes,pgbench,huge,hot] [--rounds 3] [--built-in]
+    python bench/apply.py [--scale 0.2] [--only inserts,updates,deletes,pgbench,huge,hot] [--rounds 3] [--sessions 1,2]
+                          [--built-in]
 
 For each load: a primary and a secondary that `init` has made alike, the load on the primary, its log in a journal
 through a real shipper. Then a replayer (memory off) applies that journal to a fresh copy of the secondary, again and
@@ -83,7 +84,8 @@ LOADS: dict[str, Load] = {
 class Round:
     wall_s: float
     threads: dict[str, float] = field(default_factory=dict)  # CPU seconds by name
-    backend_s: float = 0.0
+    backend_s: float = 0.0  # of all sessions that write
+    figures: str = ""
 
 
 class Bench:
@@ -228,19 +230,20 @@ def cpu_s(pid: int, thread: int | None = None) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def ours(prepared: Prepared) -> Round:
+def ours(prepared: Prepared, sessions: int) -> Round:
     secondary = prepared.fresh(f"{prepared.name}_ours")
     found = find(secondary, None)
     replica = found.replica
     lookups = Lookups(secondary, trouble=lambda error: None)
-    persistence, positions = Persistence(secondary, replica.name), Positions()
+    bounds = ReplayBounds(apply_sessions=sessions)
+    persistence, positions = Persistence(secondary, replica.name, sessions=sessions), Positions()
     with Journal.open(
         prepared.journal, Source(replica.system_identifier, replica.timeline, replica.database)
     ) as journal:
         replayer = Replayer(
             journal=journal, persistence=persistence, resolve=lookups.resolve,
             verifier=lambda: Verifier(lookups.ddl_keys, replica.database), make_memory=None,
-            left_out=found.left_out, gate=Gate(), positions=positions, bounds=ReplayBounds(), intervals=Intervals(),
+            left_out=found.left_out, gate=Gate(), positions=positions, bounds=bounds, intervals=Intervals(),
         )  # fmt: skip
         began = time.monotonic()
         thread = threading.Thread(target=replayer.run)
@@ -249,16 +252,19 @@ def ours(prepared: Prepared) -> Round:
         positions.wait(Stage.PERSISTENCE, prepared.end, None, lambda: not thread.is_alive())
         wall_s = time.monotonic() - began
         spent = {t.name: cpu_s(os.getpid(), t.native_id) for t in threading.enumerate() if t.native_id}
-        pid = persistence.backend_pid
-        backend_s = cpu_s(pid) if pid else 0.0
+        pids = {persistence.backend_pid, *(lane.session.backend_pid for lane in persistence.lanes)}
+        backend_s = sum(cpu_s(pid) for pid in pids if pid)
+        figures = replayer.replayed.abreast
         replayer.stop()
         thread.join()
         persistence.close()
         lookups.close()
     prepared.compare(secondary)
-    return Round(
-        wall_s, {name: s for name, s in spent.items() if name in ("replay", "persistence")}, backend_s
-    )
+    threads: dict[str, float] = {}
+    for name, seconds in spent.items():
+        kind = "persistence" if name.startswith("persistence") else name
+        threads[kind] = threads.get(kind, 0.0) + seconds
+    return Round(wall_s, threads, backend_s, str(figures) if sessions > 1 else "")
 
 
 def theirs(prepared: Prepared) -> Round:
@@ -301,17 +307,24 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=0.2, help="1: a million rows")
     parser.add_argument("--only", default=",".join(LOADS), help="which loads, with commas")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--sessions", default="1", help="how many write, with commas: each in turn, in every round"
+    )
     parser.add_argument("--built-in", action="store_true", help="a subscription, too")
     given = parser.parse_args()
     with Bench() as bench:
         for name in given.only.split(","):
             prepared = Prepared(bench, name, LOADS[name], given.scale, built_in=given.built_in)
-            mine, other = [], []
+            counts = [int(count) for count in given.sessions.split(",")]
+            mine: dict[int, list[Round]] = {count: [] for count in counts}
+            other = []
             for _ in range(given.rounds):
-                mine.append(ours(prepared))
+                for count in counts:
+                    mine[count].append(ours(prepared, count))
                 if given.built_in:
                     other.append(theirs(prepared))
-            report(name, mine, other)
+            for count in counts:
+                report(f"{name} {count}" if len(counts) > 1 else name, mine[count], other)
 
 
 def report(name: str, mine: list[Round], other: list[Round]) -> None:
@@ -324,7 +337,9 @@ def report(name: str, mine: list[Round], other: list[Round]) -> None:
         for thread in ("replay", "persistence")
     )
     backend_s = median(mine, lambda each: each.backend_s)
-    line = f"{name:8} {wall_s:6.2f} s   CPU s: {threads}  backend {backend_s:5.2f}"
+    line = f"{name:10} {wall_s:6.2f} s   CPU s: {threads}  backend {backend_s:5.2f}"
+    if mine[-1].figures:
+        line += f"   {mine[-1].figures}"
     if other:
         their_s, worker_s = (
             median(other, lambda each: each.wall_s),

@@ -38,7 +38,14 @@ class ReplayBounds:
     read_bytes: int = 1 * MIB  # taken from the journal at a time
     history: History = History()
     refresh_views: bool = True  # materialized ones, where the primary's were
+    apply_sessions: int = 1  # that write to the secondary; more than one share a backlog
     lock_timeout_s: float = 10.0  # on the secondary; then others pass, and it is tried again
+
+
+def usual_apply_sessions(cores: int, *, capturing: bool) -> int:
+    """Where nobody says how many: each session on the secondary keeps a core busy while there is a backlog, and so
+    do, where the log is captured as well, the walsender and the one that captures."""
+    return max(1, min(4, cores - 2 if capturing else cores))
 
 
 @dataclass(frozen=True, slots=True)

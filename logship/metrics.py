@@ -113,6 +113,12 @@ SCHEMA_CHANGE = Metric("logship_schema_change_seconds", Kind.HISTOGRAM, "Time a 
 REFUSED = Metric("logship_refused_messages_total", Kind.COUNTER,
                  "Messages that claim to be schema changes of logship's and aren't proven to be, by verdict.",
                  ("replica", "verdict"))  # fmt: skip
+APPLY_SESSIONS = Metric("logship_apply_sessions", Kind.GAUGE,
+                        "Sessions there are to write to the secondary with; 0 while it is away.")  # fmt: skip
+APPLY_BESIDE = Metric("logship_apply_beside_total", Kind.COUNTER,
+                      "Transactions of the secondary written side by side, and committed in order.")  # fmt: skip
+APPLY_AGAIN = Metric("logship_apply_again_total", Kind.COUNTER,
+                     "Those that were rolled back, and replayed one after the other.")  # fmt: skip
 QUEUE = Metric("logship_queue_bytes", Kind.GAUGE, "Log that waits, decoded, before a store.", _STORE)
 QUEUE_LIMIT = Metric("logship_queue_limit_bytes", Kind.GAUGE, "The bound of each of these queues.")
 

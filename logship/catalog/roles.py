@@ -23,6 +23,7 @@ _ADVANCE: Final = (
     "pg_catalog.int8, pg_catalog.int8, pg_catalog.int8, pg_catalog.int8, pg_catalog.int8)"
 )
 _NOTICE_COPIES: Final = "logship.notice_copies(pg_catalog.text)"
+_SESSION_ORIGIN: Final = "logship.session_origin(pg_catalog.text, pg_catalog.int4)"
 _NOTE_MENDED: Final = "logship.note_mended(pg_catalog.text, pg_catalog.text, pg_catalog.text)"
 
 _OF_DDL: Final = (
@@ -101,6 +102,11 @@ OWN: Final = (
         f"select pg_catalog.has_function_privilege(%(role)s, '{_NOTICE_COPIES}', 'execute') "
         f"and pg_catalog.has_function_privilege(%(role)s, '{_NOTE_MENDED}', 'execute')",
         "it asks which tables were copied or mended beside the log, and `logship repair` tells it",
+    ),
+    Right(
+        f"grant execute on function {_SESSION_ORIGIN} to {{role}}",
+        f"select pg_catalog.has_function_privilege(%(role)s, '{_SESSION_ORIGIN}', 'execute')",
+        "it writes with several sessions, and each of them needs a replication origin",
     ),
     Right(
         f"grant execute on function {', '.join(_OF_DDL)} to {{role}}",

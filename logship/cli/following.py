@@ -10,7 +10,7 @@ import functools
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -31,8 +31,10 @@ from logship.config import (
     JournalBounds,
     MemorySettings,
     ReplayBounds,
+    usual_apply_sessions,
 )
 from logship.lsn import Lsn
+from logship.replay.origins import MOST_SESSIONS
 
 if TYPE_CHECKING:
     from logship.service.following import Outcome
@@ -137,6 +139,14 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         show_default=written(ReplayBounds().queue_bytes),
         help="Log that may wait, decoded, before each store.",
     ),
+    options.setting(
+        "--apply-sessions",
+        type=click.IntRange(1, MOST_SESSIONS),
+        metavar="N",
+        show_default="one for each core, up to 4; two cores less where the log is captured too; at least 1",
+        help="In a backlog, write batches of full size that don't touch the same rows over so many sessions; they are "
+        "committed in the order of the log. 1: one after the other.",
+    ),
     options.journal_bounds,
     options.setting(
         "--materialized-views",
@@ -212,6 +222,7 @@ def follow_options(command: Callable[..., int]) -> Callable[..., int]:
             replay_bounds=ReplayBounds(
                 batch_bytes=given.pop("batch_size"),
                 queue_bytes=given.pop("queue_size"),
+                apply_sessions=given.pop("apply_sessions") or _usual_sessions(given),
                 history=History(given.pop("ddl_history"), given.pop("ddl_history_age")),
                 refresh_views=given.pop("materialized_views") == "refresh",
                 lock_timeout_s=given.pop("lock_timeout"),
@@ -256,6 +267,10 @@ def memory_of(settings: MemorySettings) -> Callable[[str, str], MakeMemory]:
     from logship.service.replay.remember import memory_maker
 
     return memory_maker(settings)
+
+
+def _usual_sessions(given: Mapping[str, Any]) -> int:
+    return usual_apply_sessions(len(os.sched_getaffinity(0)), capturing=given.get("shipper") is None)
 
 
 def _memory(settings: MemorySettings) -> Callable[[str, str], MakeMemory] | None:

@@ -45,11 +45,10 @@ _TYPES: Final = (
 )
 _FIRST_OF_USERS: Final = 16384  # FirstNormalObjectId: what initdb made is below it
 
-# True of a row c of pg_class: COPY of some columns runs nothing of users' and this role may do it. Says nothing of
-# the defaults of columns that aren't given.
+# True of a row c of pg_class: writing rows of some columns runs nothing of users'. Says nothing of the defaults of
+# columns that aren't given.
 RUNS_NOTHING_OF_USERS: Final = f"""(
   c.relkind = 'r' and not c.relispartition and c.relam < {_FIRST_OF_USERS} and not c.relrowsecurity
-  and pg_catalog.has_table_privilege(c.oid, 'INSERT')
   and not exists (
     select from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype not in ('p', 'u', 'f', 'n'))
   and not exists (select from pg_catalog.pg_trigger g where g.tgrelid = c.oid and g.tgenabled in ('A', 'R'))
@@ -75,9 +74,11 @@ RUNS_NOTHING_OF_USERS: Final = f"""(
        and r.oid = case s.nspowner when 'pg_database_owner'::pg_catalog.regrole then b.datdba else s.nspowner end
      where s.oid = c.relnamespace))"""
 
+MAY_INSERT: Final = "pg_catalog.has_table_privilege(c.oid, 'INSERT')"
+
 _QUESTION: Final = f"""
 select 'yes' from pg_catalog.pg_class c join pg_catalog.pg_namespace m on m.oid = c.relnamespace
- where m.nspname = $1 and c.relname = $2 and c.oid = $3::pg_catalog.oid and {RUNS_NOTHING_OF_USERS}
+ where m.nspname = $1 and c.relname = $2 and c.oid = $3::pg_catalog.oid and {MAY_INSERT} and {RUNS_NOTHING_OF_USERS}
    and not exists (
      select from pg_catalog.pg_attribute a
       where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and (a.atthasdef or a.attidentity <> '')

@@ -17,8 +17,6 @@ import enum
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from logship.change import Relation, TypeName
@@ -32,11 +30,13 @@ from logship.errors import (
 )
 from logship.failpoints import hit
 from logship.lsn import INVALID, Lsn
-from logship.replay import standing
+from logship.replay import origins, standing
+from logship.replay.advance import Totals, commit
 from logship.replay.batch import Batch, groups, only_transaction
 from logship.replay.failures import ConstraintViolated, ReplayStopped, StatementFailed, TransactionLost
 from logship.replay.ladder import Rung, climb
-from logship.replay.session import TEXT, Command, ServerError, Session, open_session
+from logship.replay.lane import Lane, close, open_lanes
+from logship.replay.session import Command, ServerError, Session, open_session
 from logship.replay.shape import SecondaryTarget
 from logship.replay.targets import catalog_query, target_of
 from logship.replay.transaction import CopyRefused, Span, Transaction
@@ -49,12 +49,8 @@ _VIOLATIONS: Final = ("23505", "23P01")  # unique, exclusion
 _COUNT_DIFFERS: Final = "22012"  # from a statement of ours that counts, or from users' code
 _MOVED: Final = ("LS001", "LS002")  # logship.advance: not where we thought
 _COPIED_ANEW: Final = "LS004"  # logship.advance: rows are newer than this process knows
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _TRIES_INSIDE: Final = 10  # of a piece, before the whole transaction is given up and read again
 _LONGEST_PAUSE_S: Final = 5.0
-
-_ADVANCE: Final = b"select logship.advance($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-_ADVANCE_TYPES: Final = (TEXT, 3220, 3220, 1184, 20, 20, 20, 20, 20)
 
 
 class _Care(enum.Enum):
@@ -69,24 +65,6 @@ class _State(enum.Enum):
     CLOSED = enum.auto()
     IDLE = enum.auto()  # connected, no transaction
     PIECES = enum.auto()  # a transaction is open, and pieces of one of the log are in it
-
-
-@dataclass(slots=True)
-class _Totals:
-    transactions: int = 0
-    changes: int = 0
-    batches: int = 0
-    coalesced: int = 0
-    size_bytes: int = 0
-    commit_time_us: int = 0
-
-    def add(self, batch: Batch) -> None:
-        self.transactions += batch.transactions
-        self.changes += batch.changes
-        self.batches += 1
-        self.coalesced += batch.changes - batch.net
-        self.size_bytes += batch.size_bytes
-        self.commit_time_us = batch.commit_time_us or self.commit_time_us
 
 
 class Persistence:
@@ -104,6 +82,7 @@ class Persistence:
         on_retry: Callable[[str | None, int, str], None] | None = None,
         on_mended: Callable[[], None] = lambda: None,
         stop: threading.Event | None = None,
+        sessions: int = 1,
     ) -> None:
         self._conninfo = conninfo
         self._replica = replica
@@ -112,13 +91,19 @@ class Persistence:
         self._on_retry = on_retry
         self._on_mended = on_mended
         self._stop = stop or threading.Event()
+        self._wanted = sessions
+        self._lanes: list[Lane] = []
+        self._first: Lane | None = (
+            None  # whose transaction is the next to be committed, of those side by side
+        )
+        self._said_fewer = ""
         self._state = _State.CLOSED
         self._session: Session | None = None
         self._transaction: Transaction | None = None
         self._writers: dict[int, bytes] = {}
         self._not_copied: dict[int, SecondaryTarget] = {}
         self._roles: dict[str, str] = {}  # of the primary's that have another name here
-        self._totals = _Totals()
+        self._totals = Totals()
         self._position = INVALID
         self._copied: dict[tuple[str, str], Lsn] = {}
         self._to_skip: frozenset[Lsn] = frozenset()
@@ -142,8 +127,15 @@ class Persistence:
     @property
     def backend_pid(self) -> int | None:
         """The session that writes, as the secondary knows it; None while there is none."""
-        session = self._session
+        first, session = self._first, self._session
+        if first is not None:
+            return first.session.backend_pid
         return session.backend_pid if session is not None else None
+
+    @property
+    def sessions(self) -> int:
+        """How many there are to write with: fewer than wanted where the secondary has no origins for them."""
+        return max(1, len(self._lanes)) if self._session is not None else 0
 
     def open(self) -> Lsn:
         """Connect, take the replication origin, and read the position; again, when it is open already:
@@ -203,7 +195,7 @@ class Persistence:
         if self._state is _State.CLOSED:
             return
         was_open, self._transaction = self._transaction is not None, None
-        self._state, self._totals = _State.IDLE, _Totals()
+        self._state, self._totals = _State.IDLE, Totals()
         if not was_open:
             return
         try:
@@ -211,6 +203,36 @@ class Persistence:
             self._live.run([Command(b"rollback"), Command(b"reset all")])
         except ServerError:
             self._disconnect()
+
+    # -- side by side: `logship.replay.abreast` asks ------------------------------------------------------
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        return self._lanes
+
+    def begin_beside(self, lane: Lane, batches: Sequence[Batch]) -> Transaction:
+        if self._state is not _State.IDLE:
+            raise InternalError("nothing is written beside a transaction in pieces")
+        return Transaction(
+            lane.session, lane.writers, self._span(batches), self._replica, self._roles, self._refresh_views,
+            lane.not_copied,
+        )  # fmt: skip
+
+    def commit_beside(self, lane: Lane, totals: Totals, batches: Sequence[Batch]) -> None:
+        """Their rows are written, and counted; everything before them is committed. `ServerError`: it is refused, or
+        nobody knows."""
+        reached = batches[-1].end_lsn
+        hit("persistence.after_rows")
+        lane.session.run([totals.advance(self._replica, self._position, reached), *commit()])
+        hit("persistence.after_commit")
+        self._position = reached
+
+    def stands_first(self, lane: Lane | None) -> None:
+        self._first = lane
+
+    def give_up_sessions(self) -> None:
+        """No lane may be at work."""
+        self._disconnect()
 
     def close(self) -> None:
         """What isn't committed is rolled back. `open` begins again."""
@@ -324,28 +346,19 @@ class Persistence:
     def _commit(self, transaction: Transaction, reached: Lsn, *, counted: bool, at_once: bool) -> None:
         """Rows are checked before COMMIT is sent, or, ``at_once``, by the server before it gets there. `advance`
         goes along with the last of them."""
-        totals = self._totals
-        at = _EPOCH + timedelta(microseconds=totals.commit_time_us) if totals.commit_time_us else None
-        numbers = (
-            totals.transactions, totals.changes, totals.batches if counted else 0, totals.coalesced,
-            totals.size_bytes,
-        )  # fmt: skip
-        parameters = [
-            self._replica.encode(), str(self._position).encode(), str(reached).encode(),
-            at.isoformat().encode() if at else None, *(b"%d" % number for number in numbers),
-        ]  # fmt: skip
         hit("persistence.after_rows")
-        transaction.utility(_ADVANCE, parameters, _ADVANCE_TYPES)
-        if not (at_once and transaction.flush_and(_commit)):
+        moved = self._totals.advance(self._replica, self._position, reached, counted=counted)
+        transaction.utility(moved.sql, moved.parameters, moved.types)
+        if not (at_once and transaction.flush_and(commit)):
             transaction.flush()
-            self._live.run(_commit())
+            self._live.run(commit())
         hit("persistence.after_commit")
         self._committed(reached)
 
     def _committed(self, reached: Lsn) -> None:
         self._position = reached
         self._transaction = None
-        self._totals = _Totals()
+        self._totals = Totals()
         self._state = _State.IDLE
 
     def _span(self, group: Sequence[Batch]) -> Span:
@@ -424,22 +437,28 @@ class Persistence:
     def _connect(self) -> None:
         name = f"logship replay {self._replica}"
         session = open_session(self._conninfo, name, self._lock_timeout_s, self._stop)
+        lanes: list[Lane] = []
         try:
             origin = standing.origin(session, self._replica)
-            # First the origin, then the position: the backend of a predecessor that was killed may be
-            # committing still, and holds the origin until it has ended. Then the row can't move any more.
-            self._take_origin(session, origin)
+            # First the origins, then the position: a backend of a predecessor that was killed may be
+            # committing still, and holds its origin until it has ended. Then the row can't move any more.
+            lanes, fewer = open_lanes(
+                session, self._replica, origin.decode(), wanted=self._wanted, wait=self._wait,
+                open_one=lambda: open_session(self._conninfo, name, self._lock_timeout_s, self._stop),
+            )  # fmt: skip
+            origins.take(session, origin, self._wait)
             copied = standing.notice_copies(session, self._replica)
             position = standing.position(session, self._replica)
             roles = standing.roles(session, self._replica)
             to_skip = standing.to_skip(session, self._replica)
         except ServerError as error:
-            session.close()
+            close(session, lanes)
             raise standing.refused(error) from None
         except BaseException:
-            session.close()
+            close(session, lanes)
             raise
-        self._session = session
+        self._session, self._lanes = session, lanes
+        self._say_fewer(fewer)
         self._copied = copied
         self._to_skip = to_skip
         self._writers = {}
@@ -459,31 +478,19 @@ class Persistence:
             self._disconnect()
             return False
 
-    def _take_origin(self, session: Session, origin: bytes) -> None:
-        waited_s = 0.0
-        while True:
-            try:
-                standing.take_origin(session, origin)
-            except ServerError as error:
-                if error.sqlstate != "55006":
-                    raise
-                if waited_s % 10.0 < 0.05:
-                    log.info("waiting for the predecessor to end: %s", error.reason)
-                self._wait(0.1)
-                waited_s = round(waited_s + 0.1, 1)
-            else:
-                return
+    def _say_fewer(self, why: str) -> None:
+        if why and why != self._said_fewer:
+            log.warning(
+                "replica %s is written with %d session(s) instead of %d: %s",
+                self._replica, max(1, len(self._lanes)), self._wanted, why,
+            )  # fmt: skip
+        self._said_fewer = why
 
     def _disconnect(self) -> None:
         self._transaction = None
-        self._totals = _Totals()
+        self._totals = Totals()
         self._state = _State.CLOSED
         session, self._session = self._session, None
+        lanes, self._lanes, self._first = self._lanes, [], None
         if session is not None:
-            session.close()
-
-
-def _commit() -> Sequence[Command]:
-    """What is left when everything else is on its way."""
-    hit("persistence.before_commit")
-    return [Command(b"commit")]
+            close(session, lanes)

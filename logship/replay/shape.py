@@ -48,6 +48,7 @@ class SecondaryTarget(Target):
     extra: tuple[str, ...] = ()
     key_indexed: bool = False
     writes_identity: bool = False  # one of all columns is an identity column
+    runs_nothing: bool = False  # writing a row ran nothing of users' when it was looked up
     copyable: bool = False  # COPY ran nothing of users' when it was looked up; `copying` asks again
 
 
@@ -62,6 +63,7 @@ class SecondaryTable:
     columns: Sequence[Mapping[str, Any]]
     indexes: Sequence[Mapping[str, Any]]
     runs_nothing_of_users: bool = False
+    may_insert: bool = False
 
 
 def fit(relation: Relation, types: Mapping[int, TypeName], table: SecondaryTable) -> SecondaryTarget:
@@ -84,6 +86,8 @@ def fit(relation: Relation, types: Mapping[int, TypeName], table: SecondaryTable
     found = [by_name[column.name] for column in relation.columns]
     leading = {index["columns"][0] for index in table.indexes}
     key = _row_key(relation, found, table.indexes)
+    runs_nothing = table.runs_nothing_of_users and bool(found)
+    runs_nothing = runs_nothing and not any(column["has_default"] or column["identity"] for column in extra)
     return SecondaryTarget(
         relation=relation, oid=table.oid, kind=table.kind, owner_oid=table.owner_oid, owner=table.owner,
         columns=tuple(_column(column, leading) for column in found),
@@ -91,8 +95,7 @@ def fit(relation: Relation, types: Mapping[int, TypeName], table: SecondaryTable
         extra=tuple(column["name"] for column in extra if not column["generated"]),
         key_indexed=_indexed({found[i]["attnum"] for i in key}, table.indexes),
         writes_identity=any(column["identity"] for column in table.columns),
-        copyable=table.runs_nothing_of_users and bool(found)
-        and not any(column["has_default"] or column["identity"] for column in extra),
+        runs_nothing=runs_nothing, copyable=runs_nothing and table.may_insert,
     )  # fmt: skip
 
 

@@ -17,7 +17,6 @@ _REPLICA: Final = b"""
 select origin || case when initialised_at is null then ' ' else '' end
   from logship.replica where name operator(pg_catalog.=) $1
 """
-_SETUP: Final = b"select pg_catalog.pg_replication_origin_session_setup($1)"
 _POSITION: Final = b"select replay_lsn from logship.position where replica operator(pg_catalog.=) $1"
 # One cell: the tables whose rows are newer than the position, and the LSN that they are true at.
 _COPIED: Final = b"""
@@ -48,11 +47,6 @@ def origin(session: Session, replica: str) -> bytes:
             hint="run `logship init` again: it goes on where it stopped",
         )
     return found
-
-
-def take_origin(session: Session, name: bytes) -> None:
-    """`ServerError` 55006 while another session has it."""
-    session.run([Command(_SETUP, [name], [TEXT])])
 
 
 def position(session: Session, replica: str) -> Lsn:

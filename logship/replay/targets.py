@@ -15,7 +15,7 @@ from typing import Any, Final
 import psycopg
 
 from logship.change import Relation, TypeName
-from logship.replay.copying import RUNS_NOTHING_OF_USERS
+from logship.replay.copying import MAY_INSERT, RUNS_NOTHING_OF_USERS
 from logship.replay.failures import RelationMissing
 from logship.replay.session import TEXT, Command
 from logship.replay.shape import SecondaryTable, SecondaryTarget, fit
@@ -95,7 +95,7 @@ select pg_catalog.jsonb_build_array(c.oid::pg_catalog.int8, c.relkind, c.relowne
           where i.indrelid = c.oid and i.indisvalid and i.indpred is null
             and not 0 = any ((i.indkey::pg_catalog.int2[])[0 : i.indnkeyatts - 1])), '[]'),
        """
-    + RUNS_NOTHING_OF_USERS
+    + f"{RUNS_NOTHING_OF_USERS}, {MAY_INSERT}"
     + """)
   from pg_catalog.pg_class c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace

@@ -20,6 +20,7 @@ from logship.catalog import ddl, identity, migrate
 from logship.catalog.roles import identifier
 from logship.connection import Side, connect
 from logship.errors import PrimaryError, RefusedAsUnsafe, SecondaryError, UsageError
+from logship.replay.origins import further
 from logship.service.sides import require_not_exchanged
 from logship.snapshot.failures import failure
 
@@ -225,11 +226,10 @@ class Drop:
         if _exists(link, _SERVED, name):
             raise _in_use(f'replica "{name}"')
         row = link.execute("select r.origin from logship.replica r where r.name = %s", [name]).fetchone()
-        if row and _exists(
-            link, "select from pg_catalog.pg_replication_origin o where o.roname = %s", row[0]
-        ):
-            statement = _text("select pg_catalog.pg_replication_origin_drop({})", sql.Literal(row[0]))
-            yield Step(Side.SECONDARY, f'replication origin "{row[0]}"', (statement,))
+        for origin in (row[0], *further(row[0])) if row else ():
+            if _exists(link, "select from pg_catalog.pg_replication_origin o where o.roname = %s", origin):
+                statement = _text("select pg_catalog.pg_replication_origin_drop({})", sql.Literal(origin))
+                yield Step(Side.SECONDARY, f'replication origin "{origin}"', (statement,))
         if others:
             forget = _text("delete from logship.replica where name = {}", sql.Literal(name))
             yield Step(Side.SECONDARY, f'the record of replica "{name}"', (forget,))

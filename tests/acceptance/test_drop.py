@@ -55,8 +55,10 @@ def test_nothing_is_left(pair: Pair, logship: Logship, tmp_path: Path) -> None:
     before, before_on = dump(pair.primary), [shared(side) for side in pair]
     assert logship.run("init", *both(pair)).exit_code == 0
     pair.primary.execute("update t set v = 'two'; delete from keyless")
-    stopped = logship.run("run", *both(pair), "--journal", tmp_path / "j", "--stop-at", "current")
+    sessions = ("--apply-sessions", "2")  # each has an origin of its own
+    stopped = logship.run("run", *both(pair), "--journal", tmp_path / "j", "--stop-at", "current", *sessions)
     assert stopped.exit_code == 0, stopped.stderr
+    assert len(shared(pair.secondary)["origins"]) == len(before_on[1]["origins"]) + 2
     rows = dump(pair.secondary, "--schema=public")
 
     dry = logship.run("drop", *both(pair), "--dry-run")

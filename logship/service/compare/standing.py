@@ -22,6 +22,7 @@ from logship.catalog.state import Replica
 from logship.connection import Side, connect
 from logship.errors import LogshipError, SecondaryError
 from logship.lsn import Lsn
+from logship.replay.origins import further
 from logship.service.replay.between import changes_between
 from logship.service.replica import Found
 from logship.service.watch.probe import flushed_position
@@ -213,8 +214,12 @@ class Alone:
 
 
 def _take_origin(link: psycopg.Connection, replica: Replica) -> bool:
-    """Whether the origin is ours now: no replayer has it."""
+    """Whether the origin is ours now: no replayer has it, nor any other of this replica's."""
+    made = "select o.roname from pg_catalog.pg_replication_origin o where o.roname = any (%s)"
     try:
+        for (further_one,) in link.execute(made, [further(replica.origin)]).fetchall():
+            link.execute("select pg_catalog.pg_replication_origin_session_setup(%s)", [further_one])
+            link.execute("select pg_catalog.pg_replication_origin_session_reset()")
         link.execute("select pg_catalog.pg_replication_origin_session_setup(%s)", [replica.origin])
     except psycopg.errors.ObjectInUse:
         return False

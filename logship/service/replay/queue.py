@@ -81,6 +81,27 @@ class ByteQueue(Generic[T]):
             self._changed.notify_all()
             return taken
 
+    def take_more(
+        self, max_bytes: int, wanted: Callable[[T], bool], timeout_s: float | None = None
+    ) -> list[T]:
+        """For a consumer that is at work, and so not idle: those that are ``wanted``, up to the first that isn't, of
+        ``max_bytes`` in all, what an item takes included. None on timeout or after `wake`; a closed queue has none,
+        and wakes nobody."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._woken or self._next_fits(max_bytes, wanted), timeout_s)
+            self._woken = False
+            taken: list[T] = []
+            while self._next_fits(max_bytes, wanted):
+                item, size_bytes = self._items.popleft()
+                taken.append(item)
+                max_bytes -= size_bytes + ITEM_BYTES
+                self._size_bytes -= size_bytes
+            self._changed.notify_all()
+            return taken
+
+    def _next_fits(self, max_bytes: int, wanted: Callable[[T], bool]) -> bool:
+        return bool(self._items) and self._items[0][1] + ITEM_BYTES <= max_bytes and wanted(self._items[0][0])
+
     def wake(self) -> None:
         """Let the consumer look after something else; the next `take` returns at once."""
         with self._changed:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from logship.lsn import Lsn
 from logship.metrics import APPLY_BOUNDS_S, Durations
+from logship.replay.abreast import Figures
 from logship.replay.batch import Batch
 
 
@@ -29,6 +30,7 @@ class Replayed:
     ddl: Counter[tuple[str, str]] = field(default_factory=Counter)  # those of each table
     ddl_memory: Counter[tuple[str, str]] = field(default_factory=Counter)  # in memory, too
     schema_change_durations: Durations = field(default_factory=lambda: Durations(APPLY_BOUNDS_S))
+    abreast: Figures = field(default_factory=Figures)  # of several sessions
     refused: Counter[str] = field(default_factory=Counter)  # messages that claim to be ours, by what is wrong
 
     def add(self, batch: Batch) -> None:

@@ -29,11 +29,10 @@ from logship.journal.segment import Record, RecordKind, Stretch
 from logship.kernel import split_run
 from logship.lsn import INVALID, Lsn
 from logship.replay.assemble import Abandoned
-from logship.replay.batch import Batch, SchemaChange
+from logship.replay.batch import Batch
 from logship.replay.batcher import Batcher, Item
 from logship.replay.classify import OWN_SCHEMA, Classifier, Resolve
 from logship.replay.ddl.message import Verifier
-from logship.replay.ddl.whose import mentioned
 from logship.replay.persistence import Persistence, TransactionLost
 from logship.service.crew import Crew, Stopped
 from logship.service.positions import Positions, Stage
@@ -41,7 +40,7 @@ from logship.service.replay.backlog import Backlog
 from logship.service.replay.behind import Behind
 from logship.service.replay.groups import in_groups
 from logship.service.replay.hold import Doorkeeper, Gate
-from logship.service.replay.idle_position import IdlePosition
+from logship.service.replay.persisting import Persisting, committed_us, told
 from logship.service.replay.queue import ByteQueue
 from logship.service.replay.relations import LookUp, ReadAhead, Relations
 from logship.service.replay.replayed import Replayed
@@ -101,6 +100,11 @@ class Replayer:
     def queued_bytes(self) -> dict[Stage, int]:
         """What waits before each store."""
         return self._session.queued_bytes if self._session else {}
+
+    @property
+    def sessions(self) -> int:
+        """How many there are to write to the secondary with."""
+        return self._persistence.sessions
 
     @property
     def memory(self) -> Memory | None:
@@ -213,7 +217,6 @@ class _Session:
         self._relations = relations
         self._persistence = persistence
         self._positions = positions
-        self._replayed = replayed
         self._work = work
         self._bounds = bounds
         self._intervals = intervals
@@ -222,7 +225,6 @@ class _Session:
         self._left_out = left_out
         self._types: dict[int, TypeName] = {}
         self._backlog = Backlog()
-        self._in_pieces = False  # persistence has an open transaction, with pieces of one of the log
         self.memory: Memory | None = None
         self._crew = Crew(self._close_queues)
         if make_memory is not None:
@@ -231,13 +233,19 @@ class _Session:
                 positions, lambda: self._crew.stopping, work[Stage.MEMORY], lambda: persistence.position
             )
             self.memory = make_memory(batcher.position, behind, queue.wake)
+        self._persisting = Persisting(
+            persistence, self._to_persistence, positions=positions, replayed=replayed,
+            work=work[Stage.PERSISTENCE], bounds=bounds, position_s=intervals.position_s,
+            wanted=lambda: gate.limit is not None, failed=lambda: self._crew.error is not None,
+            figures=replayed.abreast,
+        )  # fmt: skip
         self._gate = gate
         gate.on_change = reader.wake
         self._door = Doorkeeper(gate, batcher, self._hand_over, self._settled, lambda: self._crew.stopping)
 
     def run(self) -> None:
         self._crew.start("replay", self._read)
-        self._crew.start("persistence", self._persist)
+        self._crew.start("persistence", self._persisting.run)
         if self.memory is not None:
             self._crew.start("memory", self._remember)
         self._crew.join()
@@ -396,11 +404,11 @@ class _Session:
                 if not isinstance(group, list):
                     self.memory.abandon()
                     continue
-                with self._work[Stage.MEMORY].on(_told(group[-1])):
+                with self._work[Stage.MEMORY].on(told(group[-1])):
                     self.memory.replay(group)
                 if group[-1].complete:
                     self._positions.reach(
-                        Stage.MEMORY, self.memory.memory_lsn, commit_time_us=_committed_us(group)
+                        Stage.MEMORY, self.memory.memory_lsn, commit_time_us=committed_us(group)
                     )
             more = self.memory.serve()
             if not (more or self.memory.busy):
@@ -413,65 +421,6 @@ class _Session:
         if self._to_memory.size_bytes < _SMALL_BYTES and not self._positions.is_awaited(Stage.MEMORY):
             time.sleep(min(took_s, _GATHER_S))
 
-    # -- the persistence thread ---------------------------------------------------------------------
-
-    def _persist(self) -> None:
-        idle = IdlePosition(self._persistence, self._intervals.position_s)
-        while not self._to_persistence.closed:
-            due_in_s = None if self._in_pieces else idle.due_in_s
-            items = self._to_persistence.take(self._bounds.queue_bytes, due_in_s)
-            for group in in_groups(items):
-                self._apply(group, idle)
-            if self._in_pieces:
-                continue  # their transaction is open: the position moves when it commits
-            if self._gate.limit is None:
-                idle.store_if_due()
-            else:  # somebody waits to see where the replica stands
-                idle.store()
-        if self._crew.error is None:
-            self._persistence.abandon()
-            idle.store()
-
-    def _apply(self, group: list[Batch] | Abandoned | LookUp, idle: IdlePosition) -> None:
-        if isinstance(group, LookUp):
-            group.answer(self._persistence.look_up)
-            return
-        if isinstance(group, Abandoned):
-            self._persistence.abandon()
-            self._in_pieces = False
-            return
-        end_lsn = group[-1].end_lsn
-        changing = [
-            batch
-            for batch in group
-            if batch.steps or batch.sequences or batch.passed_over or not batch.complete or self._in_pieces
-        ]
-        if changing:
-            began = time.monotonic()
-            with self._work[Stage.PERSISTENCE].on(_told(changing[-1])):
-                self._persistence.apply(changing)
-            self._note_change(changing[-1].schema_change, time.monotonic() - began)
-            for batch in changing:
-                self._replayed.add(batch)
-                for one in batch.passed_over:
-                    log.warning(
-                        "the transaction committed at %s was passed over, as an operator wanted: "
-                        "%d row changes of it are not on the secondary", one.lsn, one.changes,
-                    )  # fmt: skip
-        self._in_pieces = not group[-1].complete
-        if group[-1].complete:
-            idle.reached(end_lsn)
-            self._positions.reach(Stage.PERSISTENCE, end_lsn, commit_time_us=_committed_us(group))
-
-    def _note_change(self, change: SchemaChange | None, seconds: float) -> None:
-        if change is not None and not change.done and not change.leaves_out:
-            self._replayed.schema_changes["both" if change.in_memory else "persistence"] += 1
-            self._replayed.schema_change_durations.observe(seconds)
-            tables = mentioned(change.statement)
-            self._replayed.ddl.update(tables)
-            if change.in_memory:
-                self._replayed.ddl_memory.update(tables)
-
 
 def _with_way_out(error: ReplayError) -> ReplayError:
     """What an operator may do who can't mend the cause, where it is one transaction that stands in the way."""
@@ -482,14 +431,3 @@ def _with_way_out(error: ReplayError) -> ReplayError:
         )
         error.hint = f"{error.hint}; or {way_out}" if error.hint else way_out
     return error
-
-
-def _committed_us(group: list[Batch]) -> int:
-    """When the last transaction in it was committed; 0: there is none."""
-    return max(batch.commit_time_us for batch in group)
-
-
-def _told(batch: Batch) -> str:
-    return (
-        f"replaying a batch of {batch.changes} changes" if batch.complete else "replaying a large transaction"
-    )

@@ -74,7 +74,7 @@ class Replaying:
         self._stopping = threading.Event()
         self._persistence = Persistence(
             given.secondary, replica, lock_timeout_s=given.replay_bounds.lock_timeout_s,
-            refresh_views=given.replay_bounds.refresh_views,
+            refresh_views=given.replay_bounds.refresh_views, sessions=given.replay_bounds.apply_sessions,
             on_retry=self._retried, stop=self._stopping,
             on_mended=lambda: health.over("replayer"),
         )  # fmt: skip

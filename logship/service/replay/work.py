@@ -24,13 +24,22 @@ class Work:
     def on(self, what: str) -> Iterator[None]:
         """One piece; one that raises isn't counted."""
         began = time.monotonic()
-        self.at = what
+        with self.among(what):
+            yield
+            self.done(time.monotonic() - began)
+
+    @contextmanager
+    def among(self, what: str) -> Iterator[None]:
+        """Several pieces, some of them at the same time; `done` says of each that it is."""
+        before, self.at = self.at, what
         try:
             yield
-            self.durations.observe(time.monotonic() - began)
-            self.finished += 1
         finally:
-            self.at = ""
+            self.at = before
+
+    def done(self, seconds: float) -> None:
+        self.durations.observe(seconds)
+        self.finished += 1
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

@@ -106,6 +106,9 @@ def _work(vitals: Vitals) -> Iterator[Metric]:
         (metrics.CHANGES, replayed.changes),
         (metrics.COALESCED, replayed.coalesced),
         (metrics.REPLAYED_BYTES, replayed.size_bytes),
+        (metrics.APPLY_SESSIONS, vitals.replayer.sessions),
+        (metrics.APPLY_BESIDE, replayed.abreast.side_by_side),
+        (metrics.APPLY_AGAIN, replayed.abreast.again),
     ):
         yield _family(metric, [((replica,), value)])
     stores = [

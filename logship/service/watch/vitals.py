@@ -226,6 +226,9 @@ class Vitals:
             "coalesced": replayed.coalesced,
             "bytes": replayed.size_bytes,
             "batches": {stage.value: work.finished for stage, work in self.work.items()},
+            "sessions": self.replayer.sessions,
+            "side_by_side": replayed.abreast.side_by_side,
+            "again": replayed.abreast.again,
         }
 
     def _journal(self) -> dict[str, Any]:

@@ -58,6 +58,7 @@ def upgrade() -> None:
         here / "wait_for.sql",
         here / "advance.sql",
         here / "notice_copies.sql",
+        here / "session_origin.sql",
         here / "note_mended.sql",
         both / "ddl_facts.sql",
         both / "ddl_key.sql",
@@ -284,6 +285,7 @@ def downgrade() -> None:
         "bigint, bigint, bigint, bigint, bigint)"
     )
     op.execute("drop function logship.note_mended(text, text, text)")
+    op.execute("drop function logship.session_origin(text, int)")
     op.execute("drop function logship.notice_copies(text)")
     for view in (
         "my_memory_reply", "my_memory_request", "replica_lag", "stat_replay", "stat_object", "stat_ddl",

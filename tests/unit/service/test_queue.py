@@ -89,3 +89,31 @@ def test_close_frees_both_sides() -> None:
     assert results == [False]
     assert queue.take(10) == []
     assert queue.closed
+
+
+def test_more_is_taken_up_to_what_is_not_wanted() -> None:
+    queue: ByteQueue[str] = ByteQueue(1 << 20, nothing)
+    for item in "abXc":
+        queue.put(item, 10)
+    least = 10 + ITEM_BYTES
+    assert queue.take_more(least, str.islower) == ["a"], "as far as there is room"
+    assert not queue.idle
+    assert queue.take_more(1 << 20, str.islower) == ["b"]
+    assert queue.size_bytes == 20
+    assert queue.take_more(1 << 20, str.islower, 0) == [], "X comes first, and is somebody else's"
+    assert queue.take(1 << 20) == ["X", "c"]
+
+
+def test_who_waits_for_more_is_woken_also_when_the_queue_is_closed() -> None:
+    queue: ByteQueue[int] = ByteQueue(10, nothing)
+    queue.wake()
+    assert queue.take_more(0, lambda item: True) == [], "a word that came before isn't lost"
+    taken: list[list[int]] = []
+    waiting = threading.Thread(target=lambda: taken.append(queue.take_more(1 << 20, lambda item: True)))
+    waiting.start()
+    queue.put(1, 1)
+    waiting.join(10)
+    assert taken == [[1]]
+    queue.close()
+    queue.wake()
+    assert queue.take_more(1 << 20, lambda item: True) == []
