@@ -3,9 +3,9 @@
 In: the positions as they are, what was sent last and when, what the stream asked. Out: yes or no, and
 how long the stream may be waited on. No I/O, no clock: ``now_s`` is monotonic seconds, given.
 
-Sent at once: when a keepalive asks; when a keepalive moved the LSN, whether it asks or not (with a
-synchronous standby, a commit that decodes to nothing waits for just that answer: PostgreSQL asks only
-after half of wal_sender_timeout); when a position moved, which happens after every fsync and every
+Sent at once: when a keepalive asks; when a keepalive moved the LSN, whether it asks or not, unless the server was
+told of as much (with a synchronous standby, a commit that decodes to nothing waits for just that answer: PostgreSQL
+asks only after half of wal_sender_timeout); when a position moved, which happens after every fsync and every
 replayed batch, so the caller decides once per turn of its loop and what moved in between is one
 update. Otherwise every ``interval_s``.
 """
@@ -29,6 +29,11 @@ class Heard:
     reply_requested: bool
     moved: bool  # one told of a later end of the WAL than was told before
     wal_end: Lsn  # the latest that was told
+
+    def is_news(self, sent: Sent) -> bool:
+        """Whether the LSN was moved to where the server doesn't know yet that it is flushed. A walsender sends a
+        keepalive whenever it begins to wait: behind what is answered already, another answer would only wake it."""
+        return self.moved and self.wal_end > sent.positions.flush
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,8 @@ class Receiver:
                 reached = self._reached()
                 if is_due(
                     reached, stream.sent, time.monotonic(),
-                    interval_s=self._feedback_s, reply_requested=asked.reply_requested, moved=asked.moved,
+                    interval_s=self._feedback_s, reply_requested=asked.reply_requested,
+                    moved=asked.is_news(stream.sent),
                 ):  # fmt: skip
                     stream.send_status(reached)
 

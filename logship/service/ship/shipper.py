@@ -223,7 +223,7 @@ class Shipper:
         """Tell the primary how far we are, if it is time."""
         with stream.using:
             now_s, reached, sent = time.monotonic(), self._reached(), stream.sent
-            moved = asked.moved or reached != sent.positions
+            moved = asked.is_news(sent) or reached != sent.positions
             wanted = asked.reply_requested or (moved and self.pace.may_tell(sent, now_s))
             if wanted or is_due(sent.positions, sent, now_s, interval_s=self._feedback_s):
                 # On the timer we ask back: the answer says how far an idle primary has read its log.

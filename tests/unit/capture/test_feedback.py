@@ -16,7 +16,16 @@ def alive(wal_end: int, *, asks: bool = False) -> Keepalive:
 def test_a_keepalive_that_moves_the_lsn_is_answered_whether_it_asks_or_not() -> None:
     said = heard([alive(50)], Lsn(40))
     assert (said.moved, said.reply_requested, said.wal_end) == (True, False, 50)
+    assert said.is_news(Sent(HERE, 10.0))
+    assert said.is_news(Sent())
     assert is_due(HERE, Sent(HERE, 10.0), 10.0, moved=said.moved)
+
+
+def test_a_keepalive_behind_what_was_told_to_be_flushed_is_answered_only_if_it_asks() -> None:
+    for wal_end, news in ((19, False), (20, False), (21, True), (30, True)):  # flushed is 20, written 30
+        assert heard([alive(wal_end)], INVALID).is_news(Sent(HERE, 10.0)) is news
+    again = heard([alive(50)], Lsn(50))
+    assert not again.is_news(Sent(HERE, 10.0))  # it was told before, and answered then
 
 
 def test_a_keepalive_that_asks_is_answered_though_nothing_moved() -> None:
