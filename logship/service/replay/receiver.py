@@ -18,14 +18,14 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from logship.capture.copydata import Positions as Reported
-from logship.capture.feedback import heard, is_due, wait_s
+from logship.capture.feedback import is_asked, is_due, wait_s
 from logship.capture.relay_stream import RelayStream
 from logship.capture.stream import System
 from logship.catalog.state import Replica
 from logship.errors import PrimaryError, ProtocolViolation, RefusedAsUnsafe, ReplicaUnknown
 from logship.journal.log import Journal
 from logship.journal.segment import Record, Stretch
-from logship.lsn import INVALID, Lsn
+from logship.lsn import Lsn
 from logship.relay.frames import RelayedRecord, decode_record
 from logship.service.dated import dated
 from logship.service.positions import Positions, Stage
@@ -137,21 +137,17 @@ class Receiver:
             stream.stop()
 
     def _pump(self, stream: RelayStream[RelayedRecord]) -> None:
-        wal_end = INVALID
         while not self._stopping.is_set():
             received = stream.read(wait_s(stream.sent, time.monotonic(), interval_s=self._feedback_s))
             self.received_bytes += received.bytes
             records = self._intake.take(r for r in received.items if isinstance(r, RelayedRecord))
             if records:
                 self._append(records, few=received.bytes < _FEW_BYTES)
-            asked = heard(received.keepalives, wal_end)
-            wal_end = asked.wal_end
             with stream.using:
                 reached = self._reached()
                 if is_due(
                     reached, stream.sent, time.monotonic(),
-                    interval_s=self._feedback_s, reply_requested=asked.reply_requested,
-                    moved=asked.is_news(stream.sent),
+                    interval_s=self._feedback_s, reply_requested=is_asked(received.keepalives),
                 ):  # fmt: skip
                     stream.send_status(reached)
 
@@ -176,9 +172,9 @@ class Receiver:
         self._positions.reach(Stage.RECEIVED, self._journal.written_lsn)
 
     def _durable(self, lsn: Lsn) -> None:
-        """Called when an fsync is over, by its thread."""
-        self._positions.reach(Stage.FLUSHED, self._journal.flushed_lsn)
+        """Called when an fsync is over, by its thread. A commit may wait to be told; nobody waits for what is shown."""
         self.moved()
+        self._positions.reach(Stage.FLUSHED, self._journal.flushed_lsn)
 
     def _reached(self) -> Reported:
         flushed = self._journal.flushed_lsn  # before written, which may move meanwhile

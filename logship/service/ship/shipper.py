@@ -23,7 +23,7 @@ import psycopg
 
 from logship.capture.copydata import Positions as Reported
 from logship.capture.copydata import Stretch as Arrived
-from logship.capture.feedback import Heard, Sent, heard, is_due
+from logship.capture.feedback import Sent, is_asked, is_due
 from logship.capture.records import Assembler, Piece
 from logship.capture.slot import SlotStream, System
 from logship.capture.slot_state import SlotState, gap, judge, read_slot
@@ -33,7 +33,7 @@ from logship.errors import JournalBehind, PrimaryError, RefusedAsUnsafe, SlotAct
 from logship.journal.flush import Completion
 from logship.journal.log import Journal
 from logship.journal.segment import Record, Source, Stretch
-from logship.lsn import INVALID, Lsn
+from logship.lsn import Lsn
 from logship.service.dated import dated
 from logship.service.positions import Positions, Stage
 from logship.service.ship.acknowledge import Acknowledge, OwnReplica
@@ -193,7 +193,6 @@ class Shipper:
             raise
 
     def _pump(self, stream: SlotStream) -> None:
-        wal_end = INVALID
         while not self._stopping.is_set():
             stream.gather_s = self.pace.gather_s
             received = stream.read(self._wait_s(stream.sent))
@@ -203,9 +202,7 @@ class Shipper:
                 self._append(pieces, at_once=received.bytes < _FEW_BYTES)
             elif self._more_comes(received, stream.sent):
                 continue
-            asked = heard(received.keepalives, wal_end)
-            wal_end = asked.wal_end
-            self._answer(stream, asked)
+            self._answer(stream, asked=is_asked(received.keepalives))
             if received.items:
                 self.pace.rest(received.bytes)
 
@@ -219,12 +216,11 @@ class Shipper:
         os.sched_yield()
         return True
 
-    def _answer(self, stream: SlotStream, asked: Heard) -> None:
+    def _answer(self, stream: SlotStream, *, asked: bool) -> None:
         """Tell the primary how far we are, if it is time."""
         with stream.using:
             now_s, reached, sent = time.monotonic(), self._reached(), stream.sent
-            moved = asked.is_news(sent) or reached != sent.positions
-            wanted = asked.reply_requested or (moved and self.pace.may_tell(sent, now_s))
+            wanted = asked or (reached != sent.positions and self.pace.may_tell(sent, now_s))
             if wanted or is_due(sent.positions, sent, now_s, interval_s=self._feedback_s):
                 # On the timer we ask back: the answer says how far an idle primary has read its log.
                 stream.send_status(reached, reply_requested=not wanted)
@@ -260,9 +256,9 @@ class Shipper:
         self._positions.reach(Stage.RECEIVED, self._journal.written_lsn)
 
     def _durable(self, lsn: Lsn) -> None:
-        """Called when an fsync is over, by its thread."""
-        self._positions.reach(Stage.FLUSHED, self._journal.flushed_lsn)
+        """Called when an fsync is over, by its thread. A commit may wait to be told; nobody waits for what is shown."""
         self.moved()
+        self._positions.reach(Stage.FLUSHED, self._journal.flushed_lsn)
 
     def _reached(self) -> Reported:
         flushed = self._journal.flushed_lsn  # before written, which may move meanwhile
