@@ -12,7 +12,10 @@ one table, and nowhere else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
+
+if TYPE_CHECKING:
+    from logship.lsn import Lsn
 
 
 class LogshipError(Exception):
@@ -333,9 +336,14 @@ class RefusedAsUnsafe(LogshipError):
 
 
 class ReplayError(LogshipError):
-    """A change can't be replayed: the replica stops here, nothing is skipped."""
+    """A change can't be replayed: the replica stops here, nothing is skipped.
+
+    ``commit_lsn`` is of the transaction that it is about, where that is known; else that ends at ``upto`` or before,
+    if that is known."""
 
     exit_code = 7
+    commit_lsn: Lsn | None = None
+    upto: Lsn | None = None
 
 
 # -- which errors of a server are tried again ----------------------------------------------------

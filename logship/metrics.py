@@ -51,7 +51,7 @@ RSS = Metric(
 STATE = Metric(
     "logship_state",
     Kind.GAUGE,
-    "1 for the present state, 0 for the others: starting, streaming, waiting, busy, stalled, stopped, failed.",
+    "1 for the present state, 0 for the others: starting, streaming, busy, held, waiting, stalled, stopped, failed.",
     ("replica", "state"),
 )
 READY = Metric("logship_ready", Kind.GAUGE, "1 when /ready answers 200: streaming, nothing stands or failed.")
@@ -98,6 +98,8 @@ RECEIVED_BYTES = Metric("logship_received_bytes_total", Kind.COUNTER,
                         "Bytes of the primary's stream received since the start.")  # fmt: skip
 TRANSACTIONS = Metric("logship_transactions_total", Kind.COUNTER,
                       "Transactions committed on the secondary since the start.")  # fmt: skip
+SKIPPED = Metric("logship_skipped_transactions_total", Kind.COUNTER,
+                 "Transactions passed over since the start, because an operator named them: logship skip.")  # fmt: skip
 CHANGES = Metric("logship_changes_total", Kind.COUNTER, "Row changes in them.")
 COALESCED = Metric("logship_coalesced_changes_total", Kind.COUNTER,
                    "Row changes that never had to be written, as a later one made them void.")  # fmt: skip

@@ -1,5 +1,4 @@
--- A table to begin with, as the application's own role: put your schema here. Schema changes are not carried
--- yet, so it must be there before `logship init` runs.
+-- A table to begin with, as the application's own role. What it makes and changes later is followed.
 set role app;
 create table public.note (
   id bigint generated always as identity primary key,

@@ -29,7 +29,7 @@ from logship import pgoutput
 from logship.capture.copydata import Keepalive, Stretch
 from logship.change import Begin, Truncate
 from logship.errors import ProtocolViolation
-from logship.kernel import transactions
+from logship.kernel import Plain, plain_at
 from logship.lsn import INVALID, Lsn
 
 PIECE_BYTES: Final = 256 * 1024
@@ -39,7 +39,6 @@ _length_at: Final = struct.Struct(">I").unpack_from
 _ROWS: Final = frozenset(b"IUD")
 _DESCRIPTIONS: Final = frozenset(b"RY")
 _NO_TRANSACTION: Final = Begin(INVALID, 0, 0)
-_lsn = int.__new__  # an Lsn from eight bytes needs no check of its range
 
 
 class PieceKind(enum.Enum):
@@ -51,7 +50,9 @@ class PieceKind(enum.Enum):
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Part of a transaction, in order: ``first`` has its Begin, ``last`` its Commit. ``end_lsn`` is the
-    position reached, on ``last`` and POSITION pieces, and invalid on all others."""
+    position reached, on ``last`` and POSITION pieces, and invalid on all others. Plain transactions
+    (`logship.kernel.plain_at`) that follow one another are one piece, a stretch: what isn't said of the first of
+    them, by ``stretch``, is said of the last."""
 
     kind: PieceKind
     first: bool
@@ -61,9 +62,7 @@ class Piece:
     end_lsn: Lsn
     commit_time_us: int
     run: bytes
-
-
-_CHANGES: Final = PieceKind.CHANGES
+    stretch: Plain | None = None  # of two and more
 
 
 @dataclass(slots=True)
@@ -155,20 +154,21 @@ class Assembler:
     def _whole(self, run: bytes, at: int, end: int, pieces: list[Piece]) -> int:
         """Small transactions that stand one behind the other, before anything else. Where the next thing stands,
         which goes its way message by message: what is out of order is found there."""
-        found = transactions(run, at, end, self._position, self._piece_bytes)
-        if not found:
+        found = plain_at(run, at, end, self._position, self._piece_bytes)
+        if found is None:
             return at
         self._tell_position(pieces)
-        counters = self.counters
-        counters.transactions += len(found)
-        behind = found[-1][5]
-        counters.bytes += behind - at
-        for xid, commit_lsn, end_lsn, time_us, start, stop in found:
-            part = run[start:stop]
-            pieces.append(
-                Piece(_CHANGES, True, True, xid, _lsn(Lsn, commit_lsn), _lsn(Lsn, end_lsn), time_us, part)
+        told, behind = found
+        count, _, xid, commit_lsn, end_lsn, time_us = told
+        self.counters.transactions += count
+        self.counters.bytes += behind - at
+        self._position = Lsn(end_lsn)
+        pieces.append(
+            Piece(
+                PieceKind.CHANGES, True, True, xid, Lsn(commit_lsn), self._position, time_us, run[at:behind],
+                told if count > 1 else None,
             )
-        self._position = pieces[-1].end_lsn
+        )  # fmt: skip
         return behind
 
     def _hear(self, alive: Sequence[tuple[int, Keepalive]], heard: int, upto: int) -> int:

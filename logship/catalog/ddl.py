@@ -18,7 +18,7 @@ import psycopg
 from logship.errors import PrimaryError, RefusedAsUnsafe
 
 KEY_BYTES: Final = 32
-TRIGGERS: Final = ("logship_ddl_end", "logship_ddl_drop", "logship_ddl_rewrite")
+TRIGGERS: Final = ("!logship_ddl_end", "!logship_ddl_drop", "!logship_ddl_rewrite")
 _MAY_CREATE: Final = """
 select r.rolsuper or exists (
          select from pg_catalog.pg_roles g

@@ -1,8 +1,7 @@
-"""What the secondary knows of schema changes: those that were carried, and those an operator passed over.
+"""What the secondary knows of the schema changes that were carried.
 
-In: connections to the secondary. Out: frozen values; rows of `logship.ddl_skip`, and fewer of
-`logship.ddl_replayed`. Reading needs nothing but the
-public view.
+In: connections to the secondary. Out: frozen values; fewer rows of `logship.ddl_replayed`. Reading needs nothing
+but the public view.
 """
 
 from __future__ import annotations
@@ -27,23 +26,6 @@ class Carried:
     target: str | None
     made_from: str | None
     duration: datetime.timedelta | None
-
-
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """``number`` 0: every schema change of that transaction."""
-
-    replica: str
-    lsn: Lsn
-    number: int
-    asked_at: datetime.datetime
-    asked_by: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    received_lsn: Lsn | None
-    last_error: str | None
 
 
 def carried(
@@ -86,36 +68,3 @@ def summary(secondary: psycopg.Connection) -> tuple[int, Lsn | None, datetime.da
     ).fetchone()
     assert row is not None  # an aggregate
     return row[0], None if row[1] is None else Lsn.parse(row[1]), row[2]
-
-
-def skip(secondary: psycopg.Connection, replica: str, lsn: Lsn, number: int) -> bool:
-    """Whether it is new."""
-    return (
-        secondary.execute(
-            "insert into logship.ddl_skip (replica, lsn, number, asked_at, asked_by) "
-            "values (%s, %s::pg_catalog.pg_lsn, %s, pg_catalog.now(), session_user) on conflict do nothing",
-            [replica, str(lsn), number],
-        ).rowcount
-        == 1
-    )
-
-
-def reported(secondary: psycopg.Connection, replica: str) -> Reported:
-    """As the replayer said last; nothing is known where it said nothing since the server's last crash."""
-    row = secondary.execute(
-        "select r.received_lsn::pg_catalog.text, r.last_error from logship.stat_replay r where r.replica = %s",
-        [replica],
-    ).fetchone()
-    received, last_error = row or (None, None)
-    return Reported(None if received is None else Lsn.parse(received), last_error)
-
-
-def skips(secondary: psycopg.Connection, replica: str) -> list[Skip]:
-    """Those that haven't been reached yet."""
-    rows = secondary.execute(
-        "select s.replica, s.lsn::pg_catalog.text, s.number, s.asked_at, s.asked_by from logship.ddl_skip s "
-        "join logship.position p using (replica) where s.replica = %s and s.lsn > p.replay_lsn "
-        "order by s.lsn, s.number",
-        [replica],
-    ).fetchall()
-    return [Skip(row[0], Lsn.parse(row[1]), *row[2:]) for row in rows]

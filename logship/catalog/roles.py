@@ -81,6 +81,12 @@ OWN: Final = (
         "it notes new tables that have no key, where those are to be left out",
     ),
     Right(
+        "grant update (skipped_at, changes) on table logship.skip to {role}",
+        "select pg_catalog.has_column_privilege(%(role)s, 'logship.skip', 'skipped_at', 'update') "
+        "and pg_catalog.has_column_privilege(%(role)s, 'logship.skip', 'changes', 'update')",
+        "it notes which transactions it passed over, as an operator wanted it",
+    ),
+    Right(
         "grant update (shipper_epoch) on table logship.replica to {role}",
         "select pg_catalog.has_column_privilege(%(role)s, 'logship.replica', 'shipper_epoch', 'update')",
         "it keeps the epoch of the shipper it follows, so that one that was succeeded is refused",

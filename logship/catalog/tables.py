@@ -331,6 +331,18 @@ object_report: Final = Table(
     comment="what the replayer last reported of each relation; emptied by a crash of this server",
 )
 
+skip: Final = Table(
+    "skip",
+    SECONDARY,
+    _replica(),
+    Column("lsn", PgLsn, primary_key=True),
+    _time("asked_at", nullable=False),
+    Column("asked_by", Text, nullable=False),
+    _time("skipped_at"),
+    Column("changes", BigInteger),
+    comment="transactions that an operator named, to be passed over: logship skip",
+)
+
 ddl_skip: Final = Table(
     "ddl_skip",
     SECONDARY,

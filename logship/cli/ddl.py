@@ -84,9 +84,9 @@ def skip(secondary: str, name: str | None, lsn: Lsn, number: int | None, as_json
 
     The rows of its transaction are replayed all the same. Start the replayer again afterwards.
     """
-    from logship.service.schema_changes import skip as pass_over
+    from logship.service.skip import skip_schema_change
 
-    skipped = pass_over(secondary, name, lsn, number or 0)
+    skipped = skip_schema_change(secondary, name, lsn, number or 0)
     if as_json:
         said = {"replica": skipped.replica, "lsn": lsn, "number": number, "new": skipped.new}
         output.record({**said, "failing": skipped.other or None}, as_json=True)

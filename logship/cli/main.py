@@ -58,6 +58,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         "logship.cli.verify", "verify", "Compare primary and secondary at one LSN, while both work."
     ),
     "repair": Entry("logship.cli.verify", "repair", "Make rows that differ what they are on the primary."),
+    "skip": Entry("logship.cli.skip", "skip", "Pass over one transaction that can't be replayed."),
     "verifier": Entry("logship.cli.verifier", "verifier", "Print a line for the relay's file of users."),
     "query": Entry("logship.cli.query", "query", "Ask a running replayer's memory one SELECT."),
     "journal": Entry("logship.cli.journal", "journal", "Read a journal: ls, dump, verify."),
@@ -167,6 +168,7 @@ def run_command(group: click.Command, arguments: Sequence[str]) -> int:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         return UsageError.exit_code
     except (click.Abort, KeyboardInterrupt):
+        output.interrupted(INTERRUPTED, as_json=as_json)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output (`| head`) is gone; the flush at the interpreter's end must not fail too.

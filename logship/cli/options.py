@@ -19,6 +19,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 CONNINFO: Final = "CONNINFO"
 
 
+class Directory(click.Path):
+    """A directory, there or to be made. An empty value is no place: it would be the working directory."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty: name a directory", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def setting(flag: str, *more: str, **attributes: Any) -> Callable[[F], F]:
     """An option that is also a variable: `--memory-budget` is LOGSHIP_MEMORY_BUDGET, shown in its help."""
     name = flag.partition("/")[0].removeprefix("--").replace("-", "_").upper()
@@ -45,7 +57,7 @@ def journal(command: F) -> F:
         "--journal",
         required=True,
         metavar="DIR",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=Directory(),
         help="The journal's directory.",
     )(command)
 

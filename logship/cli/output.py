@@ -103,6 +103,16 @@ def report(error: LogshipError, *, as_json: bool) -> int:
     return error.exit_code
 
 
+def interrupted(exit_code: int, *, as_json: bool) -> None:
+    """Say that a command was ended by a signal before it was done. Whatever it did is whole, or is gone on with."""
+    hint = "run it again: what was begun is gone on with, or begun anew"
+    if as_json:
+        said = {"error": "interrupted", "hint": hint, "kind": "Interrupted", "exit_code": exit_code}
+        click.echo(_dumps(said), err=True)
+    else:
+        click.echo(f"logship: interrupted\nhint: {hint}", err=True)
+
+
 def error_object(error: LogshipError) -> dict[str, Any]:
     """``error``, ``hint``, ``kind``, ``exit_code``, and the error's own fields."""
     fields = {key: value for key, value in vars(error).items() if key not in {"message", "hint"}}

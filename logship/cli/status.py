@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from logship.catalog.selection import Selection
+    from logship.catalog.skipped import Skip
     from logship.catalog.status import ReplicaStatus, ShipperStatus, SlotStatus, StageLag, StandbyStatus
 
 SILENT_S: Final = 30.0  # many of the usual --report-interval
@@ -67,14 +68,29 @@ def status(primary: str | None, secondary: str | None, as_json: bool) -> None:
 def _of_secondary(secondary: str) -> Callable[[dict[str, SlotStatus] | None], list[dict[str, Any]]]:
     """What was read, to be described together with the slots, or without them."""
     from logship.catalog.ddl_history import summary
+    from logship.catalog.skipped import transactions
     from logship.catalog.status import lag, replicas, selections
     from logship.connection import Side, connect
 
     with connect(secondary, Side.SECONDARY, application_name="logship status") as link:
         found, lags, selected = _read(link, replicas), _read(link, lag), selections(link)
         carried, last_lsn, last_at = summary(link)
+        skips = transactions(link)
     changes = {"schema_changes": {"carried": carried, "last_lsn": last_lsn, "last_at": last_at}}
-    return lambda slots: [_describe(replica, lags, slots, selected) | changes for replica in found]
+    return lambda slots: [
+        _describe(replica, lags, slots, selected) | changes | {"skipped": _skipped(skips, replica.replica)}
+        for replica in found
+    ]
+
+
+def _skipped(skips: list[Skip] | None, replica: str) -> list[dict[str, Any]] | None:
+    if skips is None:
+        return None
+    return [
+        {"lsn": skip.lsn, "asked_by": skip.asked_by, "skipped_at": skip.skipped_at, "changes": skip.changes}
+        for skip in skips
+        if skip.replica == replica
+    ]
 
 
 @click.command("lag")
@@ -158,7 +174,7 @@ def _describe(
 
 def _show(fields: dict[str, Any]) -> None:
     stages, slot = fields.pop("stages"), fields.pop("slot", None)
-    hidden = {"reported_at", "report_age", "last_error", "last_error_time", "schema_changes"}
+    hidden = {"reported_at", "report_age", "last_error", "last_error_time", "schema_changes", "skipped"}
     shown = {name: value for name, value in fields.items() if name not in hidden}
     shown["state"] = state_said(fields["state"], fields["report_age"])
     if fields["bytes"] is not None:
@@ -170,6 +186,14 @@ def _show(fields: dict[str, Any]) -> None:
     changes = fields["schema_changes"]
     last = "" if changes["last_lsn"] is None else f", the last at {changes['last_lsn']}"
     shown["schema changes"] = f"{changes['carried']} carried{last}"
+    skips = fields["skipped"]
+    if skips:
+        shown["skipped"] = ", ".join(
+            f"{skip['lsn']} (not reached yet)"
+            if skip["skipped_at"] is None
+            else f"{skip['lsn']} ({skip['changes']} row changes)"
+            for skip in skips
+        )
     shown["last error"] = fields["last_error"]
     if fields["last_error_time"] is not None:
         shown["last error at"] = fields["last_error_time"]

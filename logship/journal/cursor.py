@@ -15,6 +15,7 @@ from logship.errors import JournalDamaged
 from logship.journal.files import Files, failure
 from logship.journal.segment import (
     HEADER_BYTES,
+    RECORD_HEADER_BYTES,
     TRAILER_BYTES,
     Header,
     Malformed,
@@ -117,9 +118,11 @@ class Cursor:
             return record
         return None
 
-    def gather(self, max_bytes: int) -> Stretch | None:
-        """The plain transactions that stand next in what is read of the file already, about ``max_bytes`` of runs;
-        None: `step` has the next record. Nothing is read for it, so it never goes beyond a limit."""
+    def gather(self, max_bytes: int, limit: int) -> Stretch | None:
+        """The plain transactions that stand next before ``limit``, about ``max_bytes`` of runs; None: `step` has the
+        next record. The file is read only when all that was read of it is used up."""
+        if self.offset - self._base >= len(self._data) and self.offset + RECORD_HEADER_BYTES <= limit:
+            self._fill(RECORD_HEADER_BYTES, limit)
         found = gather(self._data, self.offset - self._base, self._salt, max_bytes)
         if found is None:
             return None

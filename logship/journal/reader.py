@@ -224,11 +224,7 @@ class JournalReader:
         file, cursor = self._file, self._cursor
         if file is None or cursor is None:
             return None
-        sealed = False
-        if cursor.offset >= self._limit:
-            limit = self._chain.limit(self._name)
-            sealed = limit is None
-            self._limit = file.size if limit is None else limit
+        sealed = self._look(file, cursor)
         try:
             record = cursor.step(self._limit)
         except Malformed as error:
@@ -237,10 +233,23 @@ class JournalReader:
             raise file.damaged(cursor.offset, "a sealed segment ends without its index")
         return record
 
+    def _look(self, file: SegmentFile, cursor: Cursor) -> bool:
+        """How far ``file`` may be read, once all that was known is read. Whether it is at the end of a sealed one."""
+        if cursor.offset < self._limit:
+            return False
+        limit = self._chain.limit(self._name)
+        self._limit = file.size if limit is None else limit
+        return limit is None
+
     def _gather(self, max_bytes: int) -> Stretch | None:
-        if self._cursor is None or self._beginning is not None:
+        file, cursor = self._file, self._cursor
+        if file is None or cursor is None or self._beginning is not None:
             return None
-        stretch = self._cursor.gather(max(max_bytes, 1))
+        self._look(file, cursor)
+        try:
+            stretch = cursor.gather(max(max_bytes, 1), self._limit)
+        except Malformed as error:
+            raise file.damaged(cursor.offset, error.message) from error
         if stretch is not None:
             self._latest = None  # a transaction that is whole
         return stretch

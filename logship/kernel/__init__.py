@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Transaction,
         binary_text_array,
         changing,
+        commit_times,
         cut,
         encode_plain,
         feed,
@@ -40,11 +41,11 @@ if TYPE_CHECKING:
         gather,
         message_at,
         plain,
+        plain_at,
         relations_of,
         row_change,
         split_run,
         survey,
-        transactions,
         tuple_at,
         xlogdata,
     )
@@ -73,11 +74,11 @@ else:
         _kernel.plain,
     )
     survey, tuple_at, xlogdata = _kernel.survey, _kernel.tuple_at, _kernel.xlogdata
-    relations_of, transactions = _kernel.relations_of, _kernel.transactions
+    commit_times, plain_at, relations_of = _kernel.commit_times, _kernel.plain_at, _kernel.relations_of
 
 __all__ = [
     "IN_USE", "UNCHANGED", "Cell", "CopySource", "Drain", "Drained", "Encoded", "Gathered", "Keyed", "Keyless", "Net",
-    "Operation", "Plain", "Rows", "Transaction", "Unchanged", "binary_text_array", "changing", "cut", "encode_plain",
-    "feed", "frame", "gather", "message_at", "plain", "relations_of", "row_change", "split_run", "survey",
-    "transactions", "tuple_at", "xlogdata",
+    "Operation", "Plain", "Rows", "Transaction", "Unchanged", "binary_text_array", "changing", "commit_times", "cut",
+    "encode_plain", "feed", "frame", "gather", "message_at", "plain", "plain_at", "relations_of", "row_change",
+    "split_run", "survey", "tuple_at", "xlogdata",
 ]  # fmt: skip

@@ -153,64 +153,6 @@ def relations_of(bytes run not None):
     return relations, plain
 
 
-# A transaction in a run: its Begin, plain changes, its Commit.
-cdef struct transaction_t:
-    uint32_t xid
-    uint64_t commit_lsn
-    uint64_t end_lsn
-    int64_t commit_time_us
-    Py_ssize_t behind
-
-
-cdef bint whole_transaction(
-    octets run, Py_ssize_t end, Py_ssize_t offset, Py_ssize_t most, uint64_t after, transaction_t* found
-) noexcept nogil:
-    cdef Py_ssize_t start, following
-    cdef unsigned char tag
-    if end - offset > most:
-        end = offset + most
-    following = message_end(run, end, offset) if offset < end else -1
-    if following - offset != 25 or run[offset + 4] != c'B':
-        return False
-    found.commit_lsn = get_u64(run + offset + 5)
-    found.commit_time_us = <int64_t>get_u64(run + offset + 13)
-    found.xid = get_u32(run + offset + 21)
-    if found.commit_lsn < after:
-        return False
-    while following < end:
-        start = following + 4
-        following = message_end(run, end, following)
-        if following <= start:
-            return False
-        tag = run[start]
-        if tag == c'C':
-            if following - start != 26:
-                return False
-            found.end_lsn = get_u64(run + start + 10)
-            found.behind = following
-            return run[start + 1] == 0 and get_u64(run + start + 2) == found.commit_lsn < found.end_lsn
-        if not (tag == c'I' or tag == c'U' or tag == c'D' or tag == c'T' or tag == c'O'):
-            return False
-    return False
-
-
-def transactions(bytes run not None, Py_ssize_t offset, Py_ssize_t end, after, Py_ssize_t most):
-    """The transactions that stand whole between ``offset`` and ``end``, from the first on, each as (xid, commit LSN,
-    end LSN, commit time, offset of its Begin's length, offset behind its Commit). Stops at the first that isn't
-    there whole, comes to more than ``most`` bytes, has anything in it but rows, truncates and origins, was
-    committed before ``after`` or before the end of the one before it, or is malformed."""
-    cdef octets at = <octets>PyBytes_AS_STRING(run)
-    cdef transaction_t found
-    cdef uint64_t reached = after
-    cdef list made = []
-    if not 0 <= offset <= end <= PyBytes_GET_SIZE(run):
-        raise ValueError(f"bytes {offset} to {end} are outside of the run")
-    while whole_transaction(at, end, offset, most, reached, &found):
-        made.append((found.xid, found.commit_lsn, found.end_lsn, found.commit_time_us, offset, found.behind))
-        offset, reached = found.behind, found.end_lsn
-    return made
-
-
 cdef list tuple_objects(octets message, Py_ssize_t end, Py_ssize_t* offset):
     cdef Py_ssize_t at = offset[0], count, i
     cdef cell_t cell

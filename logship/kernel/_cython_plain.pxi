@@ -42,7 +42,7 @@ cdef Py_ssize_t plain_end(octets run, Py_ssize_t offset, Py_ssize_t end, plain_t
         at = run + offset + 4
         tag = at[0]
         if tag == c'C':
-            if following - offset - 4 != _COMMIT_SIZE or get_u64(at + 2) != found.commit_lsn:
+            if following - offset - 4 != _COMMIT_SIZE or at[1] != 0 or get_u64(at + 2) != found.commit_lsn:
                 return -1
             found.end_lsn = get_u64(at + 10)
             if <int64_t>get_u64(at + 18) != found.time_us or found.end_lsn <= found.commit_lsn:
@@ -53,14 +53,19 @@ cdef Py_ssize_t plain_end(octets run, Py_ssize_t offset, Py_ssize_t end, plain_t
     return -1
 
 
-cdef Py_ssize_t survey_plain(octets run, Py_ssize_t end, plain_t* last, uint64_t* first) noexcept nogil:
-    """How many transactions the stretch has; -1: it isn't one."""
-    cdef Py_ssize_t offset = 0, count = 0
+cdef Py_ssize_t survey_plain(
+    octets run, Py_ssize_t end, plain_t* last, uint64_t* first, Py_ssize_t* padding
+) noexcept nogil:
+    """How many transactions the stretch has; -1: it isn't one. ``padding``: zeros that its records end in, in all."""
+    cdef Py_ssize_t offset = 0, count = 0, start
     cdef uint64_t reached = 0
+    padding[0] = 0
     while offset < end:
+        start = offset
         offset = plain_end(run, offset, end, last)
         if offset < 0 or last.commit_lsn < reached:
             return -1
+        padding[0] += (start - offset) & 7
         if count == 0:
             first[0] = last.commit_lsn
         reached = last.end_lsn
@@ -72,24 +77,74 @@ def plain(bytes run not None):
     """What the stretch says of itself; None when ``run`` isn't one."""
     cdef plain_t last
     cdef uint64_t first = 0
-    cdef Py_ssize_t count
+    cdef Py_ssize_t count, padding
     cdef octets at = <octets>PyBytes_AS_STRING(run)
     cdef Py_ssize_t end = PyBytes_GET_SIZE(run)
     with nogil:
-        count = survey_plain(at, end, &last, &first)
+        count = survey_plain(at, end, &last, &first, &padding)
     if count < 0:
         return None
     return Plain(count, first, last.xid, last.commit_lsn, last.end_lsn, last.time_us)
 
 
+def plain_at(bytes run not None, Py_ssize_t offset, Py_ssize_t end, uint64_t after, Py_ssize_t most):
+    """What the stretch says of itself that stands from ``offset`` on, and where it ends: before ``end``, before the
+    first transaction that isn't plain, comes to more than ``most`` bytes, or was committed before ``after`` or before
+    the end of the one before it. None: that is the first."""
+    cdef octets at = <octets>PyBytes_AS_STRING(run)
+    cdef plain_t one, last
+    cdef uint64_t first = 0
+    cdef Py_ssize_t count = 0, following
+    if not 0 <= offset <= end <= PyBytes_GET_SIZE(run):
+        raise ValueError(f"bytes {offset} to {end} are outside of the run")
+    memset(&last, 0, sizeof(plain_t))
+    with nogil:
+        while offset < end:
+            following = plain_end(at, offset, offset + most if most < end - offset else end, &one)
+            if following < 0 or one.commit_lsn < after:
+                break
+            if count == 0:
+                first = one.commit_lsn
+            last = one
+            after, offset, count = one.end_lsn, following, count + 1
+    if count == 0:
+        return None
+    return Plain(count, first, last.xid, last.commit_lsn, last.end_lsn, last.time_us), offset
+
+
+def commit_times(bytes run not None, int64_t moment_us):
+    """Ends and commit times, ascending by the end, the last among them: where transactions follow one another that were
+    committed within ``moment_us`` of the first of them, of the last of them. `ValueError`: ``run`` is no stretch."""
+    cdef octets at = <octets>PyBytes_AS_STRING(run)
+    cdef Py_ssize_t end = PyBytes_GET_SIZE(run), offset = 0, padding
+    cdef plain_t one
+    cdef uint64_t first = 0
+    cdef int64_t since_us = 0
+    cdef uint64_t apart
+    cdef list times = []
+    if survey_plain(at, end, &one, &first, &padding) < 0:
+        raise ValueError("no stretch of plain transactions")
+    while offset < end:
+        offset = plain_end(at, offset, end, &one)
+        apart = <uint64_t>one.time_us - <uint64_t>since_us
+        if one.time_us < since_us:
+            apart = <uint64_t>since_us - <uint64_t>one.time_us
+        if times and moment_us >= 0 and apart <= <uint64_t>moment_us:
+            times[len(times) - 1] = (one.end_lsn, one.time_us)
+            continue
+        since_us = one.time_us
+        times.append((one.end_lsn, one.time_us))
+    return times
+
+
 def changing(bytes run not None, left_out):
     """How many transactions of a stretch change a row of a relation that isn't left out."""
     cdef octets at = <octets>PyBytes_AS_STRING(run)
-    cdef Py_ssize_t end = PyBytes_GET_SIZE(run), offset = 0, count = 0
+    cdef Py_ssize_t end = PyBytes_GET_SIZE(run), offset = 0, count = 0, padding
     cdef plain_t last
     cdef uint64_t first = 0
     cdef bint nothing_left_out = not left_out, changes = False
-    if survey_plain(at, end, &last, &first) < 0:
+    if survey_plain(at, end, &last, &first, &padding) < 0:
         raise ValueError("no stretch of plain transactions")
     while offset < end:
         if at[offset + 4] == c'C':
@@ -188,7 +243,7 @@ cdef void put_record_head(unsigned char* to, Py_ssize_t length, uint32_t salt, u
 def encode_plain(bytes run not None, uint32_t salt, uint64_t synced):
     """Each transaction of a stretch as a record of a segment; `ValueError` when ``run`` isn't one."""
     cdef octets at = <octets>PyBytes_AS_STRING(run)
-    cdef Py_ssize_t end = PyBytes_GET_SIZE(run), offset = 0, following, size, padded, count
+    cdef Py_ssize_t end = PyBytes_GET_SIZE(run), offset = 0, following, size, padded, count, padding
     cdef plain_t one
     cdef uint64_t first = 0
     cdef int64_t first_us = 0, latest_us = 0
@@ -197,7 +252,7 @@ def encode_plain(bytes run not None, uint32_t salt, uint64_t synced):
     cdef bytes data, entries
     cdef unsigned char* to
     cdef unsigned char* entry
-    count = survey_plain(at, end, &one, &first)
+    count = survey_plain(at, end, &one, &first, &padding)
     if count < 0:
         raise ValueError("no stretch of plain transactions")
     if end > MOST - count * (_RECORD_HEADER + 8):
@@ -205,14 +260,8 @@ def encode_plain(bytes run not None, uint32_t salt, uint64_t synced):
     memset(seen, 0, sizeof(seen))
     entries = PyBytes_FromStringAndSize(NULL, count * _ENTRY)
     entry = <unsigned char*>PyBytes_AS_STRING(entries)
-    padded = 0
-    while offset < end:
-        following = plain_end(at, offset, end, &one)
-        padded += _RECORD_HEADER + (following - offset + 7) // 8 * 8
-        offset = following
-    data = PyBytes_FromStringAndSize(NULL, padded)
+    data = PyBytes_FromStringAndSize(NULL, end + padding + count * _RECORD_HEADER)
     to = <unsigned char*>PyBytes_AS_STRING(data)
-    offset = 0
     while offset < end:
         following = plain_end(at, offset, end, &one)
         size = following - offset

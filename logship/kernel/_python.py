@@ -14,7 +14,6 @@ from logship.kernel._python_messages import (
     row_change,
     split_run,
     survey,
-    transactions,
     tuple_at,
     xlogdata,
 )
@@ -24,15 +23,18 @@ from logship.kernel._python_plain import (
     Plain,
     Transaction,
     changing,
+    commit_times,
     cut,
     encode_plain,
     gather,
     plain,
+    plain_at,
 )
 from logship.kernel._python_rows import Rows
 
 __all__ = [
     "CopySource", "Drain", "Drained", "Encoded", "Gathered", "Keyed", "Keyless", "Net", "Operation", "Plain", "Rows",
-    "Transaction", "binary_text_array", "changing", "cut", "encode_plain", "feed", "frame", "gather", "message_at",
-    "plain", "relations_of", "row_change", "split_run", "survey", "transactions", "tuple_at", "xlogdata",
+    "Transaction", "binary_text_array", "changing", "commit_times", "cut", "encode_plain", "feed", "frame",
+    "gather", "message_at", "plain", "plain_at", "relations_of", "row_change", "split_run", "survey", "tuple_at",
+    "xlogdata",
 ]  # fmt: skip

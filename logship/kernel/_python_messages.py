@@ -22,9 +22,6 @@ _NULL: Final = b"\xff\xff\xff\xff"
 _ROW_TAGS: Final = frozenset({b"I", b"U", b"D"})
 _FRAME_TAGS: Final = frozenset({b"B", b"C", b"O"})
 _RELATION_TAGS: Final = frozenset({b"R", b"Y", b"T"})
-_PLAIN_TAGS: Final = frozenset({b"I", b"U", b"D", b"T", b"O"})
-_BEGIN: Final = struct.Struct(">cQqI")
-_COMMIT: Final = struct.Struct(">cBQQq")
 _INSERT: Final = ord("I")
 _DELETE: Final = ord("D")
 _NEW: Final = ord("N")
@@ -110,53 +107,6 @@ def relations_of(run: bytes) -> tuple[set[int], bool]:
         elif head[:1] in _RELATION_TAGS:
             plain = False
     return relations, plain
-
-
-def transactions(
-    run: bytes, offset: int, end: int, after: int, most: int
-) -> list[tuple[int, int, int, int, int, int]]:
-    """The transactions that stand whole between ``offset`` and ``end``, from the first on, each as (xid, commit LSN,
-    end LSN, commit time, offset of its Begin's length, offset behind its Commit). Stops at the first that isn't
-    there whole, comes to more than ``most`` bytes, has anything in it but rows, truncates and origins, was
-    committed before ``after`` or before the end of the one before it, or is malformed."""
-    if not 0 <= offset <= end <= len(run):
-        raise ValueError(f"bytes {offset} to {end} are outside of the run")
-    made = []
-    while (found := _whole_transaction(run, offset, min(end, offset + most), after)) is not None:
-        made.append(found)
-        after, offset = found[2], found[5]
-    return made
-
-
-def _whole_transaction(
-    run: bytes, offset: int, end: int, after: int
-) -> tuple[int, int, int, int, int, int] | None:
-    begin = _frame(run, offset, end)
-    if begin is None or len(begin) != _BEGIN.size or begin[:1] != b"B":
-        return None
-    _, commit_lsn, time_us, xid = _BEGIN.unpack(begin)
-    if commit_lsn < after:
-        return None
-    at = offset + 4 + len(begin)
-    while message := _frame(run, at, end):
-        at += 4 + len(message)
-        if message[:1] == b"C":
-            if len(message) != _COMMIT.size:
-                return None
-            _, flags, lsn, end_lsn, _ = _COMMIT.unpack(message)
-            fits = flags == 0 and lsn == commit_lsn < end_lsn
-            return (xid, commit_lsn, end_lsn, time_us, offset, at) if fits else None
-        if message[:1] not in _PLAIN_TAGS:
-            return None
-    return None
-
-
-def _frame(run: bytes, at: int, end: int) -> bytes | None:
-    """The message whose length stands at ``at``; None where it isn't whole before ``end``."""
-    if end - at < 4:
-        return None
-    behind = at + 4 + _LENGTH.unpack_from(run, at)[0]
-    return run[at + 4 : behind] if behind <= end else None
 
 
 def tuple_at(message: bytes, offset: int) -> tuple[list[Cell], int]:

@@ -89,8 +89,8 @@ def _transaction_at(run: bytes, offset: int, end: int) -> tuple[Transaction, int
         if tag == _COMMIT_TAG:
             if len(message) != _COMMIT.size:
                 return None
-            _, _, again, end_lsn, time_again_us = _COMMIT.unpack(message)
-            if (again, time_again_us) != (commit_lsn, time_us) or end_lsn <= commit_lsn:
+            _, flags, again, end_lsn, time_again_us = _COMMIT.unpack(message)
+            if (flags, again, time_again_us) != (0, commit_lsn, time_us) or end_lsn <= commit_lsn:
                 return None
             return Transaction(run[offset:at], xid, commit_lsn, end_lsn, time_us), at
         if tag != _ORIGIN and (tag not in _ROWS or len(message) < 5):
@@ -129,8 +129,38 @@ def plain(run: bytes) -> Plain | None:
         return None
 
 
+def plain_at(run: bytes, offset: int, end: int, after: int, most: int) -> tuple[Plain, int] | None:
+    """What the stretch says of itself that stands from ``offset`` on, and where it ends: before ``end``, before the
+    first transaction that isn't plain, comes to more than ``most`` bytes, or was committed before ``after`` or before
+    the end of the one before it. None: that is the first."""
+    if not 0 <= offset <= end <= len(run):
+        raise ValueError(f"bytes {offset} to {end} are outside of the run")
+    transactions: list[Transaction] = []
+    while offset < end:
+        found = _transaction_at(run, offset, min(end, offset + most))
+        if found is None or found[0].commit_lsn < after:
+            break
+        transactions.append(found[0])
+        after, offset = found[0].end_lsn, found[1]
+    return (_told(transactions), offset) if transactions else None
+
+
 def _told(transactions: list[Transaction]) -> Plain:
     return Plain(len(transactions), transactions[0].commit_lsn, *transactions[-1][1:])
+
+
+def commit_times(run: bytes, moment_us: int) -> list[tuple[int, int]]:
+    """Ends and commit times, ascending by the end, the last among them: where transactions follow one another that were
+    committed within ``moment_us`` of the first of them, of the last of them. `ValueError`: ``run`` is no stretch."""
+    times: list[tuple[int, int]] = []
+    since_us: int | None = None
+    for one in cut(run):
+        if since_us is not None and abs(one.commit_time_us - since_us) <= moment_us:
+            times.pop()
+        else:
+            since_us = one.commit_time_us
+        times.append((one.end_lsn, one.commit_time_us))
+    return times
 
 
 def changing(run: bytes, left_out: Container[int]) -> int:

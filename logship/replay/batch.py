@@ -149,6 +149,14 @@ class SchemaChange:
         return self.statement.last.number
 
 
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A transaction that an operator named, and of which nothing is replayed: `logship skip`."""
+
+    lsn: Lsn  # as it was named
+    changes: int  # row changes and schema changes that it holds
+
+
 Step: TypeAlias = Rows | Truncation | SchemaChange
 
 
@@ -173,6 +181,11 @@ class Batch:
     targets: dict[int, Target]  # by the primary's relation oid, for the runs
     left_out: frozenset[int]  # relation oids in the runs that are not replicated
     sequences: tuple[SequenceState, ...] = ()  # to be set behind the steps; the last of each holds
+    commit_lsn: Lsn | None = (
+        None  # of the one transaction that it changes something for; None: several, or not known
+    )
+    alone: bool = False  # never merged with others: so that an error names the transaction
+    passed_over: tuple[PassedOver, ...] = ()  # of its transactions: noted, nothing else
 
     def changed(self) -> Iterator[tuple[Target, int]]:
         """Each table that a step changes, and how many rows of it; a TRUNCATE counts as one."""
@@ -187,3 +200,21 @@ class Batch:
         """The one that this piece is."""
         step = self.steps[0] if self.steps else None
         return step if isinstance(step, SchemaChange) else None
+
+
+def groups(batches: Sequence[Batch]) -> Iterator[Sequence[Batch]]:
+    """Runs of batches that end in a commit: where a piece follows a whole batch, or at the end."""
+    group: list[Batch] = []
+    for batch in batches:
+        if group and group[-1].complete and not batch.complete:
+            yield group
+            group = []
+        group.append(batch)
+    if group:
+        yield group
+
+
+def only_transaction(batches: Sequence[Batch]) -> Lsn | None:
+    """The commit LSN of the only transaction that ``batches`` change something for; None: several, or not known."""
+    changing = [batch for batch in batches if batch.steps]
+    return changing[0].commit_lsn if len(changing) == 1 else None

@@ -21,10 +21,10 @@ from typing import Final, TypeAlias
 
 from logship import kernel, pgoutput
 from logship.change import Relation, Row, Truncate
-from logship.errors import ProtocolViolation
-from logship.lsn import Lsn
+from logship.errors import ProtocolViolation, ReplayError
+from logship.lsn import INVALID, Lsn
 from logship.replay.assemble import Abandoned, Assembler, ChangesRecord, ChangesStretch, Part
-from logship.replay.batch import Batch, SchemaChange
+from logship.replay.batch import Batch, PassedOver, SchemaChange
 from logship.replay.classify import DDL_MARK, Classifier
 from logship.replay.coalesce import Coalescer, Keyed, Keyless
 from logship.replay.failures import RelationMissing
@@ -54,6 +54,8 @@ class _Making:
     size_bytes: int = 0
     transactions: int = 0
     changes: int = 0
+    commit_lsn: Lsn | None = None  # of the only transaction that changed something so far
+    passed_over: list[PassedOver] = field(default_factory=list)
 
 
 class Batcher:
@@ -65,9 +67,13 @@ class Batcher:
         position: Lsn,
         *,
         bound_bytes: int,
+        to_skip: frozenset[Lsn] = frozenset(),
+        one_by_one_upto: Lsn = INVALID,
         read_ahead: ReadAhead = lambda position, commit_lsn: (),
     ) -> None:
-        """``read_ahead(position, commit_lsn)``: the runs of the first transaction behind ``position``."""
+        """``to_skip``: transactions of which nothing is replayed, by their commit's LSN, or its end. Up to
+        ``one_by_one_upto`` each transaction leaves alone.
+        ``read_ahead(position, commit_lsn)``: the runs of the first transaction behind ``position``."""
         self._classifier = classifier
         self._read_ahead = read_ahead
         self._assembler = Assembler(bound_bytes)
@@ -86,6 +92,9 @@ class Batcher:
         self._whole: tuple[bytes, ...] | None = None  # its runs, when they have all come
         self._changes: dict[int, SchemaChange] | None = None  # its schema changes, once they are asked for
         self._done_ahead: set[int] = set()  # numbers of those that were carried out early
+        self._to_skip = to_skip
+        self._skipping: PassedOver | None = None  # the transaction that is being taken in is passed over
+        self._one_by_one_upto = one_by_one_upto
 
     @property
     def position(self) -> Lsn:
@@ -129,7 +138,17 @@ class Batcher:
     def stretch(self, stretch: ChangesStretch) -> Iterator[Item]:
         """Take many plain transactions at once; gives what `changes` would give for them one by one."""
         fits = self._making.size_bytes + len(stretch.run) <= self._bound_bytes
-        if not fits or self._in_transaction or self._assembler.begun or self._pieces_out or self._copied:
+        each = stretch.first_commit_lsn < self._one_by_one_upto or any(
+            stretch.first_commit_lsn <= lsn <= stretch.end_lsn for lsn in self._to_skip
+        )
+        if (
+            not fits
+            or each
+            or self._in_transaction
+            or self._assembler.begun
+            or self._pieces_out
+            or self._copied
+        ):
             for record in stretch.records():
                 yield from self.changes(record)
             return
@@ -137,11 +156,17 @@ class Batcher:
         self._done_ahead.clear()
         self._classifier.begin(stretch.xid)
         self._in_transaction = True
-        yield from self._run(stretch.run)
+        try:
+            yield from self._run(stretch.run)
+        except ReplayError as error:
+            error.commit_lsn = stretch.commit_lsn if stretch.transactions == 1 else None
+            error.upto = stretch.end_lsn
+            raise
         self._in_transaction = self._changing = False
         self._position = stretch.end_lsn
         self._commit_time_us = stretch.commit_time_us
-        self._making.transactions += kernel.changing(stretch.run, self._making.left_out)
+        changing = kernel.changing(stretch.run, self._making.left_out)
+        self._count(changing, stretch.commit_lsn if stretch.transactions == 1 else None)
 
     def abandon(self) -> Iterator[Item]:
         """The open transaction is void."""
@@ -153,33 +178,83 @@ class Batcher:
         return self._cut()
 
     def _take_in(self, part: Part) -> Iterator[Item]:
-        if part.first:
-            making = self._making
-            passes = self._passes_a_copy(part.commit_lsn)
-            too_large = making.size_bytes + part.size_bytes > self._bound_bytes
-            reshapes = any(DDL_MARK in run for run in part.runs)
-            if making.runs and (passes or too_large or reshapes):
-                yield self._cut()
-            if not part.last and self.pending:
-                yield self._cut()  # so that pieces hold nothing but their own transaction
-            self._commit_lsn = part.commit_lsn
-            self._whole = part.runs if part.last else None
-            self._changes = None
-            self._done_ahead.clear()
-            self._classifier.begin(part.xid)
-        self._in_transaction = True
-        self._changing = self._changing and not part.first
+        try:
+            if part.first:
+                yield from self._begin(part)
+            self._in_transaction = True
+            if self._skipping is not None:
+                self._pass_over(part, self._skipping)
+            else:
+                yield from self._replay(part)
+        except ReplayError as error:
+            error.commit_lsn = part.commit_lsn
+            raise
+
+    def _begin(self, part: Part) -> Iterator[Item]:
+        making = self._making
+        passes = self._passes_a_copy(part.commit_lsn)
+        too_large = making.size_bytes + part.size_bytes > self._bound_bytes
+        reshapes = any(DDL_MARK in run for run in part.runs)
+        self._skipping = self._named(part)
+        if making.runs and (passes or too_large or reshapes or self._alone or self._skipping is not None):
+            yield self._cut()
+        if not part.last and self.pending:
+            yield self._cut()  # so that pieces hold nothing but their own transaction
+        self._commit_lsn = part.commit_lsn
+        self._whole = part.runs if part.last else None
+        self._changes = None
+        self._changing = False
+        self._done_ahead.clear()
+        self._classifier.begin(part.xid)
+
+    def _replay(self, part: Part) -> Iterator[Item]:
         for run in part.runs:
             yield from self._run(run)
         if part.last:
-            self._in_transaction = False
-            self._position = part.end_lsn
-            self._commit_time_us = part.commit_time_us
-            self._making.transactions += self._changing
+            self._end(part)
+            self._count(int(self._changing), part.commit_lsn)
             if self._pieces_out:
                 yield self._cut()
         else:
             yield self._cut()
+
+    def _end(self, part: Part) -> None:
+        self._in_transaction = False
+        self._position = part.end_lsn
+        self._commit_time_us = part.commit_time_us
+
+    def _count(self, transactions: int, commit_lsn: Lsn | None) -> None:
+        """That so many have changed something; ``commit_lsn`` is of the only one, where that is known."""
+        making = self._making
+        if transactions:
+            making.commit_lsn = commit_lsn if transactions == 1 and not making.transactions else None
+            making.transactions += transactions
+
+    @property
+    def _alone(self) -> bool:
+        """Whether what is in the making leaves as one transaction."""
+        return self._handed_out < self._one_by_one_upto
+
+    def _named(self, part: Part) -> PassedOver | None:
+        """Whether an operator named this transaction, to be passed over."""
+        lsn = part.end_lsn if part.last and part.end_lsn in self._to_skip else part.commit_lsn
+        return PassedOver(lsn, 0) if lsn in self._to_skip else None
+
+    def _pass_over(self, part: Part, skipping: PassedOver) -> None:
+        """Nothing of it is replayed; what it says of relations and types holds for those behind it."""
+        rows = 0
+        for run in part.runs:
+            for message in kernel.split_run(run):
+                tag = pgoutput.tag(message)
+                if tag in (_RELATION, _TYPE):
+                    self._classifier.schema(message)
+                    self._making.coalescer.ask_again()
+                rows += tag in (_INSERT, _UPDATE, _DELETE, _TRUNCATE)
+        self._skipping = replace(skipping, changes=skipping.changes + rows)
+        if part.last:
+            self._end(part)
+            self._making.passed_over.append(self._skipping)
+            self._skipping = None
 
     def _run(self, run: bytes) -> Iterator[Item]:
         offset = start = 0  # of the next message; of what isn't kept yet
@@ -241,7 +316,7 @@ class Batcher:
         self._making.coalescer.ask_again()
         yield Batch(
             end_lsn=self._position, commit_time_us=0, complete=False, steps=(change,), transactions=0,
-            changes=0, net=0, size_bytes=0, runs=(), targets={}, left_out=frozenset(),
+            changes=0, net=0, size_bytes=0, runs=(), targets={}, left_out=frozenset(), commit_lsn=self._commit_lsn,
         )  # fmt: skip
 
     def _made_later(self, row: bytes) -> SchemaChange | None:
@@ -324,6 +399,7 @@ class Batcher:
         self._classifier.take_sequences()
         self._classifier.forget()  # what was looked up behind its schema changes was never there
         self._in_transaction = False
+        self._skipping = None
         if self._pieces_out:
             self._pieces_out = False
             yield Abandoned()
@@ -331,6 +407,7 @@ class Batcher:
     def _cut(self) -> Batch:
         making, self._making = self._making, _Making()
         complete = not self._in_transaction
+        of_pieces, alone = self._pieces_out or not complete, self._alone
         self._pieces_out = not complete
         self._handed_out = self._position
         steps = making.coalescer.take()
@@ -347,6 +424,9 @@ class Batcher:
             targets=making.targets,
             left_out=frozenset(making.left_out),
             sequences=self._classifier.take_sequences(),
+            commit_lsn=self._commit_lsn if of_pieces else making.commit_lsn,
+            alone=alone,
+            passed_over=tuple(making.passed_over),
         )
 
 

@@ -133,7 +133,7 @@ class RowsNotCarried(ReplayError):
             f"the schema change {what} rewrote {table} on the primary with values that may come out otherwise "
             f"here, and its rows are not in the log: {reason}",
             hint="pass it over, do it here by hand, and copy the table anew: logship ddl skip; then "
-            f"logship resync --tables {table}. Next time add the column without default, or fill it by UPDATE; or let "
+            f"logship resync {table}. Next time add the column without default, or fill it by UPDATE; or let "
             "rows follow: update logship.ddl_setting set rewrite_echo_bytes = … on the primary",
         )
         self.table = table

@@ -40,12 +40,13 @@ def _one(run: Sequence[Batch]) -> Batch:
     for batch in run:
         coalescer.absorb(batch.steps)
     steps = coalescer.take()
+    transactions = sum(batch.transactions for batch in run)
     return Batch(
         end_lsn=run[-1].end_lsn,
         commit_time_us=next((b.commit_time_us for b in reversed(run) if b.commit_time_us), 0),
         complete=True,
         steps=steps,
-        transactions=sum(batch.transactions for batch in run),
+        transactions=transactions,
         changes=sum(batch.changes for batch in run),
         net=coalescer.net,
         size_bytes=sum(batch.size_bytes for batch in run),
@@ -53,4 +54,6 @@ def _one(run: Sequence[Batch]) -> Batch:
         targets={oid: target for batch in run for oid, target in batch.targets.items()},
         left_out=frozenset().union(*(batch.left_out for batch in run)),
         sequences=tuple(state for batch in run for state in batch.sequences),
+        commit_lsn=next((b.commit_lsn for b in run if b.transactions), None) if transactions == 1 else None,
+        passed_over=tuple(one for batch in run for one in batch.passed_over),
     )

@@ -16,7 +16,7 @@ from __future__ import annotations
 import enum
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -33,7 +33,7 @@ from logship.errors import (
 from logship.failpoints import hit
 from logship.lsn import INVALID, Lsn
 from logship.replay import standing
-from logship.replay.batch import Batch
+from logship.replay.batch import Batch, groups, only_transaction
 from logship.replay.failures import ConstraintViolated, ReplayStopped, StatementFailed, TransactionLost
 from logship.replay.ladder import Rung, climb
 from logship.replay.session import TEXT, Command, ServerError, Session, open_session
@@ -121,6 +121,12 @@ class Persistence:
         self._totals = _Totals()
         self._position = INVALID
         self._copied: dict[tuple[str, str], Lsn] = {}
+        self._to_skip: frozenset[Lsn] = frozenset()
+
+    @property
+    def to_skip(self) -> frozenset[Lsn]:
+        """Transactions that an operator named to be passed over. As of `open`."""
+        return self._to_skip
 
     @property
     def copied(self) -> Mapping[tuple[str, str], Lsn]:
@@ -162,13 +168,15 @@ class Persistence:
         Raises `ReplayError` (nothing of these batches is committed), `RefusedAsUnsafe`, `ReplayStopped`;
         `TransactionLost` when earlier pieces went with the link: read the log again from `position`.
         """
+        group: Sequence[Batch] = batches
         try:
-            for group in _groups(batches):
+            for group in groups(batches):
                 if self._state is _State.PIECES:
                     self._continue(group)
                 else:
                     self._apply(group)
-        except ReplayError:
+        except ReplayError as error:
+            error.commit_lsn, error.upto = only_transaction(group), group[-1].end_lsn
             # It may fail only because the rows are newer than what was to be done to them.
             if self.copied_anew():
                 raise TransactionLost(self._position, "tables were copied anew") from None
@@ -250,6 +258,7 @@ class Persistence:
             else:
                 transaction.write(climb(batch, Rung.NET))
             transaction.set_sequences(batch.sequences)
+            transaction.note_passed_over(batch.passed_over)
             self._totals.add(batch)
         if group[-1].complete:
             counted = bool(group[-1].steps or len(group) > 1)
@@ -423,6 +432,7 @@ class Persistence:
             copied = standing.notice_copies(session, self._replica)
             position = standing.position(session, self._replica)
             roles = standing.roles(session, self._replica)
+            to_skip = standing.to_skip(session, self._replica)
         except ServerError as error:
             session.close()
             raise standing.refused(error) from None
@@ -431,6 +441,7 @@ class Persistence:
             raise
         self._session = session
         self._copied = copied
+        self._to_skip = to_skip
         self._writers = {}
         self._not_copied = {}
         self._roles = roles
@@ -476,15 +487,3 @@ def _commit() -> Sequence[Command]:
     """What is left when everything else is on its way."""
     hit("persistence.before_commit")
     return [Command(b"commit")]
-
-
-def _groups(batches: Sequence[Batch]) -> Iterator[list[Batch]]:
-    """Runs of batches that end in a commit: where a piece follows a whole batch, or at the end."""
-    group: list[Batch] = []
-    for batch in batches:
-        if group and group[-1].complete and not batch.complete:
-            yield group
-            group = []
-        group.append(batch)
-    if group:
-        yield group

@@ -28,6 +28,10 @@ _ROLES: Final = b"""
 select pg_catalog.jsonb_object_agg(m.primary_role, m.secondary_role)
   from logship.role_map m where m.replica operator(pg_catalog.=) $1
 """
+_TO_SKIP: Final = b"""
+select pg_catalog.jsonb_agg(s.lsn) from logship.skip s
+ where s.replica operator(pg_catalog.=) $1 and s.skipped_at is null
+"""
 _UNNOTICED: Final = b"""
 select exists (select from logship.copied c where c.replica operator(pg_catalog.=) $1 and not c.noticed)
 """
@@ -68,6 +72,12 @@ def roles(session: Session, replica: str) -> dict[str, str]:
     """The primary's roles that have another name here, with that name."""
     found = session.run([Command(_ROLES, [replica.encode()], [TEXT])])[0]
     return dict(json.loads(found)) if found else {}
+
+
+def to_skip(session: Session, replica: str) -> frozenset[Lsn]:
+    """The transactions that an operator named to be passed over, and that weren't reached yet."""
+    found = session.run([Command(_TO_SKIP, [replica.encode()], [TEXT])])[0]
+    return frozenset(map(Lsn.parse, json.loads(found) if found else ()))
 
 
 def has_unnoticed_copies(session: Session, replica: str) -> bool:

@@ -23,7 +23,7 @@ from logship.failpoints import hit
 from logship.kernel import binary_text_array
 from logship.lsn import Lsn
 from logship.replay import copying, truncation
-from logship.replay.batch import SchemaChange, Truncation
+from logship.replay.batch import PassedOver, SchemaChange, Truncation
 from logship.replay.ddl.carry_out import carry_out
 from logship.replay.ddl.message import SequenceState
 from logship.replay.ddl.plan import describe
@@ -46,6 +46,11 @@ select p.proowner::pg_catalog.text || '.' || pg_catalog.quote_ident(n.nspname)
   from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
  where n.nspname = 'logship_writers' and p.prosecdef and p.proowner = $1::pg_catalog.oid
    and p.proname = 'write_as_' || p.proowner::pg_catalog.text
+"""
+
+_PASSED_OVER: Final = b"""
+update logship.skip s set skipped_at = pg_catalog.clock_timestamp(), changes = $3
+ where s.replica operator(pg_catalog.=) $1 and s.lsn operator(pg_catalog.=) $2
 """
 
 
@@ -109,6 +114,12 @@ class Transaction:
             self.flush()
             self._failed = None
             set_sequences(self.session, states)
+
+    def note_passed_over(self, transactions: Sequence[PassedOver]) -> None:
+        """That nothing was replayed of these, as an operator wanted it."""
+        for one in transactions:
+            told = [self.replica.encode(), str(one.lsn).encode(), b"%d" % one.changes]
+            self.utility(_PASSED_OVER, told, [TEXT, 3220, 20])
 
     def flush(self) -> None:
         """Send what is gathered, wait until all of it is done, and check what it did."""

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from logship import pgoutput
 from logship.journal.segment import Record, Stretch
-from logship.kernel import cut, message_at
+from logship.kernel import commit_times
 from logship.lsn import Lsn
 
 _MOMENT_US: Final = 50_000
@@ -23,14 +22,7 @@ def dated(given: Iterable[Record | Stretch]) -> list[tuple[Lsn, int]]:
     ends: list[tuple[Lsn, int]] = []
     for one in given:
         if isinstance(one, Stretch):
-            ends += _inside(one)
+            ends += [(Lsn(end), time_us) for end, time_us in commit_times(one.run, _MOMENT_US)]
         elif one.last:
             ends.append((one.end_lsn, one.commit_time_us))
     return ends
-
-
-def _inside(stretch: Stretch) -> list[tuple[Lsn, int]]:
-    begin = pgoutput.begin_of(message_at(stretch.run, 0)[0])
-    if abs(stretch.commit_time_us - begin.commit_time_us) <= _MOMENT_US:
-        return [(stretch.end_lsn, stretch.commit_time_us)]
-    return [(Lsn(one.end_lsn), one.commit_time_us) for one in cut(stretch.run)]

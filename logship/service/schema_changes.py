@@ -1,41 +1,27 @@
-"""`logship ddl on | off | rotate-key | skip`: what an operator does about schema changes.
+"""`logship ddl on | off | rotate-key`: what an operator does about the capture of schema changes.
 
 In: conninfos. Out: what was done. `on`, `off` and `rotate` need who may create event triggers on the primary.
-A running replayer finds new keys by itself, and what is to be skipped when it starts again.
+A running replayer finds new keys by itself.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import psycopg
 
-from logship.catalog import ddl, ddl_history, role_map
+from logship.catalog import ddl, role_map
 from logship.catalog.roles import ensure_replayer
 from logship.connection import Side, connect
 from logship.errors import PrimaryError, RefusedAsUnsafe, UsageError
-from logship.lsn import Lsn
 from logship.service.initial.ddl import give_rights, hand_over, make_functions
 from logship.service.initial.plan import InitResult
-from logship.service.replica import find
 from logship.service.sides import require_side
 from logship.snapshot.failures import failure
 
 _NAME: Final = "logship ddl"
-_NAMED: Final = re.compile(r"--lsn ([0-9A-F]+/[0-9A-F]+) --number ([0-9]+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """``new`` False: it was asked for before. ``other``: what the replica's last error names, if not this."""
-
-    replica: str
-    new: bool
-    other: str
 
 
 def turn_on(primary: str, secondaries: Sequence[str]) -> tuple[bool, list[str]]:
@@ -110,33 +96,6 @@ def _require_keys(targets: Sequence[psycopg.Connection]) -> None:
     """That each may be read and written: before anything is changed anywhere."""
     for target in targets:
         ddl.keys(target)
-
-
-def skip(secondary: str, name: str | None, lsn: Lsn, number: int) -> Skipped:
-    """`RefusedAsUnsafe` for what was replayed already, and for what the replica hasn't received: nobody knows it."""
-    found = find(secondary, name)
-    if lsn <= found.position:
-        raise RefusedAsUnsafe(
-            f'replica "{found.replica.name}" has replayed {lsn} already: it stands at {found.position}',
-            hint="name the LSN that the error of the replica names: logship status",
-        )
-    with _secondary(secondary) as link, _explained(Side.SECONDARY):
-        reported = ddl_history.reported(link, found.replica.name)
-        if reported.received_lsn is not None and lsn > reported.received_lsn:
-            raise RefusedAsUnsafe(
-                f'replica "{found.replica.name}" has not received {lsn}: it has the log up to {reported.received_lsn}',
-                hint="name the LSN that the error of the replica names: logship status",
-            )
-        new = ddl_history.skip(link, found.replica.name, lsn, number)
-    return Skipped(found.replica.name, new, _other_than(reported.last_error, lsn, number))
-
-
-def _other_than(last_error: str | None, lsn: Lsn, number: int) -> str:
-    """What the replica's last error names, when that is another statement."""
-    named = _NAMED.search(last_error or "")
-    if named is None or (Lsn.parse(named[1]) == lsn and number in (0, int(named[2]))):
-        return ""
-    return f"--lsn {named[1]} --number {named[2]}"
 
 
 def _primary(conninfo: str) -> psycopg.Connection:

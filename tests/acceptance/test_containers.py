@@ -32,6 +32,7 @@ class Containers:
         self.ports = {name: free_port() for name in ("relay", "shipper", "replayer")}
         for name in ("app_password", "logship_password"):
             (directory / name).write_text(PASSWORD + "\n")
+        (directory / "postgres_password").write_text(servers["primary"].password + "\n")
         program = directory / "bin" / "logship"
         program.parent.mkdir()
         program.write_text(f'#!/bin/sh\nexec {sys.executable} -m logship "$@"\n')
@@ -40,6 +41,7 @@ class Containers:
     def here(self, text: str, service: str = "") -> str:
         """Secrets, hosts and ports of the containers, as they are here."""
         text = text.replace("/tmp/relay-users", f"{self.directory}/users")
+        text = text.replace("/tmp/pgpass", f"{self.directory}/pgpass")
         text = text.replace("/run/secrets/", f"{self.directory}/").replace(
             "9187", str(self.ports.get(service))
         )
@@ -125,6 +127,11 @@ def test_it_comes_up_replicates_and_goes_down(containers: Containers) -> None:
     again = containers.start("init").wait()
     assert (again.exit_code, "initialised already" in again.stdout) == (0, True), again.stderr
 
+    for said in ("captured from now on", "captured already"):
+        capture = containers.start("capture").wait()
+        assert (capture.exit_code, said in capture.stdout) == (0, True), capture.stderr
+        assert PASSWORD not in capture.stderr + capture.stdout
+
     assert containers.lacking("primary") == "", "init has given the shipper's role what it needs"
 
     assert not containers.healthy("shipper"), "nothing runs yet"
@@ -135,9 +142,11 @@ def test_it_comes_up_replicates_and_goes_down(containers: Containers) -> None:
         for name in running:
             eventually(lambda name=name: containers.healthy(name), 60, what=f"/ready of {name}")  # type: ignore[misc]
         assert "superuser" not in running["replayer"].stderr
+        containers.write("alter table public.note add column late text default 'carried'")
         containers.write("insert into public.note (text) values ('written afterwards')")
         both = ["written before the copy", "written afterwards"]
         eventually(lambda: _notes(containers) == both, 20, what="the row arrives")
+        assert _notes(containers, "late") == ["carried", "carried"]
         shown = [("app", "streaming", "async")]  # a report a second
         eventually(lambda: containers.replication() == shown, 20, what="the primary shows its replica")
         containers.servers["secondary"].stop()
@@ -155,9 +164,10 @@ def test_it_comes_up_replicates_and_goes_down(containers: Containers) -> None:
         assert PASSWORD not in finished.stderr + init.stderr
 
 
-def _notes(containers: Containers) -> list[str]:
+def _notes(containers: Containers, column: str = "text") -> list[str]:
     with psycopg.connect(containers.servers["secondary"].conninfo("app")) as link:
-        return [text for (text,) in link.execute("select text from public.note order by id").fetchall()]
+        rows = link.execute(f"select {column} from public.note order by id".encode()).fetchall()
+        return [text for (text,) in rows]
 
 
 def assert_few_rights(name: str, server: Server) -> None:

@@ -24,7 +24,8 @@ SYSTEMD = ROOT / "examples" / "systemd"
 UNITS = {"logship@.service": "run", "logship-ship@.service": "ship", "logship-replay@.service": "replay"}
 DATABASES = ("primary", "secondary")
 LASTING = ("shipper", "replayer")
-PROGRAMS = ("init", *LASTING)
+ONCE = ("init", "capture")
+PROGRAMS = (*ONCE, *LASTING)
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +51,13 @@ def test_a_service_is_given_what_its_command_needs_and_nothing_it_doesnt_know(
     compose: dict[str, Any], name: str
 ) -> None:
     service = compose["services"][name]
-    (command,) = service["command"]
-    known = options_of(command)
+    command = service["command"]
+    known = options_of(*command)
     assert set(service["environment"]) <= set(known)
     in_image = re.findall(r"(LOGSHIP_\w+)=", (ROOT / "Dockerfile").read_text())
     required = {variable for variable, option in known.items() if option.required}
     assert required <= {*service["environment"], *in_image}
-    ctx = click.Context(click.Command(command))
+    ctx = click.Context(click.Command(command[-1]))
     for variable, value in service["environment"].items():
         known[variable].type_cast_value(ctx, value)  # raises on what the command would refuse
 
@@ -66,21 +67,28 @@ def test_the_entrypoint_hands_its_words_on_and_is_replaced_by_the_program(
     compose: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
     """Run as it stands, with a `logship` that shows what it got, and where SIGTERM would arrive."""
-    (tmp_path / "secret").write_text("two words\n")
+    for role in ("logship", "postgres"):
+        (tmp_path / f"{role}_password").write_text("two: words\n")
     shown = tmp_path / "logship"
     shown.write_text('#!/bin/sh\nprintf "%s|" "$PGPASSWORD" "$@" "$$"')
     shown.chmod(0o755)
     service = compose["services"][name]
-    (command,) = service["command"]
+    command = service["command"]
     shell, flag, script, *rest = service["entrypoint"]
-    script = script.replace("$$", "$").replace("/run/secrets/logship_password", str(tmp_path / "secret"))
+    script = script.replace("$$", "$").replace("/run/secrets", str(tmp_path))
     script = script.replace("/tmp/relay-users", str(tmp_path / "users"))
+    script = script.replace("/tmp/pgpass", str(tmp_path / "pgpass"))
     with subprocess.Popen(
-        [shell, flag, script, *rest, command, "a b"], stdout=subprocess.PIPE, text=True,
+        [shell, flag, script, *rest, *command, "a b"], stdout=subprocess.PIPE, text=True,
         env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
     ) as process:  # fmt: skip
         out, _ = process.communicate(timeout=20)
-    assert out == f"two words|{command}|a b|{process.pid}|"
+    password = "" if name == "capture" else "two: words"
+    assert out == "|".join([password, *command, "a b", str(process.pid), ""])
+    if name == "capture":
+        written = (tmp_path / "pgpass").read_text()
+        assert written == "*:*:*:postgres:two\\: words\n*:*:*:logship_init:two\\: words\n"
+        assert stat.S_IMODE((tmp_path / "pgpass").stat().st_mode) == 0o600
     if name == "shipper":
         assert (tmp_path / "users").read_text().startswith("|verifier|replayer|")
         assert stat.S_IMODE((tmp_path / "users").stat().st_mode) == 0o600
@@ -106,7 +114,10 @@ def test_the_order_of_the_start(compose: dict[str, Any]) -> None:
     for name in LASTING:
         assert services[name]["depends_on"]["init"]["condition"] == "service_completed_successfully"
         assert services[name]["restart"] == "unless-stopped"
-    assert services["init"]["restart"] == "no", "what is completed must not start again"
+    for name in ONCE:
+        assert services[name]["restart"] == "no", "what is completed must not start again"
+    # or `up --wait` would take the end of a container that nobody needs for a failure
+    assert services["shipper"]["depends_on"]["capture"]["condition"] == "service_completed_successfully"
 
 
 def test_each_reaches_what_it_needs_and_nothing_else(compose: dict[str, Any]) -> None:
@@ -114,7 +125,9 @@ def test_each_reaches_what_it_needs_and_nothing_else(compose: dict[str, Any]) ->
     assert set.union(*reached.values()) == set(compose["networks"])
     pairs = {frozenset((a, b)) for a in reached for b in reached if a < b and reached[a] & reached[b]}
     expected = ["init primary", "init secondary", "primary shipper", "shipper replayer", "replayer secondary"]
-    beside = ["init shipper", "init replayer"]  # on the way to the same server
+    expected += ["capture primary", "capture secondary"]
+    # on the way to the same server
+    beside = ["init shipper", "init replayer", "capture shipper", "capture replayer", "capture init"]
     assert pairs == {frozenset(pair.split()) for pair in expected + beside}
 
 
@@ -163,9 +176,12 @@ def test_rights_are_few(compose: dict[str, Any]) -> None:
         )
         for place in places:
             user = services[name]["environment"][place].partition("user=")[2]
-            assert user == (
-                "logship_init" if name == "init" else "replayer" if "SHIPPER" in place else "logship"
-            )
+            if (name, place) == ("capture", "LOGSHIP_PRIMARY"):
+                assert user == "postgres"  # event triggers are made by superusers only
+            else:
+                assert user == (
+                    "logship_init" if name in ONCE else "replayer" if "SHIPPER" in place else "logship"
+                )
     for service in services.values():
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))

@@ -26,9 +26,10 @@ from logship.replay.ddl import made, values
 from logship.replay.ddl.facts import compare
 from logship.replay.ddl.message import Dropped, Object
 from logship.replay.ddl.plan import Plan, describe, plan
-from logship.replay.ddl.roles import Roles, mapped, with_roles
+from logship.replay.ddl.roles import Roles, mapped, with_roles, with_session
 from logship.replay.ddl.shown import without_secrets
-from logship.replay.failures import FactsDiffer, OwnerMissing
+from logship.replay.ddl.text import Located
+from logship.replay.failures import FactsDiffer, OwnerDiffers, OwnerMissing
 from logship.replay.session import TEXT, TEXT_ARRAY, Command, ServerError, Session
 
 _NOT_PERMITTED: Final = "42501"
@@ -87,7 +88,12 @@ def carry_out(
         began = time.monotonic()
         planned = _planned(change, session, roles)
         if planned.text:
-            _run_with_values(session, planned, change)
+            try:
+                _run_with_values(session, planned, change)
+            except ServerError as error:
+                if error.sqlstate == _NOT_PERMITTED and session.usable and not planned.holds_no_code:
+                    _require_same_owner(session, change)
+                raise
         hit("schema_change.run")
         _note(session, replica, change, planned, time.monotonic() - began)
         hit("schema_change.noted")
@@ -97,9 +103,12 @@ def carry_out(
 
 def _planned(change: SchemaChange, session: Session, roles: Roles) -> Plan:
     planned = plan(change, lambda named: _look(session, named))
-    if planned.made_from == "text":  # what is made from facts has their names already
-        return replace(planned, text=with_roles(planned.text, roles))
-    return planned
+    if planned.made_from != "text" or not planned.text:  # what is made from facts has their names already
+        return planned
+    text = with_roles(planned.text, roles)
+    if isinstance(change.found, Located) and not change.found.nested:
+        text = with_session(text, change.statement.context)
+    return replace(planned, text=text)
 
 
 def _skipped(change: SchemaChange, session: Session, replica: str) -> bool:
@@ -141,6 +150,16 @@ def _run_with_values(session: Session, planned: Plan, change: SchemaChange) -> N
         _run(session, replace(planned, text=adapted.defaults, made_from="facts"), context)
     for update in values.left_over(statement, before, text, lambda named: _look(session, named)):
         _run(session, replace(planned, text=update, made_from="facts"), context)
+
+
+def _require_same_owner(session: Session, change: SchemaChange) -> None:
+    """`OwnerDiffers` where an object that the statement changed is somebody else's here: PostgreSQL tells nobody of
+    REASSIGN OWNED."""
+    session.run([Command(b"rollback to savepoint schema_change"), Command(b"reset all")])
+    for one in change.statement.objects:
+        found = _look(session, one)
+        if found is not None and found["owner"] != one.owner:
+            raise OwnerDiffers(describe(change.statement), one.identity, str(one.owner), str(found["owner"]))
 
 
 def _takes(session: Session, planned: Plan, probe: str, context: Mapping[str, str]) -> bool:

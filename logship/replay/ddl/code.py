@@ -1,7 +1,8 @@
-"""What the text of a schema change holds: users' code, or CONCURRENTLY.
+"""What the text of a schema change holds: users' code, CONCURRENTLY, or a function's role.
 
 In: one statement's text, which PostgreSQL's grammar takes. Out: whether running it evaluates anything that
-users wrote; and the text as it can run inside a transaction. Cuts by location. No I/O.
+users wrote; whether a function is given a role to run as; and the text as it can run inside a transaction. Cuts by
+location. No I/O.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ _PLAIN: Final = frozenset({
     "alter_object_schema_stmt", "rename_stmt", "drop_user_mapping_stmt",
     "create_plang_stmt", "create_am_stmt", "drop_stmt", "drop_owned_stmt",
 })  # fmt: skip
+_ROLES: Final = frozenset({"role", "session_authorization"})
 _CONCURRENTLY: Final = "CONCURRENTLY"
 # Where the word stands in each: what comes before or behind it may be a name.
 _FIRST: Final = frozenset({"index_stmt", "drop_stmt", "refresh_mat_view_stmt", "reindex_stmt"})
@@ -33,6 +35,14 @@ def holds_no_code(text: str) -> bool:
     if name == "alter_table_stmt":
         return all(_subtype(command.alter_table_cmd) == "AT_ChangeOwner" for command in node.cmds)
     return False
+
+
+def sets_a_role(text: str) -> bool:
+    """Whether a function or procedure is made or altered with SET role, or SET session_authorization."""
+    name, node = _statement(text)
+    options = {"create_function_stmt": "options", "alter_function_stmt": "actions"}.get(name)
+    given = [each.def_elem for each in getattr(node, options)] if options else []
+    return any(each.defname == "set" and each.arg.variable_set_stmt.name in _ROLES for each in given)
 
 
 def in_a_transaction(text: str) -> str:

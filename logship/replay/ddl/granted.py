@@ -1,28 +1,41 @@
 """Whose rights a GRANT, REVOKE or DROP OWNED is repeated with, where that needn't be the owner of the object.
 
 In: the captured statement, where its text was found, and a look at the secondary. Out: a role's name, or None: the
-owner's. No I/O of its own.
+owner's; and whether the statement gave and took nothing. No I/O of its own.
 
-The role that the session had says who ran a statement only if that was not nested: inside of somebody's
-security definer function it was that somebody.
+Who gave a privilege stands beside it in the catalog, so what the statement changed there says whose rights it ran
+with. The role that the session had says it only of a statement that was not nested: inside of somebody's
+security definer function it was that somebody. A REVOKE by who may not take what others gave
+succeeds with a warning and does nothing: with the owner's rights it would do something here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
 
-from logship.replay.ddl.acl import grantors
-from logship.replay.ddl.message import Dropped, Object, Statement
+from logship.replay.ddl.acl import grantors, item
+from logship.replay.ddl.message import Dropped, Json, Object, Statement
 from logship.replay.ddl.text import Found, Located
 
 _PRIVILEGES: Final = ("GRANT", "REVOKE", "ALTER DEFAULT PRIVILEGES", "DROP OWNED")
-Look = Callable[[Object | Dropped], Mapping[str, Any] | None]
+# A message names the newest that a transaction has changed, up to so many: logship.ddl_granted.
+_MOST_NAMED: Final = 20
+Look: TypeAlias = Callable[[Object | Dropped], Mapping[str, Any] | None]
+# Whose it is, the column ('': the object itself), and the privilege as the catalog has it.
+_Given: TypeAlias = tuple[str, str, str]
 
 
 def granted_by(statement: Statement, found: Found, look: Look) -> str | None:
-    if statement.tag not in _PRIVILEGES or not isinstance(found, Located) or found.nested:
+    if statement.tag not in _PRIVILEGES or not isinstance(found, Located):
         return None
+    changed = {item(privilege)[2] for _, _, privilege in _changed(statement, look) or ()}
+    if statement.tag != "DROP OWNED" and len(changed) == 1:
+        return changed.pop()
+    return None if found.nested else _session_role(statement, look)
+
+
+def _session_role(statement: Statement, look: Look) -> str | None:
     role = statement.context.get("role", "none")
     if role == "none":
         role = statement.context.get("session_user", "")
@@ -34,3 +47,31 @@ def granted_by(statement: Statement, found: Found, look: Look) -> str | None:
     before = [look(one) for one in statement.objects]
     facts = [*(one.facts for one in statement.objects), *(one["facts"] for one in before if one)]
     return role if role in grantors(facts) else None
+
+
+def changed_nothing(statement: Statement, look: Look) -> bool:
+    """Whether a GRANT or REVOKE left every privilege as the secondary has it already, and that is certain."""
+    return statement.tag in ("GRANT", "REVOKE") and _changed(statement, look) == set()
+
+
+def _changed(statement: Statement, look: Look) -> set[_Given] | None:
+    """What was given or taken; None when not all is known that the statement was about."""
+    if not 0 < len(statement.objects) < _MOST_NAMED:
+        return None
+    there = [look(one) for one in statement.objects]
+    after = {each for one in statement.objects for each in _given(one.identity, one.facts)}
+    before = {
+        each
+        for one, found in zip(statement.objects, there, strict=True)
+        if found is not None
+        for each in _given(one.identity, found["facts"])
+    }
+    return after ^ before if None not in there else None
+
+
+def _given(identity: str, facts: Json) -> Iterator[_Given]:
+    for privilege in facts.get("acl") or ():
+        yield identity, "", privilege
+    for column in facts.get("columns") or ():
+        for privilege in column.get("acl") or ():
+            yield identity, column["name"], privilege

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from logship.replay.batch import SchemaChange
 from logship.replay.ddl import made
-from logship.replay.ddl.code import holds_no_code, in_a_transaction
-from logship.replay.ddl.granted import granted_by
+from logship.replay.ddl.code import holds_no_code, in_a_transaction, sets_a_role
+from logship.replay.ddl.granted import changed_nothing, granted_by
 from logship.replay.ddl.message import Dropped, Object, Statement
 from logship.replay.ddl.text import Located, Unlocated, Why
 from logship.replay.failures import CaptureLost, NotCarried
@@ -33,6 +33,11 @@ class Plan:
     holds_no_code: bool = False
 
 
+# The functions that run schema changes as their owners are security definer.
+_SETS_A_ROLE: Final = (
+    "PostgreSQL takes no SET role or SET session_authorization of a function inside of a security definer function, "
+    "and only there are schema changes run with their owner's rights"
+)
 Look = Callable[[Object | Dropped], Mapping[str, Any] | None]
 
 
@@ -42,6 +47,8 @@ def plan(change: SchemaChange, look: Look) -> Plan:
     what = describe(statement)
     if statement.lost:
         raise CaptureLost(what, statement.lost)
+    if changed_nothing(statement, look):
+        return Plan("", "", "text", what)
     owner = granted_by(statement, change.found, look) or _owner(statement, look)
     if owner is None:
         if statement.dropped and not statement.objects:
@@ -51,6 +58,8 @@ def plan(change: SchemaChange, look: Look) -> Plan:
         return Plan(made.create_table(statement.objects[0]), owner, "facts", what)
     found = change.found
     if isinstance(found, Located) and _reads_alike(found, statement):
+        if sets_a_role(found.text):
+            raise NotCarried(what, _SETS_A_ROLE)
         return Plan(in_a_transaction(found.text), owner, "text", what, holds_no_code(found.text))
     if isinstance(found, Unlocated) and found.why is Why.EXTENSION:
         return Plan("", owner, "text", what)

@@ -2,15 +2,17 @@
 
 In: statements, or facts, as the primary has them, and names of its roles with those of the secondary. Out: the same
 in the secondary's names: owners, grantees and grantors, roles of policies and of default privileges, users of
-user mappings, and what a SET ROLE names, also in a function's definition. In a text they are found by
-PostgreSQL's grammar and cut out by location. Not touched: what a function's body or a string says. No I/O.
+user mappings, and what a SET ROLE names, also in a function's definition; and CURRENT_USER and the like as the role
+that it was, since a statement isn't repeated by whoever ran it. In a text they are found by PostgreSQL's grammar
+and cut out by location. Not touched: what a function's body or a string says. No I/O.
 
 A role that isn't mapped, and is called what another one is mapped onto, would be one with it on the secondary: refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
@@ -29,6 +31,7 @@ _OF_FUNCTIONS: Final = tuple(f" SET {name} TO " for name in _SETTINGS)
 # Objects whose address begins with a role.
 _BEGIN_WITH_ONE: Final = frozenset({"user mapping", "default acl"})
 _CSTRING: Final = "ROLESPEC_CSTRING"
+_OF_SESSION: Final = re.compile("user|current_role", re.IGNORECASE)  # USER alone may stand there, too
 
 
 class RoleTaken(ReplayError):
@@ -75,12 +78,33 @@ def mapped(change: SchemaChange, roles: Roles) -> SchemaChange:
 
 def with_roles(text: str, roles: Roles) -> str:
     """One statement or many. postgast's error for what isn't SQL; `RoleTaken`."""
-    if not roles:
+    return _edited(text, _edits(text, roles)) if roles else text
+
+
+def with_session(text: str, context: Mapping[str, str]) -> str:
+    """One statement, with the roles that its session had (``context``, of a message) where it says CURRENT_USER,
+    CURRENT_ROLE or SESSION_USER for the name of a role. Not behind GRANTED BY, which takes no other."""
+    session = context.get("session_user", "")
+    role = session if context.get("role", "none") == "none" else context["role"]
+    if not role or not _OF_SESSION.search(text):
         return text
-    edits = sorted(_edits(text, roles))
+    given = {"ROLESPEC_CURRENT_USER": role, "ROLESPEC_CURRENT_ROLE": role, "ROLESPEC_SESSION_USER": session}
+    tokens = {token.start: token.end for token in postgast.scan(text).tokens}
+    return _edited(
+        text,
+        (
+            (spec.location, tokens[spec.location], quote(given[kind]))
+            for statement in postgast.parse(text).stmts
+            for spec in _specified(statement.stmt)
+            if (kind := _enum(spec, "roletype")) in given
+        ),
+    )
+
+
+def _edited(text: str, edits: Iterable[tuple[int, int, str]]) -> str:
     source = text.encode()
     done, reached = [], 0
-    for start, end, put in edits:
+    for start, end, put in sorted(edits):
         done += [source[reached:start], put.encode()]
         reached = end
     return b"".join([*done, source[reached:]]).decode()
@@ -166,6 +190,18 @@ def _named(message: Any) -> Iterator[tuple[int, str, bool]]:
             continue
         for each in [value] if hasattr(value, "DESCRIPTOR") else value:
             yield from _named(each)
+
+
+def _specified(message: Any) -> Iterator[Any]:
+    """Every name of a role, but that of who grants."""
+    if message.DESCRIPTOR.name == "RoleSpec":
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is None or field.name == "grantor":
+            continue
+        for each in [value] if hasattr(value, "DESCRIPTOR") else value:
+            yield from _specified(each)
 
 
 def _enum(message: Any, field: str) -> str:

@@ -1,15 +1,25 @@
-"""Names, literals and columns as SQL spells them. Pure."""
+"""Names, literals and columns as SQL spells them, and a qualified name taken apart. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from logship.replay.ddl.message import Object
+
+_PART: Final = re.compile(r'"((?:[^"]|"")*)"|([^".]+)')
 
 
 def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
+
+
+def parts(name: str) -> tuple[str, ...]:
+    """public."Odd.name" as two."""
+    return tuple(
+        match[1].replace('""', '"') if match[1] is not None else match[2] for match in _PART.finditer(name)
+    )
 
 
 def literal(text: str) -> str:

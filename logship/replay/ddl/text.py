@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 
 from logship.replay.ddl.grammar import Piece, split
 from logship.replay.ddl.message import Dropped, Object, Statement
+from logship.replay.ddl.spelled import parts
 
 _OPEN: Final = 'SQL statement "'
 _SQL_FUNCTION: Final = 'SQL function "'
@@ -188,7 +189,7 @@ def _parts(names: Iterable[str]) -> set[str]:
     for name in names:
         known.add(name)
         known.add(_last(name))
-        known.update(part.strip('"').replace('""', '"') for part in name.split("."))
+        known.update(parts(name))
     return known
 
 

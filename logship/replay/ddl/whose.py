@@ -5,12 +5,12 @@ In: the statement as it was captured. Out: names of tables. No I/O.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container
 from dataclasses import replace
 from typing import Final, TypeAlias
 
 from logship.replay.ddl.message import Dropped, Object, Statement
+from logship.replay.ddl.spelled import parts
 
 Name: TypeAlias = tuple[str, str]
 
@@ -26,7 +26,6 @@ _OF_TABLE: Final = (
     "table", "foreign table", "table column", "foreign table column", "table constraint", "default value",
     "policy",
 )  # fmt: skip
-_PART: Final = re.compile(r'"((?:[^"]|"")*)"|([^".]+)')
 
 
 def tables(statement: Statement) -> frozenset[Name] | None:
@@ -75,18 +74,11 @@ def _table(named: Object | Dropped) -> Name | None:
         # One that stands INSTEAD OF something stands on a view.
         return None if " INSTEAD OF " in str(facts.get("definition", "")) else _pair(named.names)
     if named.type == "index" and facts.get("table"):
-        return _pair(_parts(str(facts["table"])))
+        return _pair(parts(str(facts["table"])))
     if named.type == "sequence" and facts.get("owned_by"):
-        return _pair(_parts(str(facts["owned_by"])))
+        return _pair(parts(str(facts["owned_by"])))
     return None
 
 
 def _pair(names: tuple[str, ...]) -> Name:
     return names[0], names[1]
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    """public."Odd.name" as two."""
-    return tuple(
-        match[1].replace('""', '"') if match[1] is not None else match[2] for match in _PART.finditer(text)
-    )

@@ -34,6 +34,8 @@ _ROW_OF: Final = {
     "pg_rewrite": "x.rulename <> '_RETURN'",
 }
 _NOT_USERS: Final = ("logship", "logship_writers", "information_schema")
+# Nothing else says which schema these are in.
+_BEGIN_WITH_SCHEMA: Final = ("schema", "trigger", "rule", "policy")
 _FIRST_OF_USERS: Final = 16384  # FirstNormalObjectId, access/transam.h
 _OBJECTS: Final = """
 select logship.ddl_object(o.class, o.oid, 0)
@@ -86,7 +88,7 @@ def tables(connection: psycopg.Connection) -> list[str]:
 
 def _of_users(one: dict[str, Any]) -> bool:
     first = (one["names"] or [""])[0]
-    schema = first if one["type"] == "schema" else one["schema"] or ""
+    schema = first if one["type"] in _BEGIN_WITH_SCHEMA else one["schema"] or ""
     return schema not in _NOT_USERS and first not in _NOT_USERS and not schema.startswith("pg_")
 
 

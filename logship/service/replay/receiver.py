@@ -14,21 +14,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
-from logship.capture.copydata import Positions as Reported
 from logship.capture.feedback import is_asked, is_due, wait_s
 from logship.capture.relay_stream import RelayStream
 from logship.capture.stream import System
 from logship.catalog.state import Replica
 from logship.errors import PrimaryError, ProtocolViolation, RefusedAsUnsafe, ReplicaUnknown
 from logship.journal.log import Journal
-from logship.journal.segment import Record, Stretch
-from logship.lsn import Lsn
 from logship.relay.frames import RelayedRecord, decode_record
-from logship.service.dated import dated
-from logship.service.positions import Positions, Stage
+from logship.service.journaling import Journaling
+from logship.service.positions import Positions
 from logship.service.replay.intake import Intake
 from logship.service.ship.acknowledge import Acknowledge
 
@@ -59,8 +56,7 @@ class Receiver:
         self._shipper = shipper
         self._replica = replica
         self._journal = journal
-        self._positions = positions
-        self._acknowledge = acknowledge
+        self._journaling = Journaling(journal, positions, acknowledge, self.moved)
         self._check_epoch = check_epoch
         self._feedback_s = feedback_s
         self._trouble = trouble
@@ -113,7 +109,7 @@ class Receiver:
     def moved(self) -> None:
         """A position moved: from any thread."""
         stream = self._stream
-        if stream is not None and not stream.offer_status(self._reached):
+        if stream is not None and not stream.offer_status(self._journaling.reached):
             stream.wake()
 
     def _session(self) -> None:
@@ -142,43 +138,15 @@ class Receiver:
             self.received_bytes += received.bytes
             records = self._intake.take(r for r in received.items if isinstance(r, RelayedRecord))
             if records:
-                self._append(records, few=received.bytes < _FEW_BYTES)
+                # A commit may wait for what is little at once, and nothing else does.
+                self._journaling.put(records, at_once=received.bytes < _FEW_BYTES)
             with stream.using:
-                reached = self._reached()
+                reached = self._journaling.reached()
                 if is_due(
                     reached, stream.sent, time.monotonic(),
                     interval_s=self._feedback_s, reply_requested=is_asked(received.keepalives),
                 ):  # fmt: skip
                     stream.send_status(reached)
-
-    def _append(self, records: Sequence[Record | Stretch], *, few: bool) -> None:
-        """Into the journal's buffer, then to its file and to the readers; the fsync follows by itself. Where there are
-        ``few`` it is made here: a commit may wait for it, and nothing else for us."""
-        last = records[-1]
-        for record in records:
-            completion = self._durable if record is last else None
-            if isinstance(record, Stretch):
-                self._journal.append_stretch(record, completion)
-            else:
-                self._journal.append(record, completion)
-        self._positions.received_all(dated(records))
-        if few:
-            self._journal.write_through(self._written)
-        else:
-            self._journal.write()
-            self._written()
-
-    def _written(self) -> None:
-        self._positions.reach(Stage.RECEIVED, self._journal.written_lsn)
-
-    def _durable(self, lsn: Lsn) -> None:
-        """Called when an fsync is over, by its thread. A commit may wait to be told; nobody waits for what is shown."""
-        self.moved()
-        self._positions.reach(Stage.FLUSHED, self._journal.flushed_lsn)
-
-    def _reached(self) -> Reported:
-        flushed = self._journal.flushed_lsn  # before written, which may move meanwhile
-        return self._acknowledge.reached(self._journal.written_lsn, flushed, time.monotonic())
 
 
 def require_same_source(system: System, replica: Replica) -> None:

@@ -16,13 +16,12 @@ from logship.config import Intervals
 from logship.connection import Side, connect
 from logship.errors import SecondaryError, ShipperOld
 from logship.journal.log import Journal
-from logship.service.crew import Crew
+from logship.service.filling import Filling, trouble
 from logship.service.positions import Positions, Stage
 from logship.service.replay.receiver import Receiver
 from logship.service.replay.relay_probe import RelayProbe
 from logship.service.ship.acknowledge import OwnReplica
 from logship.service.watch.health import Health
-from logship.service.watch.probe import Answer
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ def with_database(shipper: str, database: str) -> str:
         return shipper  # whoever connects says what is wrong with it
 
 
-class Receiving:
+class Receiving(Filling):
     """A `Side`: the threads receiver and probe."""
 
     def __init__(
@@ -53,7 +52,6 @@ class Receiving:
         applied: Stage,
         intervals: Intervals,
     ) -> None:
-        self._health = health
         self._epochs = SeenEpochs(secondary, replica)
         self.receiver = Receiver(
             shipper=shipper,
@@ -63,39 +61,13 @@ class Receiving:
             acknowledge=OwnReplica(positions, applied),
             check_epoch=self._epochs.check,
             feedback_s=intervals.feedback_s,
-            trouble=self._trouble,
+            trouble=trouble(health),
         )
         self.probe = RelayProbe(shipper, replica.name, positions, interval_s=intervals.report_s)
         positions.on_reach(Stage.PERSISTENCE, self.receiver.moved)
         if applied is Stage.MEMORY:
             positions.on_reach(Stage.MEMORY, self.receiver.moved)
-
-    @property
-    def received_bytes(self) -> int:
-        """Of the shipper's stream, since the start."""
-        return self.receiver.received_bytes
-
-    @property
-    def answer(self) -> Answer | None:
-        """What the shipper last said of the primary's log and of the slot."""
-        return self.probe.answer
-
-    def start(self, crew: Crew) -> None:
-        crew.start("receiver", self.receiver.run)
-        crew.start("probe", self.probe.run)
-
-    def stop(self) -> None:
-        self.receiver.stop()
-        self.probe.stop()
-
-    def end(self, crew: Crew) -> None:
-        """Both threads give back what they use when they end."""
-
-    def _trouble(self, error: Exception | None) -> None:
-        if error is None:
-            self._health.streams()
-        else:
-            self._health.trouble("shipper", error)
+        super().__init__("receiver", self.receiver, self.probe)
 
 
 class SeenEpochs:

@@ -19,6 +19,7 @@ class Replayed:
     """What persistence has replayed since the start, in all and by object, for the reports."""
 
     transactions: int = 0
+    passed_over: int = 0  # transactions that an operator named
     changes: int = 0
     coalesced: int = 0
     size_bytes: int = 0
@@ -32,6 +33,7 @@ class Replayed:
 
     def add(self, batch: Batch) -> None:
         self.transactions += batch.transactions
+        self.passed_over += len(batch.passed_over)
         self.changes += batch.changes
         self.coalesced += batch.changes - batch.net
         self.size_bytes += batch.size_bytes

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import replace
@@ -27,19 +27,19 @@ from logship.journal.log import Journal
 from logship.journal.reader import JournalReader
 from logship.journal.segment import Record, RecordKind, Stretch
 from logship.kernel import split_run
-from logship.lsn import Lsn
+from logship.lsn import INVALID, Lsn
 from logship.replay.assemble import Abandoned
 from logship.replay.batch import Batch, SchemaChange
 from logship.replay.batcher import Batcher, Item
 from logship.replay.classify import OWN_SCHEMA, Classifier, Resolve
 from logship.replay.ddl.message import Verifier
 from logship.replay.ddl.whose import mentioned
-from logship.replay.merge import merged
 from logship.replay.persistence import Persistence, TransactionLost
 from logship.service.crew import Crew, Stopped
 from logship.service.positions import Positions, Stage
 from logship.service.replay.backlog import Backlog
 from logship.service.replay.behind import Behind
+from logship.service.replay.groups import in_groups
 from logship.service.replay.hold import Doorkeeper, Gate
 from logship.service.replay.idle_position import IdlePosition
 from logship.service.replay.queue import ByteQueue
@@ -95,6 +95,7 @@ class Replayer:
         self.replayed = Replayed()
         self.work = {Stage.MEMORY: Work(), Stage.PERSISTENCE: Work()}
         self.restarts = 0  # of a transaction whose pieces were lost
+        self._one_by_one_upto = INVALID  # to find the transaction that can't be replayed
 
     @property
     def queued_bytes(self) -> dict[Stage, int]:
@@ -128,15 +129,20 @@ class Replayer:
             except TransactionLost as lost:
                 self.restarts += 1
                 log.warning("replay starts again from %s: %s", self._persistence.position, lost)
-            except ReplayError:
+            except ReplayError as error:
                 # Memory may have loaded a table that was copied anew before persistence heard of it.
                 self._persistence.abandon()
-                if not self._persistence.copied_anew():
-                    raise
+                if self._persistence.copied_anew():
+                    why = "tables were copied anew"
+                elif (
+                    error.upto is not None and error.commit_lsn is None and error.upto > self._one_by_one_upto
+                ):
+                    self._one_by_one_upto = error.upto
+                    why = f"one transaction at a time up to {error.upto}, to find the one that can't be replayed"
+                else:
+                    raise _with_way_out(error) from error.__cause__
                 self.restarts += 1
-                log.warning(
-                    "replay starts again from %s: tables were copied anew", self._persistence.position
-                )
+                log.warning("replay starts again from %s: %s", self._persistence.position, why)
             finally:
                 self._session = None
                 session.close()
@@ -166,6 +172,8 @@ class Replayer:
                 classifier,
                 position,
                 bound_bytes=self._bounds.batch_bytes,
+                to_skip=self._persistence.to_skip,
+                one_by_one_upto=self._one_by_one_upto,
                 read_ahead=ReadAhead(self._journal, self._is_ending),
             ),
             relations=relations,
@@ -384,7 +392,7 @@ class _Session:
             due_in_s = 0.0 if more else _LOOK_S if self.memory.busy else None
             items = self._to_memory.take(self._bounds.batch_bytes, due_in_s)
             began_s = time.thread_time()
-            for group in _groups(items, merge=False):
+            for group in in_groups(items, merge=False):
                 if not isinstance(group, list):
                     self.memory.abandon()
                     continue
@@ -412,7 +420,7 @@ class _Session:
         while not self._to_persistence.closed:
             due_in_s = None if self._in_pieces else idle.due_in_s
             items = self._to_persistence.take(self._bounds.queue_bytes, due_in_s)
-            for group in _groups(items):
+            for group in in_groups(items):
                 self._apply(group, idle)
             if self._in_pieces:
                 continue  # their transaction is open: the position moves when it commits
@@ -436,7 +444,7 @@ class _Session:
         changing = [
             batch
             for batch in group
-            if batch.steps or batch.sequences or not batch.complete or self._in_pieces
+            if batch.steps or batch.sequences or batch.passed_over or not batch.complete or self._in_pieces
         ]
         if changing:
             began = time.monotonic()
@@ -445,6 +453,11 @@ class _Session:
             self._note_change(changing[-1].schema_change, time.monotonic() - began)
             for batch in changing:
                 self._replayed.add(batch)
+                for one in batch.passed_over:
+                    log.warning(
+                        "the transaction committed at %s was passed over, as an operator wanted: "
+                        "%d row changes of it are not on the secondary", one.lsn, one.changes,
+                    )  # fmt: skip
         self._in_pieces = not group[-1].complete
         if group[-1].complete:
             idle.reached(end_lsn)
@@ -460,6 +473,17 @@ class _Session:
                 self._replayed.ddl_memory.update(tables)
 
 
+def _with_way_out(error: ReplayError) -> ReplayError:
+    """What an operator may do who can't mend the cause, where it is one transaction that stands in the way."""
+    if error.commit_lsn is not None and "logship ddl skip" not in error.hint:
+        error.message = f"transaction committed at {error.commit_lsn}: {error.message}"
+        way_out = (
+            f"pass the whole transaction over, and repair afterwards: logship skip --lsn {error.commit_lsn}"
+        )
+        error.hint = f"{error.hint}; or {way_out}" if error.hint else way_out
+    return error
+
+
 def _committed_us(group: list[Batch]) -> int:
     """When the last transaction in it was committed; 0: there is none."""
     return max(batch.commit_time_us for batch in group)
@@ -469,26 +493,3 @@ def _told(batch: Batch) -> str:
     return (
         f"replaying a batch of {batch.changes} changes" if batch.complete else "replaying a large transaction"
     )
-
-
-def _groups(
-    items: Sequence[Item] | Sequence[Item | LookUp], *, merge: bool = True
-) -> Iterator[list[Batch] | Abandoned | LookUp]:
-    """Whole batches merged, for one commit; each piece of a large transaction by itself. Memory merges by itself:
-    what it keeps for a load has to end where persistence may stand.
-
-    The batch behind pieces, which completes their transaction, stays with them and alone.
-    """
-    whole: list[Batch] = []
-    in_pieces = False
-    for item in items:
-        if isinstance(item, Batch) and item.complete and not in_pieces:
-            whole.append(item)
-            continue
-        if whole:
-            yield list(merged(whole)) if merge else whole
-            whole = []
-        in_pieces = isinstance(item, Batch) and not item.complete
-        yield [item] if isinstance(item, Batch) else item
-    if whole:
-        yield list(merged(whole)) if merge else whole

@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 
 import psycopg
 
-from logship.capture.copydata import Positions as Reported
 from logship.capture.copydata import Stretch as Arrived
 from logship.capture.feedback import Sent, is_asked, is_due
 from logship.capture.records import Assembler, Piece
@@ -30,16 +29,15 @@ from logship.capture.slot_state import SlotState, gap, judge, read_slot
 from logship.capture.stream import Received
 from logship.connection import Side, connect
 from logship.errors import JournalBehind, PrimaryError, RefusedAsUnsafe, SlotActive, SlotMissing, waited_out
-from logship.journal.flush import Completion
 from logship.journal.log import Journal
-from logship.journal.segment import Record, Source, Stretch
+from logship.journal.segment import Source
 from logship.lsn import Lsn
-from logship.service.dated import dated
-from logship.service.positions import Positions, Stage
+from logship.service.journaling import Journaling
+from logship.service.positions import Positions
 from logship.service.ship.acknowledge import Acknowledge, OwnReplica
 from logship.service.ship.epoch import Epoch, session
 from logship.service.ship.pace import Pace
-from logship.service.ship.pieces import together
+from logship.service.ship.pieces import journaled
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +88,8 @@ class Shipper:
         self._publications = tuple(publications)
         self._system_identifier = system_identifier
         self._journal = journal
-        self._positions = positions
         self._acknowledge = acknowledge or OwnReplica(positions)
+        self._journaling = Journaling(journal, positions, self._acknowledge, self.moved)
         self._application_name = application_name
         self._feedback_s = feedback_s
         self._trouble = trouble
@@ -133,7 +131,7 @@ class Shipper:
     def moved(self) -> None:
         """A position moved that may be told: from any thread."""
         stream = self._stream
-        if self.pace.awaited and stream is not None and not stream.offer_status(self._reached):
+        if self.pace.awaited and stream is not None and not stream.offer_status(self._journaling.reached):
             stream.wake()
 
     @property
@@ -199,7 +197,7 @@ class Shipper:
             self.received_bytes += received.bytes
             pieces = self._assembler.feed(received.items)
             if pieces:
-                self._append(pieces, at_once=received.bytes < _FEW_BYTES)
+                self._append(pieces, few=received.bytes < _FEW_BYTES)
             elif self._more_comes(received, stream.sent):
                 continue
             self._answer(stream, asked=is_asked(received.keepalives))
@@ -219,7 +217,7 @@ class Shipper:
     def _answer(self, stream: SlotStream, *, asked: bool) -> None:
         """Tell the primary how far we are, if it is time."""
         with stream.using:
-            now_s, reached, sent = time.monotonic(), self._reached(), stream.sent
+            now_s, reached, sent = time.monotonic(), self._journaling.reached(), stream.sent
             wanted = asked or (reached != sent.positions and self.pace.may_tell(sent, now_s))
             if wanted or is_due(sent.positions, sent, now_s, interval_s=self._feedback_s):
                 # On the timer we ask back: the answer says how far an idle primary has read its log.
@@ -231,38 +229,10 @@ class Shipper:
         wait, due = self.pace.wait_s(sent, now_s, pending=pending), self._acknowledge.due_s(now_s)
         return wait if due is None else min(wait, max(0.0, due))
 
-    def _append(self, pieces: list[Piece], *, at_once: bool = False) -> None:
-        """Into the journal's buffer, then to its file and to the readers. The fsync follows by itself; ``at_once``
-        and where a commit may wait for it, it is made here, while the readers read."""
-        given = together(pieces)
-        for each in given[:-1]:
-            self._put(each)
-        self._put(given[-1], self._durable)
+    def _append(self, pieces: list[Piece], *, few: bool = False) -> None:
+        """What comes of them is durable here where there are ``few`` and a commit may wait; else it is soon."""
         self._journal.space_fsyncs(self.pace.fsync_spacing_s)
-        self._positions.received_all(dated(given))
-        if at_once and self.pace.awaited:
-            self._journal.write_through(self._written)
-        else:
-            self._journal.write()
-            self._written()
-
-    def _put(self, each: Record | Stretch, completion: Completion | None = None) -> None:
-        if isinstance(each, Stretch):
-            self._journal.append_stretch(each, completion)
-        else:
-            self._journal.append(each, completion)
-
-    def _written(self) -> None:
-        self._positions.reach(Stage.RECEIVED, self._journal.written_lsn)
-
-    def _durable(self, lsn: Lsn) -> None:
-        """Called when an fsync is over, by its thread. A commit may wait to be told; nobody waits for what is shown."""
-        self.moved()
-        self._positions.reach(Stage.FLUSHED, self._journal.flushed_lsn)
-
-    def _reached(self) -> Reported:
-        flushed = self._journal.flushed_lsn  # before written, which may move meanwhile
-        return self._acknowledge.reached(self._journal.written_lsn, flushed, time.monotonic())
+        self._journaling.put([journaled(piece) for piece in pieces], at_once=few and self.pace.awaited)
 
 
 def require_no_gap(state: SlotState, ends_at: Lsn) -> None:

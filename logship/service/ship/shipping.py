@@ -16,7 +16,7 @@ from logship.errors import JournalTooOld
 from logship.journal.log import Journal
 from logship.journal.segment import Source
 from logship.lsn import Lsn
-from logship.service.crew import Crew
+from logship.service.filling import Filling, trouble
 from logship.service.positions import Positions, Stage
 from logship.service.ship.acknowledge import Acknowledge
 from logship.service.ship.epoch import Epoch
@@ -26,7 +26,7 @@ from logship.service.ship.replication_report import ReplicationReport
 from logship.service.ship.sequences import Sequences
 from logship.service.ship.shipper import Shipper
 from logship.service.watch.health import Health
-from logship.service.watch.probe import Answer, Probe
+from logship.service.watch.probe import Probe
 
 
 def open_journal(
@@ -57,7 +57,7 @@ def positions_of(journal: Journal) -> Positions:
     return positions
 
 
-class Shipping:
+class Shipping(Filling):
     """A `Side`: the threads shipper and probe."""
 
     def __init__(
@@ -76,7 +76,6 @@ class Shipping:
         intervals: Intervals,
     ) -> None:
         """``epoch``: see `Shipper`. ``rows``: what the primary's view is told of the replicas."""
-        self._health = health
         self.shipper = Shipper(
             primary=primary,
             slot=slot,
@@ -86,7 +85,7 @@ class Shipping:
             positions=positions,
             application_name=epoch.application_name,
             feedback_s=intervals.feedback_s,
-            trouble=self._trouble,
+            trouble=trouble(health),
             acknowledge=acknowledge,
             epoch=epoch,
         )
@@ -106,30 +105,4 @@ class Shipping:
             ),
         )
         positions.on_reach(Stage.PERSISTENCE, self.shipper.moved)
-
-    @property
-    def received_bytes(self) -> int:
-        """Of the primary's stream, since the start."""
-        return self.shipper.received_bytes
-
-    @property
-    def answer(self) -> Answer | None:
-        """What the primary last said of its log and of the slot."""
-        return self.probe.answer
-
-    def start(self, crew: Crew) -> None:
-        crew.start("shipper", self.shipper.run)
-        crew.start("probe", self.probe.run)
-
-    def stop(self) -> None:
-        self.shipper.stop()
-        self.probe.stop()
-
-    def end(self, crew: Crew) -> None:
-        """Both threads give back what they use when they end."""
-
-    def _trouble(self, error: Exception | None) -> None:
-        if error is None:
-            self._health.streams()
-        else:
-            self._health.trouble("shipper", error)
+        super().__init__("shipper", self.shipper, self.probe)

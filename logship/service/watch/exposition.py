@@ -102,6 +102,7 @@ def _work(vitals: Vitals) -> Iterator[Metric]:
     replica, replayed = vitals.replica, vitals.replayer.replayed
     for metric, value in (
         (metrics.TRANSACTIONS, replayed.transactions),
+        (metrics.SKIPPED, replayed.passed_over),
         (metrics.CHANGES, replayed.changes),
         (metrics.COALESCED, replayed.coalesced),
         (metrics.REPLAYED_BYTES, replayed.size_bytes),

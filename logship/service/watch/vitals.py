@@ -147,7 +147,9 @@ class Vitals:
 
     def stages(self) -> list[StageFigures]:
         primary, verdicts = self.positions.primary, self.health.verdicts
-        received = self.positions.lsn(Stage.RECEIVED) or INVALID  # is in the primary's log, whatever it said last
+        received = (
+            self.positions.lsn(Stage.RECEIVED) or INVALID
+        )  # is in the primary's log, whatever it said last
         found = []
         for stage in Stage:
             lsn, lag_us = self.positions.lsn(stage), self.positions.lag_us(stage)

@@ -209,6 +209,17 @@ def _reports() -> None:
         comment="schema changes that an operator named, to be passed over: logship ddl skip",
     )
     op.create_table(
+        "skip",
+        _replica(),
+        sa.Column("lsn", PgLsn, primary_key=True),
+        _time("asked_at", nullable=False),
+        sa.Column("asked_by", sa.Text, nullable=False),
+        _time("skipped_at"),
+        sa.Column("changes", sa.BigInteger),
+        schema="logship",
+        comment="transactions that an operator named, to be passed over: logship skip",
+    )
+    op.create_table(
         "role_map",
         _replica(),
         sa.Column("primary_role", sa.Text, primary_key=True),
@@ -284,6 +295,7 @@ def downgrade() -> None:
         "memory_question",
         "hold",
         "role_map",
+        "skip",
         "ddl_skip",
         "ddl_replayed",
         "object_report",

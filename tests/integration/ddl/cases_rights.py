@@ -62,6 +62,33 @@ CASES = (
         as_superuser=True,
     ),
     Case(
+        "GRANT and REVOKE by members of who may, and by who may not; CURRENT_USER",
+        create=(
+            "create table lent_out (id int primary key, v text)",
+            f"grant select, insert on lent_out to {OTHER} with grant option; "
+            f"grant select (v), update (v) on lent_out to {OTHER} with grant option",
+            f'set session authorization "{OWNER}"',  # a member of OTHER
+            f"grant select on lent_out to {LEAVER}; grant update (v) on lent_out to {LEAVER}",
+            f"revoke insert on lent_out from {OTHER} cascade",  # no privileges could be revoked
+            f"do $$ begin grant insert on lent_out to {LEAVER}; end $$",
+            "reset session authorization",
+            f"create view lent_view as select 1 as n; alter view lent_view owner to {OTHER}",
+        ),
+        alter=(
+            f'set session authorization "{OWNER}"; revoke select on lent_out from {LEAVER}; '
+            "reset session authorization",
+            "alter view lent_view owner to current_user; grant select on lent_view to session_user",
+            f'alter view lent_view owner to "{OWNER}"; grant select on lent_view to current_user',
+            f'set role "{OWNER}"; grant insert on lent_view to current_role, session_user; '
+            "revoke insert on lent_view from session_user granted by current_user; "
+            "create schema lent_to authorization current_user; reset role",
+            "alter table lent_out enable row level security; "
+            "create policy lends on lent_out to current_user using (true)",
+        ),
+        drop=("drop view lent_view; drop table lent_out; drop schema lent_to",),
+        as_superuser=True,
+    ),
+    Case(
         "ALTER DEFAULT PRIVILEGES",
         create=(
             "create schema defaults",

@@ -149,6 +149,39 @@ CASES: Final = (
         drop=("drop table if exists twice; drop table if exists twice, thrice",),
     ),
     Case(
+        "event triggers of the users' own that run DDL",
+        create=(
+            "create table fired (id int primary key, v text)",
+            "create function fire_end() returns event_trigger language plpgsql as $$ declare each record; begin "
+            "for each in select * from pg_event_trigger_ddl_commands() where command_tag = 'CREATE TABLE' "
+            "and object_type = 'table' and object_identity ~ 'fire' loop "
+            f"execute format('grant select on %s to {OTHER}', each.object_identity); "
+            "execute format('create trigger same before update on %s for each row "
+            "execute function suppress_redundant_updates_trigger()', each.object_identity); end loop; end $$",
+            "create function fire_drop() returns event_trigger language plpgsql as $$ declare each record; begin "
+            "for each in select * from pg_event_trigger_dropped_objects() "
+            "where original and object_identity ~ 'fire' loop "
+            "execute format('comment on table fired is %L', each.object_identity); end loop; end $$",
+            "create function fire_start() returns event_trigger language plpgsql as $$ begin "
+            "if tg_tag = 'ALTER VIEW' then create table if not exists fired_first (id int primary key); end if; end $$",
+            'create event trigger "A first" on ddl_command_end execute function fire_end()',
+            "create event trigger a_drop on sql_drop execute function fire_drop()",
+            "create event trigger a_start on ddl_command_start execute function fire_start()",
+        ),
+        alter=(
+            "create table fired_on (id int primary key, v text); insert into fired_on values (1, 'x')",
+            "create view fired_view as select id from fired_on; alter view fired_view rename to fired_seen; "
+            "alter table fired_on drop column v, add column w int",
+            "create schema fires create table fires.made (id int primary key)",
+        ),
+        drop=(
+            "drop view fired_seen; drop schema fires cascade",
+            'drop event trigger "A first"; drop event trigger a_drop; drop event trigger a_start',
+            "drop table fired, fired_on, fired_first; drop function fire_end(), fire_drop(), fire_start()",
+        ),
+        as_superuser=True,
+    ),
+    Case(
         "settings that a text is read by",
         create=(
             "set standard_conforming_strings = off; set escape_string_warning = off; ",

@@ -206,10 +206,10 @@ def test_a_failure_with_a_key_marks_the_log(primary_server: Server) -> None:
         database.run(
             "begin",
             "update logship.ddl_setting set on_failure = 'warn'",
-            "alter event trigger logship_ddl_end disable",
+            'alter event trigger "!logship_ddl_end" disable',
             "create or replace function logship.ddl_commands(tag text, stack text) returns jsonb language plpgsql as "
             "$$ begin raise exception 'broken'; end $$",
-            "alter event trigger logship_ddl_end enable always",
+            'alter event trigger "!logship_ddl_end" enable always',
             "commit",
         )
         (lost,) = database.run("create table made ()")

@@ -15,7 +15,7 @@ from logship.capture.copydata import Keepalive, Stretch
 from logship.capture.records import Assembler, Piece, PieceKind
 from logship.change import Begin, Commit, Event, Insert, Message, Relation, Truncate, TypeName
 from logship.errors import ProtocolViolation
-from logship.kernel import frame, split_run
+from logship.kernel import frame, plain, split_run
 from logship.lsn import INVALID, Lsn
 
 Item: TypeAlias = bytes | Keepalive
@@ -68,6 +68,19 @@ def test_a_small_transaction_is_one_piece() -> None:
     items = transaction(100, RELATION, row())
     (piece,) = Assembler(INVALID).feed(stretch(items))
     assert piece == Piece(PieceKind.CHANGES, True, True, 7, Lsn(100), Lsn(105), 1000, frame(items))
+
+
+def test_plain_transactions_that_follow_one_another_are_one_piece() -> None:
+    items = [item for number in range(1, 6) for item in transaction(number * 100, row(), xid=number)]
+    described, truncated = transaction(700, RELATION, row()), transaction(800, b"T\0\0\0\0\0")
+    stretches, single = stretch([*items, *described, *truncated, *transaction(900)]), frame(transaction(900))
+    first, second, third, last = Assembler(INVALID).feed(stretches)
+    assert first.stretch == plain(frame(items)) == (5, 100, 5, 500, 505, 5000)
+    assert first == Piece(
+        PieceKind.CHANGES, True, True, 5, Lsn(500), Lsn(505), 5000, frame(items), first.stretch
+    )
+    assert [piece.run for piece in (second, third, last)] == [frame(described), frame(truncated), single]
+    assert [piece.stretch for piece in (second, third, last)] == [None, None, None]
 
 
 def test_a_large_transaction_is_cut_and_only_its_last_piece_has_a_position() -> None:

@@ -136,6 +136,7 @@ def test_every_conninfo_is_known_as_one() -> None:
     [
         (["rum"], "there is no command 'rum'", "did you mean run?"),
         (["run", "--batch-sise", "1"], "there is no option --batch-sise", "did you mean --batch-size?"),
+        (["run", "--journal", ""], "--journal: it is empty: name a directory", ""),
         (["run", "--memory-loaders", "0"], "--memory-loaders: 0 is out of bounds: from 1 to 16", ""),
         (["ddl", "ls", "--last", "0"], "--last: 0 is out of bounds: at least 1", ""),
         (["run", "--batch-size", "8MiB"], "--batch-size: '8MiB' is not a size: did you mean 8MB?", ""),

@@ -145,7 +145,10 @@ def test_a_defect_shows_its_traceback_on_request(run: Any, monkeypatch: pytest.M
 
 
 def test_interrupted_is_130(run: Any) -> None:
-    assert run("sample", "--primary", "p", "--fail", "interrupt")[0] == 130
+    code, out, err = run("sample", "--primary", "p", "--fail", "interrupt")
+    assert (code, out, err.split("\n")[1]) == (130, "", "logship: interrupted")
+    code, _, err = run("sample", "--primary", "p", "--fail", "interrupt", "--json")
+    assert (code, json.loads(err)["exit_code"]) == (130, 130)
 
 
 def test_a_command_may_return_its_exit_code(run: Any) -> None:

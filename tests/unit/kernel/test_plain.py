@@ -42,6 +42,7 @@ def test_what_a_stretch_says_of_itself(kernel: ModuleType) -> None:
         frame([commit(1, 2, 3)]),
         frame([begin(1, 2, 3), row(1), commit(2, 3, 3)]),
         frame([begin(1, 2, 3), row(1), commit(1, 3, 4)]),
+        frame([begin(1, 2, 3), b"C\1" + commit(1, 3, 2)[2:]]),
         frame([begin(1, 2, 3), begin(1, 2, 3), commit(1, 3, 3)]),
         frame([begin(1, 2, 3), b"M\0", commit(1, 3, 3)]),
         frame([begin(1, 2, 3), b"", commit(1, 3, 3)]),
@@ -57,6 +58,54 @@ def test_what_is_no_stretch(kernel: ModuleType, run: bytes) -> None:
     for function in (lambda: kernel.changing(run, ()), lambda: kernel.encode_plain(run, 1, 0)):
         with pytest.raises(ValueError, match="transaction"):
             function()
+
+
+def test_the_stretch_that_stands_at_a_place(kernel: ModuleType) -> None:
+    one, other = transaction(16, row(1), b"O x", xid=3, time_us=5), transaction(24, xid=4, time_us=6)
+    run = row(1) + one + other + frame([begin(40, 5, 5), row(1)])
+    at, between, behind = len(row(1)), len(row(1) + one), len(row(1) + one + other)
+    assert kernel.plain_at(run, at, len(run), 16, 1000) == ((2, 16, 4, 24, 32, 6), behind)
+    assert kernel.plain_at(run, at, behind - 1, 16, 1000) == ((1, 16, 3, 16, 24, 5), between)
+    assert kernel.plain_at(run, at, len(run), 16, len(one)) == ((2, 16, 4, 24, 32, 6), behind)
+    assert kernel.plain_at(run, at, len(run), 16, len(one) - 1) is None
+    assert kernel.plain_at(run, at, len(run), 17, 1000) is None
+    assert kernel.plain_at(run, behind, len(run), 0, 1000) is None
+    assert kernel.plain_at(run, at, at, 0, 1000) is None
+    for outside in ((at, len(run) + 1), (-1, at), (at, at - 1)):
+        with pytest.raises(ValueError, match="outside"):
+            kernel.plain_at(run, *outside, 0, 1000)
+
+
+def test_one_that_was_committed_before_the_end_of_the_last_ends_a_stretch(kernel: ModuleType) -> None:
+    run = transaction(16, end_lsn=24) + transaction(23)
+    found = kernel.plain_at(run, 0, len(run), 0, 1000)
+    assert (found[0].transactions, found[1]) == (1, len(transaction(16, end_lsn=24)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(almost() | stretches(), st.integers(0, 400), st.integers(1, 400), st.data())
+def test_what_stands_at_a_place_is_as_much_as_is_plain(
+    kernel: ModuleType, runs: list[bytes], after: int, most: int, data: st.DataObject
+) -> None:
+    run = b"".join(runs)
+    end = data.draw(st.sampled_from([len(run), max(len(run) - 1, 0), len(run) // 2]))
+    found = kernel.plain_at(run, 0, end, after, most)
+    told, stop = found or (None, 0)
+    assert kernel.plain(run[:stop]) == told
+    transactions = kernel.cut(run[:stop]) if stop else []
+    assert all(len(one.run) <= most for one in transactions)
+    assert not transactions or transactions[0].commit_lsn >= after
+
+
+def test_commit_times_are_those_that_lie_apart(kernel: ModuleType) -> None:
+    times_us = [0, 40, 50, 51, 20, 200, -(2**63), 2**63 - 1, 2**63 - 1]
+    run = b"".join(transaction(10 * n, end_lsn=10 * n + 5, time_us=at) for n, at in enumerate(times_us, 1))
+    assert kernel.commit_times(run, 50) == [
+        (35, 50), (55, 20), (65, 200), (75, -(2**63)), (95, 2**63 - 1)
+    ]  # fmt: skip
+    assert kernel.commit_times(run, 0) == [(10 * n + 5, times_us[n - 1]) for n in (1, 2, 3, 4, 5, 6, 7, 9)]
+    with pytest.raises(ValueError, match="transaction"):
+        kernel.commit_times(run[:-1], 50)
 
 
 def test_transactions_count_that_change_what_is_not_left_out(kernel: ModuleType) -> None:
@@ -126,6 +175,7 @@ def test_both_kernels_say_the_same(runs: list[bytes], max_bytes: int) -> None:
         assert python.encode_plain(run, SALT, 80) == cython.encode_plain(run, SALT, 80)
         for left_out in ((), {1}, {0, 300}):
             assert python.changing(run, left_out) == cython.changing(run, left_out)
+        assert python.commit_times(run, max_bytes) == cython.commit_times(run, max_bytes)
         bodies = segment_of(python, [run])
     segment = b"".join(part for one in bodies for part in encode_record(one, SALT, 64))
     for at in (0, 8, len(segment) - 1, len(segment)):

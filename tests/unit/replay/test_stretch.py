@@ -32,6 +32,14 @@ class Together:
     parts: list[Rec]
 
     @property
+    def transactions(self) -> int:
+        return len(self.parts)
+
+    @property
+    def first_commit_lsn(self) -> Lsn:
+        return self.parts[0].commit_lsn
+
+    @property
     def xid(self) -> int:
         return self.parts[-1].xid
 
@@ -108,7 +116,7 @@ def test_a_stretch_is_taken_in_as_each_of_its_transactions(
 
 
 def told(item: Item) -> object:
-    """All of it that is promised, with the runs as one."""
+    """All of it that is promised, with the runs as one. Which of many is the one that changed something isn't."""
     if isinstance(item, Abandoned):
         return item
     tables = [
@@ -118,4 +126,4 @@ def told(item: Item) -> object:
         for table in step.tables
         if isinstance(table, NetChanges)
     ]
-    return replace(item, steps=(), runs=(b"".join(item.runs),)), tables
+    return replace(item, steps=(), runs=(b"".join(item.runs),), commit_lsn=None), tables

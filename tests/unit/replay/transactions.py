@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from logship import pgoutput
 from logship.change import Begin, Column, Commit, Insert, Relation, TypeName
 from logship.kernel import frame
-from logship.lsn import Lsn
+from logship.lsn import INVALID, Lsn
 from logship.replay.batcher import Batcher, Item
 from logship.replay.classify import Classifier
 from logship.replay.target import Target, TargetColumn
@@ -36,8 +36,17 @@ def resolve(relation: Relation, types: Mapping[int, TypeName]) -> Target:
     return Target(relation, relation.oid, "r", 10, "owner", columns, (0,))
 
 
-def batcher(*, bound_bytes: int = 1 << 20, at: int = 0) -> Batcher:
-    return Batcher(Classifier(resolve, {("public", "left")}), Lsn(at), bound_bytes=bound_bytes)
+def batcher(
+    *,
+    bound_bytes: int = 1 << 20,
+    at: int = 0,
+    to_skip: frozenset[Lsn] = frozenset(),
+    one_by_one_upto: Lsn = INVALID,
+) -> Batcher:
+    return Batcher(
+        Classifier(resolve, {("public", "left")}), Lsn(at), bound_bytes=bound_bytes, to_skip=to_skip,
+        one_by_one_upto=one_by_one_upto,
+    )  # fmt: skip
 
 
 def transaction(number: int, *events: object, cuts: int = 1) -> list[Rec]:

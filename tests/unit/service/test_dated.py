@@ -11,6 +11,7 @@ from logship.capture.records import Piece, PieceKind
 from logship.catalog.state import Replica
 from logship.journal import Journal, Record, RecordKind
 from logship.journal.segment import Stretch
+from logship.kernel import plain
 from logship.lsn import INVALID, Lsn
 from logship.service.positions import Positions, Stage
 from logship.service.replay.receiver import Receiver
@@ -57,10 +58,15 @@ def by_shipper(journal: Journal, positions: Positions) -> None:
         primary="", slot="s", publications=["p"], system_identifier=1, journal=journal, positions=positions,
         application_name="logship", feedback_s=1.0, trouble=lambda _: None,
     )  # fmt: skip
+    run = b"".join(runs())
+    told = plain(run)
+    assert told is not None
     pieces = [
-        Piece(PieceKind.CHANGES, True, True, n + 1, Lsn(100 + 10 * n), end_of(n), TIMES_US[n], run)
-        for n, run in enumerate(runs())
-    ]
+        Piece(
+            PieceKind.CHANGES, True, True, told.xid, Lsn(told.commit_lsn), Lsn(told.end_lsn), told.commit_time_us,
+            run, told,
+        )
+    ]  # fmt: skip
     shipper._append(pieces)
 
 
@@ -70,7 +76,7 @@ def received(journal: Journal, positions: Positions, records: list[Record | Stre
         shipper="", replica=replica, journal=journal, positions=positions,
         acknowledge=OwnReplica(positions), check_epoch=lambda _: None, feedback_s=1.0, trouble=lambda _: None,
     )  # fmt: skip
-    receiver._append(records, few=False)
+    receiver._journaling.put(records, at_once=False)
 
 
 def by_receiver(journal: Journal, positions: Positions) -> None:

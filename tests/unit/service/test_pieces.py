@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from logship import pgoutput
 from logship.capture.records import Piece, PieceKind
 from logship.change import Begin, Column, Commit, Insert, Relation
 from logship.journal.segment import Record, RecordKind, Stretch
-from logship.kernel import frame
+from logship.kernel import frame, plain
 from logship.lsn import INVALID, Lsn
-from logship.service.ship.pieces import together
+from logship.service.ship.pieces import journaled
 
 RELATION = Relation(1000, "public", "t", "d", (Column("id", 23, -1, True),))
 
@@ -24,8 +28,12 @@ def transaction(number: int, *events: Insert | Relation, first: bool = True, las
     )
 
 
-def one_by_one(given: list[Record | Stretch]) -> list[Record]:
-    return [record for each in given for record in (each.records() if isinstance(each, Stretch) else [each])]
+def stretch(first: int, last: int) -> Piece:
+    pieces = [transaction(number) for number in range(first, last + 1)]
+    run = b"".join(piece.run for piece in pieces)
+    told = plain(run)
+    assert told is not None
+    return replace(pieces[-1], run=run, stretch=told)
 
 
 def as_record(piece: Piece) -> Record:
@@ -35,29 +43,12 @@ def as_record(piece: Piece) -> Record:
     )  # fmt: skip
 
 
-def test_small_transactions_go_together() -> None:
-    pieces = [transaction(number) for number in range(1, 6)]
-    given = together(pieces)
-    assert [type(each) for each in given] == [Stretch]
-    assert one_by_one(given) == [as_record(piece) for piece in pieces]
+def test_a_stretch_stays_together_as_it_came() -> None:
+    given = journaled(stretch(1, 5))
+    assert isinstance(given, Stretch)
+    assert given.records() == [as_record(transaction(number)) for number in range(1, 6)]
 
 
-def test_a_single_one_is_a_record() -> None:
-    assert together([transaction(1)]) == [as_record(transaction(1))]
-
-
-def test_what_is_no_whole_transaction_stands_between_them() -> None:
-    position = Piece(PieceKind.POSITION, False, False, 0, INVALID, Lsn(350), 0, b"")
-    pieces = [
-        transaction(1), transaction(2), transaction(3, last=False), transaction(3, first=False), position,
-        transaction(4), transaction(5),
-    ]  # fmt: skip
-    given = together(pieces)
-    assert [type(each) for each in given] == [Stretch, Record, Record, Record, Stretch]
-    assert [record.run for record in one_by_one(given)] == [piece.run for piece in pieces]
-    assert [record.end_lsn for record in one_by_one(given)] == [piece.end_lsn for piece in pieces]
-
-
-def test_with_a_description_among_them_they_go_one_by_one() -> None:
-    pieces = [transaction(1), transaction(2, RELATION), transaction(3)]
-    assert together(pieces) == [as_record(piece) for piece in pieces]
+@pytest.mark.parametrize("piece", [transaction(1), transaction(2, RELATION), transaction(3, last=False)])
+def test_any_other_piece_is_a_record(piece: Piece) -> None:
+    assert journaled(piece) == as_record(piece)

@@ -149,7 +149,7 @@ function ceiling(top) {
   const steps = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 21600, 43200, 86400];
   return steps.find((s) => s >= top) ?? Math.ceil(top / 86400) * 86400;
 }
-const axis = (s) => s < 1 ? Math.round(s * 1000) + " ms" : s < 120 ? +s.toFixed(1) + " s" : s < 7200 ? +(s / 60).toFixed(1) + " min" : +(s / 3600).toFixed(1) + " h";
+const axis = (s) => s < 1 ? +(s * 1000).toFixed(1) + " ms" : s < 120 ? +s.toFixed(1) + " s" : s < 7200 ? +(s / 60).toFixed(1) + " min" : +(s / 3600).toFixed(1) + " h";
 
 function draw(now) {
   const svg = $("plot"), width = svg.clientWidth || 800, height = svg.clientHeight || 230;

@@ -461,8 +461,10 @@ begin
   end loop;
   -- PG_CONTEXT is translated otherwise, and not to be read.
   alter function logship.ddl_event() set lc_messages = 'C';
-  for each in select * from (values ('logship_ddl_end', 'ddl_command_end'), ('logship_ddl_drop', 'sql_drop'),
-                                    ('logship_ddl_rewrite', 'table_rewrite')) as t (name, event) loop
+  -- Event triggers fire in the order of their names. These come before anybody's, so that a statement is written down
+  -- before what another trigger does about it: a GRANT on a table that has just been made.
+  for each in select * from (values ('!logship_ddl_end', 'ddl_command_end'), ('!logship_ddl_drop', 'sql_drop'),
+                                    ('!logship_ddl_rewrite', 'table_rewrite')) as t (name, event) loop
     if not exists (select from pg_catalog.pg_event_trigger e where e.evtname = each.name) then
       execute format('create event trigger %I on %s execute function logship.ddl_event()', each.name, each.event);
     end if;
@@ -475,9 +477,9 @@ create function logship.ddl_capture_off() returns void
   language sql volatile security invoker
   set search_path = pg_catalog, pg_temp
 as $function$
-  drop event trigger if exists logship_ddl_end;
-  drop event trigger if exists logship_ddl_drop;
-  drop event trigger if exists logship_ddl_rewrite;
+  drop event trigger if exists "!logship_ddl_end";
+  drop event trigger if exists "!logship_ddl_drop";
+  drop event trigger if exists "!logship_ddl_rewrite";
 $function$;
 
 revoke all on table logship.ddl_setting, logship.ddl_failure from public;

@@ -176,7 +176,7 @@ begin
     select jsonb_build_object('below', coalesce(jsonb_agg(
              jsonb_build_array(n.nspname, c.relname, a.attname, (a.attmissingval::text::text[])[1]) order by c.oid, a.attnum), '[]'))
       from below b
-      join pg_catalog.pg_class c on c.oid = b.oid and c.relkind = 'r'
+      join pg_catalog.pg_class c on c.oid = b.oid and c.relkind = 'r' and c.relpersistence <> 't'
       join pg_catalog.pg_namespace n on n.oid = c.relnamespace
       join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.atthasmissing);
 end

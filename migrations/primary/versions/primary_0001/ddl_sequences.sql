@@ -62,7 +62,7 @@ declare
        and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database()));
 begin
   if not exists (select from pg_catalog.pg_event_trigger e
-                  where e.evtname = 'logship_ddl_end' and e.evtenabled = 'A') then
+                  where e.evtname = '!logship_ddl_end' and e.evtenabled = 'A') then
     return 0;
   end if;
   -- Once a second, of all sequences: what is chosen here costs more than anything below.

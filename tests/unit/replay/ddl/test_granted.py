@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from logship.replay.ddl.granted import granted_by
+from logship.replay.ddl.granted import changed_nothing, granted_by
 from logship.replay.ddl.message import Captured, Object, Statement
 from logship.replay.ddl.text import Found, Located, Unlocated, Why
 
@@ -31,8 +31,8 @@ def by(statement: Statement, found: Found = _SENT, before: tuple[str, ...] = ())
 
 
 def test_the_owner_or_who_has_the_grant_option() -> None:
-    assert by(granted(owned("sue", "=r/sue"))) == "sue"
-    assert by(granted(owned("ann", "=r/ann"))) is None  # a superuser, or a member of ann: it counts as ann's
+    assert by(granted(owned("sue", "=r/sue")), before=("=r/sue",)) == "sue"
+    assert by(granted(owned("ann", "=r/ann")), before=("=r/ann",)) is None  # a superuser, or a member of ann
     assert by(granted(owned("ann", "=r/bob"), role="bob")) == "bob"
     assert by(granted(owned("ann", "=r/ann"), tag="REVOKE", role="bob"), before=("=r/bob",)) == "bob"
 
@@ -43,9 +43,38 @@ def test_several_owners_and_none() -> None:
     assert by(granted(owned("ann"), tag="DROP OWNED")) == "sue"
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_whoever_stands_beside_what_has_changed(nested: bool) -> None:
+    found = Located("grant …", "GRANT", nested)
+    given = granted(owned("ann", "=r/ann", "joe=r/bob"))  # by sue, a member of bob
+    assert by(given, found, before=("=r/ann",)) == "bob"
+    assert by(granted(owned("ann", "=r/ann")), found, before=("=rw/ann",)) == "ann"
+    column = Object("table", ("public", "t"), (), "public.t", "public", "pg_class", owner="ann",
+                    facts={"columns": [{"name": "v", "acl": ["joe=r*/bob"]}]})  # fmt: skip
+    assert by(granted(column), found) == "bob"
+    # Revoked with what had been given on: two have lost something, and the session says whose statement it was.
+    cascade = granted(owned("ann", "=r/ann"), tag="REVOKE", role="bob")
+    gone = ("=r/ann", "joe=r*/bob", "eve=r/joe")
+    assert by(cascade, found, before=gone) == (None if nested else "bob")
+
+
+def test_what_changed_nothing() -> None:
+    def nothing(statement: Statement, *before: str) -> bool:
+        return changed_nothing(statement, lambda _: {"facts": {"acl": list(before)}})
+
+    assert nothing(granted(owned("ann", "=r/ann"), tag="REVOKE"), "=r/ann")
+    assert not nothing(granted(owned("ann", "=r/ann")), "=rw/ann")
+    assert not nothing(granted())  # nothing is left to look at
+    assert not nothing(granted(owned("ann", "=r/ann"), tag="ALTER DEFAULT PRIVILEGES"), "=r/ann")
+    assert not nothing(granted(*[owned("ann", "=r/ann")] * 20), "=r/ann")  # there may be more
+    assert not changed_nothing(granted(owned("ann", "=r/ann")), lambda _: None)
+
+
 @pytest.mark.parametrize("found", [Located("grant …", "GRANT", nested=True), Unlocated(Why.AMBIGUOUS)])
 def test_inside_of_a_function_nobody_knows_who_it_was(found: Found) -> None:
-    assert by(granted(owned("ann", "=r/sue")), found) is None
+    several = granted(owned("ann", "=r/sue", "eve=r/bob"))
+    assert by(several) == "sue"
+    assert by(several, found) is None
     assert by(granted(), found) is None
 
 

@@ -9,7 +9,7 @@ import postgast
 import pytest
 
 from logship.replay.ddl import altered
-from logship.replay.ddl.code import in_a_transaction
+from logship.replay.ddl.code import in_a_transaction, sets_a_role
 from logship.replay.ddl.made import make
 from logship.replay.ddl.message import Captured, Dropped, Object, Statement
 
@@ -182,3 +182,22 @@ def test_a_partition_is_detached_and_keeps_its_bounds(how: str) -> None:
     assert "'\"O''dd $detach$\"'::pg_catalog.regclass" in text
     postgast.parse(text)
     assert in_a_transaction("alter table p detach partition c") == "alter table p detach partition c"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("create function f() returns int language sql set role = x as 'select 1'", True),
+        (
+            "create or replace procedure p() language sql set work_mem = 1 set session_authorization = x as ''",
+            True,
+        ),
+        ("alter routine f() strict reset role", True),
+        ("create function f() returns int language sql set search_path = 'role' as 'set role x'", False),
+        ("alter function f() owner to role", False),
+        ("alter function f() reset all", False),
+        ("create table role (role int)", False),
+    ],
+)
+def test_functions_that_set_a_role(text: str, expected: bool) -> None:
+    assert sets_a_role(text) == expected

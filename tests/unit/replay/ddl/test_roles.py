@@ -10,7 +10,7 @@ import pytest
 from logship.lsn import Lsn
 from logship.replay.batch import SchemaChange
 from logship.replay.ddl.message import Captured, Dropped, Object, Statement
-from logship.replay.ddl.roles import RoleTaken, mapped, with_roles
+from logship.replay.ddl.roles import RoleTaken, mapped, with_roles, with_session
 from logship.replay.ddl.text import Located
 
 ROLES = {"app": "the app", "bob": "b2"}
@@ -55,6 +55,32 @@ ROLES = {"app": "the app", "bob": "b2"}
 def test_texts(text: str, there: str) -> None:
     assert with_roles(text, ROLES) == there
     assert with_roles(text, {}) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "there"),
+    [
+        ("alter table t owner to CURRENT_USER", 'alter table t owner to "a""pp"'),
+        (
+            "/* é */ grant select on t to session_user, current_role, eve",
+            '/* é */ grant select on t to "sue", "a""pp", eve',
+        ),
+        (
+            "revoke all on t from session_user granted by current_user",
+            'revoke all on t from "sue" granted by current_user',
+        ),
+        ("create schema authorization current_user", 'create schema authorization "a""pp"'),
+        ("create user mapping for user server s", 'create user mapping for "a""pp" server s'),
+        ("create policy p on t to current_user using (u = current_user)",
+         'create policy p on t to "a""pp" using (u = current_user)'),
+        ("create table t (u text default session_user)", "create table t (u text default session_user)"),
+        ("create table current_role_ (a int)", "create table current_role_ (a int)"),
+    ],
+)  # fmt: skip
+def test_the_session_that_it_was(text: str, there: str) -> None:
+    assert with_session(text, {"session_user": "sue", "role": 'a"pp'}) == there
+    assert with_session(text, {"session_user": 'a"pp', "role": "none"}) == there.replace('"sue"', '"a""pp"')
+    assert with_session(text, {}) == text
 
 
 def test_a_name_that_another_has_been_given() -> None:

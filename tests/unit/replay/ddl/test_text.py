@@ -72,6 +72,14 @@ def test_two_executions_are_told_apart_by_their_time() -> None:
     assert texts(*said) == ["alter table a add x int", "alter table a drop x"] * 2
 
 
+def test_types_whose_names_have_dots() -> None:
+    first = """alter type "Dot.ted"."ty.pe" add value 'x'"""
+    second = """alter type "Dot.ted"."ty""pe" add value 'x'"""
+    for name, text in (('"Dot.ted"."ty.pe"', first), ('"Dot.ted"."ty""pe"', second)):
+        assert texts(fired(f"{first}; {second}", "ALTER TYPE", name)) == [text]
+    assert texts(fired(first, "ALTER TYPE", "ty.pe")) == [Why.NO_MATCH]  # pe of schema ty
+
+
 def test_overloaded_functions() -> None:
     query = "create function f(a int) returns int return 1; create function f(text, b int8[]) returns int return 1"
     assert texts(fired(query, "CREATE FUNCTION", "public", "f", args=("pg_catalog.text", "bigint[]"))) == [
