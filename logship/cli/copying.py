@@ -53,7 +53,7 @@ def standing_words(standing: Standing) -> str:
             f"{standing.rows} rows",
             output.size(standing.size_bytes),
             f"{output.size(None if rate is None else round(rate))}/s",
-            f"{'time not known yet' if left is None else output.duration(left)} left",
+            "time left not known yet" if left is None else f"{output.duration(left)} left",
         ]
     )
 

@@ -19,8 +19,7 @@ from psycopg import sql
 from logship.catalog import ddl, identity, migrate
 from logship.catalog.roles import identifier
 from logship.connection import Side, connect
-from logship.errors import PrimaryError, RefusedAsUnsafe, UsageError
-from logship.service.replica import NotInitialised
+from logship.errors import PrimaryError, RefusedAsUnsafe, SecondaryError, UsageError
 from logship.service.sides import require_not_exchanged
 from logship.snapshot.failures import failure
 
@@ -35,6 +34,15 @@ _SERVED: Final = """
 select a.pid from pg_catalog.pg_stat_activity a
  where a.datname = pg_catalog.current_database() and a.application_name = 'logship report ' || %s
 """
+
+
+class NothingToDrop(SecondaryError):
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"there is nothing of logship to drop on the {where}",
+            hint="is it the right database? A slot of another database's replica: select slot_name, database from "
+            "pg_replication_slots on the primary",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +104,7 @@ class Drop:
             require_not_exchanged(link, side)
         names = {side: self._names(side) for side in self._links}
         if all(found is None for found in names.values()):
-            raise NotInitialised("there is nothing of logship to drop here")
+            raise NothingToDrop(" and ".join(sorted(side.value for side in self._links)))
         name = self._choose([each for found in names.values() for each in found or []])
         plan = Plan(name)
         for side, found in names.items():

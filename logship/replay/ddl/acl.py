@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from logship.replay.ddl.message import Json
 
+_MAINTAIN: Final = "m"
 _BARE: Final = re.compile(r"[A-Za-z0-9_]*\Z", re.ASCII)
 
 
@@ -23,6 +24,12 @@ def item(text: str) -> tuple[str, str, str]:
 
 def spelled(grantee: str, privileges: str, grantor: str) -> str:
     return f"{_quoted(grantee)}={privileges}/{_quoted(grantor)}"
+
+
+def without_maintain(text: str) -> str:
+    """The item as a server before 17 has it, where MAINTAIN doesn't exist and an owner has one privilege fewer."""
+    grantee, privileges, grantor = item(text)
+    return spelled(grantee, privileges.replace(_MAINTAIN + "*", "").replace(_MAINTAIN, ""), grantor)
 
 
 def grantors(facts: Iterable[Json]) -> set[str]:

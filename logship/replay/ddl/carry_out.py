@@ -102,7 +102,7 @@ def carry_out(
 
 
 def _planned(change: SchemaChange, session: Session, roles: Roles) -> Plan:
-    planned = plan(change, lambda named: _look(session, named))
+    planned = plan(change, lambda named: _look(session, named), session.server_version)
     if planned.made_from != "text" or not planned.text:  # what is made from facts has their names already
         return planned
     text = with_roles(planned.text, roles)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from logship.replay.ddl.acl import item, spelled
+from logship.replay.ddl.acl import item, spelled, without_maintain
 from logship.replay.ddl.message import Json
 
 # Values, not definitions: they are carried for themselves.
@@ -21,7 +21,6 @@ VALUES: Final = frozenset({"last_value", "missing"})
 _QUERIES: Final = frozenset({"v", "m"})
 _RULE: Final = "CREATE RULE"
 _SQL_BODY: Final = re.compile(r"^(?:BEGIN ATOMIC|RETURN )", re.MULTILINE)
-_PRIVILEGE_OF_17: Final = "m"  # MAINTAIN
 _NAMED: Final = frozenset({"columns", "constraints"})  # lists of things with a name
 _SECRETS: Final = frozenset({"foreign_options"})  # name=mark of the value, which may be a password
 
@@ -103,10 +102,7 @@ class _Rules:
         return sorted(self._item(each) for each in items)
 
     def _item(self, text: str) -> str:
-        grantee, privileges, grantor = item(text)
-        if not self.same_version:
-            privileges = privileges.replace(_PRIVILEGE_OF_17 + "*", "").replace(_PRIVILEGE_OF_17, "")
-        return spelled(grantee, privileges, grantor)
+        return spelled(*item(text)) if self.same_version else without_maintain(text)
 
 
 def _comparable(key: str, one: Json, two: Json) -> bool:

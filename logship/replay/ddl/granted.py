@@ -11,10 +11,10 @@ succeeds with a warning and does nothing: with the owner's rights it would do so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
-from logship.replay.ddl.acl import grantors, item
+from logship.replay.ddl.acl import grantors, item, without_maintain
 from logship.replay.ddl.message import Dropped, Json, Object, Statement
 from logship.replay.ddl.text import Found, Located
 
@@ -26,10 +26,11 @@ Look: TypeAlias = Callable[[Object | Dropped], Mapping[str, Any] | None]
 _Given: TypeAlias = tuple[str, str, str]
 
 
-def granted_by(statement: Statement, found: Found, look: Look) -> str | None:
+def granted_by(statement: Statement, found: Found, look: Look, *, both_maintain: bool = True) -> str | None:
+    """``both_maintain``: both servers have the privilege MAINTAIN, or neither."""
     if statement.tag not in _PRIVILEGES or not isinstance(found, Located):
         return None
-    changed = {item(privilege)[2] for _, _, privilege in _changed(statement, look) or ()}
+    changed = {item(privilege)[2] for _, _, privilege in _changed(statement, look, both_maintain) or ()}
     if statement.tag != "DROP OWNED" and len(changed) == 1:
         return changed.pop()
     return None if found.nested else _session_role(statement, look)
@@ -49,29 +50,28 @@ def _session_role(statement: Statement, look: Look) -> str | None:
     return role if role in grantors(facts) else None
 
 
-def changed_nothing(statement: Statement, look: Look) -> bool:
+def changed_nothing(statement: Statement, look: Look, *, both_maintain: bool = True) -> bool:
     """Whether a GRANT or REVOKE left every privilege as the secondary has it already, and that is certain."""
-    return statement.tag in ("GRANT", "REVOKE") and _changed(statement, look) == set()
+    return statement.tag in ("GRANT", "REVOKE") and _changed(statement, look, both_maintain) == set()
 
 
-def _changed(statement: Statement, look: Look) -> set[_Given] | None:
+def _changed(statement: Statement, look: Look, both_maintain: bool) -> set[_Given] | None:
     """What was given or taken; None when not all is known that the statement was about."""
     if not 0 < len(statement.objects) < _MOST_NAMED:
         return None
-    there = [look(one) for one in statement.objects]
-    after = {each for one in statement.objects for each in _given(one.identity, one.facts)}
-    before = {
-        each
-        for one, found in zip(statement.objects, there, strict=True)
-        if found is not None
-        for each in _given(one.identity, found["facts"])
+    changed: set[_Given] = set()
+    for one in statement.objects:
+        found = look(one)
+        if found is None:
+            return None
+        changed |= _given(one, one.facts, both_maintain) ^ _given(one, found["facts"], both_maintain)
+    return changed
+
+
+def _given(one: Object, facts: Json, both_maintain: bool) -> set[_Given]:
+    there = [("", facts), *((column["name"], column) for column in facts.get("columns") or ())]
+    return {
+        (one.identity, column, each if both_maintain else without_maintain(each))
+        for column, having in there
+        for each in having.get("acl") or ()
     }
-    return after ^ before if None not in there else None
-
-
-def _given(identity: str, facts: Json) -> Iterator[_Given]:
-    for privilege in facts.get("acl") or ():
-        yield identity, "", privilege
-    for column in facts.get("columns") or ():
-        for privilege in column.get("acl") or ():
-            yield identity, column["name"], privilege

@@ -33,6 +33,7 @@ class Plan:
     holds_no_code: bool = False
 
 
+_MAINTAIN: Final = 170000  # from here on there is the privilege MAINTAIN
 # The functions that run schema changes as their owners are security definer.
 _SETS_A_ROLE: Final = (
     "PostgreSQL takes no SET role or SET session_authorization of a function inside of a security definer function, "
@@ -41,15 +42,17 @@ _SETS_A_ROLE: Final = (
 Look = Callable[[Object | Dropped], Mapping[str, Any] | None]
 
 
-def plan(change: SchemaChange, look: Look) -> Plan:
-    """``look`` gives what the secondary says of an object before the statement; None: it isn't there."""
+def plan(change: SchemaChange, look: Look, secondary: int) -> Plan:
+    """``look`` gives what the secondary says of an object before the statement; None: it isn't there.
+    ``secondary``: its version, as server_version_num has it."""
     statement = change.statement
     what = describe(statement)
     if statement.lost:
         raise CaptureLost(what, statement.lost)
-    if changed_nothing(statement, look):
+    both_maintain = (statement.last.server >= _MAINTAIN) == (secondary >= _MAINTAIN)
+    if changed_nothing(statement, look, both_maintain=both_maintain):
         return Plan("", "", "text", what)
-    owner = granted_by(statement, change.found, look) or _owner(statement, look)
+    owner = granted_by(statement, change.found, look, both_maintain=both_maintain) or _owner(statement, look)
     if owner is None:
         if statement.dropped and not statement.objects:
             return Plan("", "", "text", what)  # gone here already, with what it depended on

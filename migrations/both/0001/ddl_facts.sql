@@ -224,16 +224,22 @@ declare
   kind "char";
   identity "char";
   tablespace oid;
+  method oid;
 begin
   select jsonb_build_object(
            'kind', c.relkind, 'owner', pg_get_userbyid(c.relowner), 'persistence', c.relpersistence,
            'acl', case when c.relkind not in ('i', 'I', 'c') then logship.ddl_acl(c.relacl,
              case c.relkind when 'S' then 's'::"char" else 'r' end, c.relowner) end,
            'options', logship.ddl_sorted(c.reloptions),
-           'access_method', (select a.amname from pg_catalog.pg_am a where a.oid = c.relam)),
-         c.relkind, c.relreplident, c.reltablespace
-    into facts, kind, identity, tablespace
+           -- Those that nearly everything has need no look.
+           'access_method', case c.relam when 2 then 'heap' when 403 then 'btree' end),
+         c.relkind, c.relreplident, c.reltablespace, c.relam
+    into facts, kind, identity, tablespace, method
     from pg_catalog.pg_class c where c.oid = relation;
+  if method not in (0, 2, 403) then
+    facts := facts || jsonb_build_object(
+      'access_method', (select a.amname from pg_catalog.pg_am a where a.oid = method));
+  end if;
   if tablespace <> 0 then
     facts := facts || jsonb_build_object(
       'tablespace', (select t.spcname from pg_catalog.pg_tablespace t where t.oid = tablespace));
@@ -351,12 +357,12 @@ begin
 end
 $function$;
 
--- No privileges written down means the default ones; that is the same, and so they look the same.
+-- No privileges written down means the default ones; that is the same, and so they look the same. Their order says nothing.
 create function logship.ddl_acl(acl aclitem[], kind "char", owner oid) returns jsonb
   language plpgsql stable parallel safe
 as $function$
 begin
-  return (select jsonb_agg(x::text order by x::text collate "C") from unnest(coalesce(acl, acldefault(kind, owner))) x);
+  return to_jsonb(coalesce(acl, acldefault(kind, owner))::text[]);
 end
 $function$;
 

@@ -97,6 +97,23 @@ def test_a_truncate_lets_go_of_what_is_being_read(
     assert contents(memory, "t") == ([], Lsn(3))
 
 
+def test_small_changes_take_room_while_a_load_takes_long(persistence: ModelPersistence) -> None:
+    """Each commit of a row is a batch, which is kept: what it takes counts, and not its few bytes alone."""
+    readers = InTurn(persistence)
+    memory = memory_of(persistence, readers=readers, budget_bytes=1 << 20)
+    readers.steps = 1
+    apply(memory, batch(2, coalesced(update(T, None, [b"1", b"new"]))))
+    assert state(memory).residence is Residence.LOADING
+    kept = 0
+    while state(memory).residence is Residence.LOADING:
+        kept += 1
+        memory.replay([batch(2 + kept, coalesced(update(T, None, [b"1", b"%d" % kept])))])
+        assert kept < 500
+    assert state(memory).reason == "too much changed in it while it was loaded"
+    assert kept > 100
+    memory.close()
+
+
 def test_too_many_changes_give_a_load_up_and_it_is_tried_again(persistence: ModelPersistence) -> None:
     readers = InTurn(persistence)
     memory = memory_of(persistence, readers=readers, budget_bytes=16 << 20)

@@ -186,7 +186,7 @@ function draw(now) {
     drawn.push(el("line", { class: "cursor", x1: x(near.at), x2: x(near.at), y1: top, y2: bottom }));
     read = clock(near.at) + "   " + STAGES.map((s) => `${s} ${duration(near.lag[s])}`).join(" · ");
   }
-  text("plot-span", "last " + duration(Math.round(span)).replace(/ min 0 s$/, " min").replace(/\.0 s$/, " s"));
+  text("plot-span", "last " + duration(Math.round(span)).replace(/ min 0 s$/, " min").replace(/\.0 s$/, " s").replace(/^1 min$/, "minute"));
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.replaceChildren(...drawn);
   text("readout", read);

@@ -110,6 +110,7 @@ as $function$
 declare
   our_age constant int := age(((pg_current_xact_id()::text::bigint % 4294967296)::text)::xid);
   frames constant text := substr(stack, strpos(stack || E'\n', E'\n') + 1);
+  acl text;
 begin
   case
   when kind in ('TABLE', 'SEQUENCE', 'COLUMN') then
@@ -131,49 +132,24 @@ begin
          where c.relacl is not null and age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
          order by c.cmin::text::bigint desc limit 20);
     end if;
-  when kind in ('FUNCTION', 'PROCEDURE', 'ROUTINE') then
-    class := 'pg_catalog.pg_proc';
-    objects := array(
-      select c.oid from pg_catalog.pg_proc c
-       where c.proacl is not null and age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
-       order by c.cmin::text::bigint desc limit 20);
-  when kind in ('TYPE', 'DOMAIN') then
-    class := 'pg_catalog.pg_type';
-    objects := array(
-      select c.oid from pg_catalog.pg_type c
-       where c.typacl is not null and age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
-       order by c.cmin::text::bigint desc limit 20);
-  when kind = 'SCHEMA' then
-    class := 'pg_catalog.pg_namespace';
-    objects := array(
-      select c.oid from pg_catalog.pg_namespace c
-       where c.nspacl is not null and age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
-       order by c.cmin::text::bigint desc limit 20);
-  when kind = 'LANGUAGE' then
-    class := 'pg_catalog.pg_language';
-    objects := array(
-      select c.oid from pg_catalog.pg_language c
-       where c.lanacl is not null and age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
-       order by c.cmin::text::bigint desc limit 20);
-  when kind = 'FOREIGN DATA WRAPPER' then
-    class := 'pg_catalog.pg_foreign_data_wrapper';
-    objects := array(
-      select c.oid from pg_catalog.pg_foreign_data_wrapper c
-       where c.fdwacl is not null and age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
-       order by c.cmin::text::bigint desc limit 20);
-  when kind = 'FOREIGN SERVER' then
-    class := 'pg_catalog.pg_foreign_server';
-    objects := array(
-      select c.oid from pg_catalog.pg_foreign_server c
-       where c.srvacl is not null and age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
-       order by c.cmin::text::bigint desc limit 20);
-  when kind in ('TABLES', 'SEQUENCES', 'FUNCTIONS', 'ROUTINES', 'TYPES', 'SCHEMAS', 'LARGE OBJECTS') then
-    class := 'pg_catalog.pg_default_acl';
-    objects := array(
-      select c.oid from pg_catalog.pg_default_acl c
-       where age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
-       order by c.cmin::text::bigint desc limit 20);
-  else null;
+  else
+    -- Seldom granted: planned when it is asked for.
+    select c.class, c.acl into class, acl
+      from (values ('FUNCTION', 'pg_proc'::regclass, 'proacl'), ('PROCEDURE', 'pg_proc', 'proacl'), ('ROUTINE', 'pg_proc', 'proacl'),
+                   ('TYPE', 'pg_type', 'typacl'), ('DOMAIN', 'pg_type', 'typacl'), ('SCHEMA', 'pg_namespace', 'nspacl'),
+                   ('LANGUAGE', 'pg_language', 'lanacl'), ('FOREIGN DATA WRAPPER', 'pg_foreign_data_wrapper', 'fdwacl'),
+                   ('FOREIGN SERVER', 'pg_foreign_server', 'srvacl')) c (kind, class, acl)
+     where c.kind = ddl_granted.kind;
+    if kind in ('TABLES', 'SEQUENCES', 'FUNCTIONS', 'ROUTINES', 'TYPES', 'SCHEMAS', 'LARGE OBJECTS') then
+      class := 'pg_catalog.pg_default_acl';
+      acl := 'defaclacl';
+    end if;
+    if class is not null then
+      execute format(
+        'select array(select c.oid from %s c where c.%I is not null and age(c.xmin) <= $1 and logship.ddl_made_here(c.xmin)'
+        ' order by c.cmin::text::bigint desc limit 20)', class, acl)
+        into objects using our_age;
+    end if;
   end case;
 end
 $function$;
@@ -225,6 +201,7 @@ declare
   schema text;
   objects jsonb := case when tag = 'DROP OWNED' then '[]'::jsonb end;
   temporary_only boolean;
+  sequences jsonb := '{}';
 begin
   for command in
     select c.classid, c.objid, c.objsubid, c.command_tag, c.object_type, c.schema_name, c.object_identity, c.in_extension
@@ -254,7 +231,14 @@ begin
       continue;
     end if;
     continue when logship.ddl_ignored(command.classid, command.objid, command.schema_name);
-    object := logship.ddl_described(command.classid, command.objid, command.objsubid);
+    -- A serial column's sequence is made, and later given to its column: the catalog says the same of it both times.
+    object := case command.object_type when 'sequence' then sequences -> command.objid::text end;
+    if object is null then
+      object := logship.ddl_described(command.classid, command.objid, command.objsubid);
+      if command.object_type = 'sequence' then
+        sequences := sequences || jsonb_build_object(command.objid, object);
+      end if;
+    end if;
     if object is null then
       raise exception 'the catalog has no % % that was just made or changed', command.object_type, command.object_identity
         using errcode = 'LS004';
@@ -406,7 +390,8 @@ begin
     if tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE') then
       perform logship.ddl_keyless(objects);
     end if;
-    if objects @> '[{"type": "sequence", "class": "pg_class"}]' then
+    -- From a new one nobody has drawn yet.
+    if not starts_with(tag, 'CREATE ') and objects @> '[{"type": "sequence", "class": "pg_class"}]' then
       perform logship.ddl_sequences_of(tag, objects);
     end if;
     if starts_with(tag, 'ALTER ') then

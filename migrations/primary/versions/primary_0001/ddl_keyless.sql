@@ -8,15 +8,10 @@ declare
   found record;
   setting text;
 begin
-  -- Almost always nothing is to be done, and that is found out first.
-  if not exists (
-    select
-      from jsonb_array_elements(objects) o
-      join pg_catalog.pg_class c on c.oid = (o ->> 'oid')::oid
-     where o ->> 'class' = 'pg_class' and o ->> 'type' = 'table' and c.relkind in ('r', 'p') and c.relpersistence = 'p'
-       and not (c.relreplident = 'd' and exists (
-         select from pg_catalog.pg_index i
-          where i.indrelid = c.oid and i.indisprimary and i.indislive and i.indimmediate))) then
+  -- Almost always nothing is to be done: every table has a key that isn't deferrable. The facts say so, without a query.
+  if not jsonb_path_exists(objects, '$[*] ? (@.class == "pg_class" && @.type == "table" && @.facts.persistence == "p"
+      && !(@.facts.replica_identity == "d" && exists (
+        @.facts.constraints[*] ? (@.type == "p" && !(@.definition like_regex "DEFERRABLE")))))') then
     return;
   end if;
   setting := (select s.keyless from logship.ddl_setting s);

@@ -80,3 +80,16 @@ def test_inside_of_a_function_nobody_knows_who_it_was(found: Found) -> None:
 
 def test_other_statements_are_their_owners() -> None:
     assert by(granted(owned("ann", "=r/sue"), tag="ALTER TABLE")) is None
+
+
+def test_maintain_is_no_change_where_one_side_has_not_heard_of_it() -> None:
+    given = granted(owned("ann", "ann=arwdDxt/ann", "joe=r/bob"))
+
+    def there(_: object) -> dict[str, Any]:
+        return {"facts": {"acl": ["ann=arwdDxtm/ann"]}}
+
+    assert granted_by(given, _SENT, there, both_maintain=False) == "bob"
+    assert granted_by(given, _SENT, there) is None  # two seem to have changed something, and sue is neither
+    same = granted(owned("ann", "ann=arwdDxt/ann"), tag="REVOKE")
+    assert changed_nothing(same, there, both_maintain=False)
+    assert not changed_nothing(same, there)
