@@ -322,7 +322,8 @@ class Stream(ABC, Generic[T]):
     def _meaning(self, error: psycopg.Error | None) -> PrimaryError:
         message = ""
         if error is not None:
-            message = error.diag.message_primary or str(error).strip().split("\n", 1)[0]
+            # What libpq itself says of a link that broke has advice in further lines.
+            message = (error.diag.message_primary or str(error)).strip().partition("\n")[0]
         sqlstate = error.sqlstate if error is not None else None
         return self._explain(sqlstate, message)
 

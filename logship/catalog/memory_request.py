@@ -16,7 +16,18 @@ import psycopg
 
 from logship.catalog import news
 
-_SLOTS = 16
+_SLOTS: Final = 16
+_ASK: Final = """
+insert into logship.my_memory_request (replica, slot, token, question, expires_at)
+select %(replica)s, s.slot, %(token)s, %(question)s,
+       pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => %(seconds)s)
+  from pg_catalog.generate_series(0, %(last)s) s (slot)
+ where not exists (select from logship.my_memory_request q
+                    where q.replica = %(replica)s and q.slot = s.slot)
+ order by pg_catalog.random() limit 1
+    on conflict do nothing
+returning slot
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +46,6 @@ class Progress:
     head: str | None
     begun: bool
     answering: bool
-
-
-_ASK: Final = """
-insert into logship.my_memory_request (replica, slot, token, question, expires_at)
-select %(replica)s, s.slot, %(token)s, %(question)s,
-       pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => %(seconds)s)
-  from pg_catalog.generate_series(0, %(last)s) s (slot)
- where not exists (select from logship.my_memory_request q
-                    where q.replica = %(replica)s and q.slot = s.slot)
- order by pg_catalog.random() limit 1
-    on conflict do nothing
-returning slot
-"""
 
 
 # -- who asks --------------------------------------------------------------------------------------

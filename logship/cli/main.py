@@ -30,6 +30,8 @@ from logship.cli import options, output, settings
 from logship.errors import InternalError, LogshipError, UsageError
 
 INTERRUPTED: Final = 130
+# Being stopped is their normal end, also before they have begun.
+LASTING: Final = frozenset({"run", "replay", "ship"})
 PIPE_CLOSED: Final = 1  # as click has it
 _RANGE: Final = re.compile(r"is not in the range (?:x>=)?(-?\d+)(?:<=x<=(-?\d+))?")
 
@@ -168,6 +170,8 @@ def run_command(group: click.Command, arguments: Sequence[str]) -> int:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         return UsageError.exit_code
     except (click.Abort, KeyboardInterrupt):
+        if next((each for each in arguments if each in COMMANDS), None) in LASTING:
+            return 0
         output.interrupted(INTERRUPTED, as_json=as_json)
         return INTERRUPTED
     except BrokenPipeError:

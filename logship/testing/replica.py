@@ -18,7 +18,7 @@ import psycopg
 
 from logship.connection import Side, connect
 from logship.service.compare import catalogs, comparison
-from logship.service.demo.running import RunningReplica
+from logship.service.demo.running import ReplicationEnded, RunningReplica
 from logship.service.initial.init import initialise
 from logship.service.initial.plan import InitResult
 from logship.testing.databases import Database
@@ -113,8 +113,15 @@ class Replica:
         ]
 
     def assert_equal(self, when: str = "") -> None:
-        """`SidesDiffer` unless schema and rows agree once the replica has caught up."""
-        if lines := self.differences():
+        """`SidesDiffer` unless schema and rows agree once the replica has caught up. An error that stopped the replica
+        says ``when``, too."""
+        try:
+            lines = self.differences()
+        except ReplicationEnded as error:
+            if when:
+                error.add_note(f"the replica stopped {when}")
+            raise
+        if lines:
             raise SidesDiffer(when, lines)
 
     def _links(self) -> tuple[psycopg.Connection, psycopg.Connection]:

@@ -323,10 +323,11 @@ class Writing:
         old, made = self.parts.delta, self.parts.next_number
         rows = self.store.count(self.table.insert_merged(last.number, old, merge.born))
         each = self.parts.delta_bytes / max(1, self.parts.delta_rows)
+        in_main = max(0.0, each - KEY_BYTES)
         self.store.execute(self.table.create_delta(made))
         left = self.store.count(self.table.insert_left(old, made, merge.born))
         self.parts = replace(
-            self.parts.with_segment(last.gained(rows, int(rows * each))),
+            self.parts.with_segment(last.gained(rows, int(rows * in_main))),
             next_number=made + 1, delta=made, delta_rows=left, delta_bytes=int(left * each), merge=None,
         )  # fmt: skip
         self.settle()

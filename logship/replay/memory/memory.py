@@ -40,6 +40,7 @@ from logship.replay.memory.replay import (
     Misses,
     Named,
     OpenTransaction,
+    Unholdable,
     carry_out,
     named,
     prepare,
@@ -290,7 +291,7 @@ class Memory:
                     opened.begun = True
                 carry_out(prepared, opened, self._store, batch.end_lsn)
                 break
-            except (Misses, duckdb.OutOfMemoryException) as error:
+            except (Misses, Unholdable, duckdb.OutOfMemoryException) as error:
                 self._roll_back(opened)
                 if opened.pieces:
                     self._lose(opened, "a transaction in pieces didn't fit")
@@ -298,6 +299,8 @@ class Memory:
                     return
                 if isinstance(error, Misses):
                     self._convert(error)
+                elif isinstance(error, Unholdable):
+                    self._residency.evict(self._residency.objects[error.name], error.reason)
                 else:
                     self._residency.give_way(changed.targets)
         opened.pieces += 1
@@ -333,6 +336,8 @@ class Memory:
                     break
                 except Misses as misses:
                     convert(self._store, known, misses.columns[known.name])
+                except Unholdable as error:
+                    raise CouldNotLoad(error.reason) from None
             self._store.begin()
             opened.begun = True
             try:

@@ -111,7 +111,7 @@ class Pinned:
         except duckdb.OutOfMemoryException as error:
             raise CanNotSay(
                 "memory hasn't enough room to compute checksums",
-                hint="raise --memory-budget, or compare fewer rows at a time with a larger --chunk",
+                hint="raise --memory-budget, or compare tables one at a time with --tables",
             ) from error
         except duckdb.Error as error:  # its words may quote a value
             raise CanNotSay(

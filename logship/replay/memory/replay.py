@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import pyarrow as pa
+
 from logship.lsn import Lsn
-from logship.replay.batch import Batch, NetChanges, Rows, Truncation
+from logship.replay.batch import Batch, NetChanges, OrderedChanges, Rows, Truncation
 from logship.replay.memory.main import MemoryDiffers, Writing
 from logship.replay.memory.parts import Parts
 from logship.replay.memory.resident import MemoryObject, Name
@@ -29,6 +31,7 @@ __all__ = [
     "OpenTransaction",
     "Operation",
     "Prepared",
+    "Unholdable",
     "carry_out",
     "named",
     "prepare",
@@ -43,6 +46,15 @@ class Misses(Exception):
     def __init__(self) -> None:
         super().__init__("values that their type in memory can't hold")
         self.columns: dict[Name, dict[MemoryColumn, None]] = {}
+
+
+class Unholdable(Exception):
+    """Never leaves memory: the object does."""
+
+    def __init__(self, name: Name) -> None:
+        super().__init__("it holds text that isn't UTF-8")
+        self.name = name
+        self.reason = str(self)
 
 
 @dataclass(slots=True)
@@ -127,7 +139,8 @@ def named(batch: Batch) -> Named:
 
 
 def prepare(batch: Batch, store: Store, resident: Callable[[Name], MemoryObject | None]) -> Prepared:
-    """The batch as operations on the resident objects; `Misses` when values don't fit their types."""
+    """The batch as operations on the resident objects; `Misses` when values don't fit their types, `Unholdable`
+    when no type has them."""
     prepared: Prepared = []
     misses = Misses()
     for step in batch.steps:
@@ -141,9 +154,10 @@ def prepare(batch: Batch, store: Store, resident: Callable[[Name], MemoryObject 
             known = resident((changes.target.schema, changes.target.name))
             if known is not None:
                 table = known.held
-                part = (
-                    of_net(changes, table) if isinstance(changes, NetChanges) else of_ordered(changes, table)
-                )
+                try:
+                    part = _part(changes, table)
+                except pa.ArrowInvalid as error:
+                    raise Unholdable(known.name) from error
                 missed = _cast(part, table, store)
                 misses.columns.setdefault(known.name, {}).update(dict.fromkeys(missed))
                 prepared.append(Operation(known, table, part, Change(changes=part.changes)))
@@ -151,6 +165,10 @@ def prepare(batch: Batch, store: Store, resident: Callable[[Name], MemoryObject 
     if misses.columns:
         raise misses
     return prepared
+
+
+def _part(changes: NetChanges | OrderedChanges, table: MemoryTable) -> KeyedPart | KeylessPart:
+    return of_net(changes, table) if isinstance(changes, NetChanges) else of_ordered(changes, table)
 
 
 def _cast(part: KeyedPart | KeylessPart, table: MemoryTable, store: Store) -> list[MemoryColumn]:

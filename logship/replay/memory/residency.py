@@ -224,10 +224,14 @@ class Residency(Room):
     def _ask(self, name: Name, future: Future[ObjectState], described: Wanted | None) -> None:
         known = self.objects.get(name)
         if known is not None and known.shown:
-            future.set_result(known.state())
+            _tell(future, known.state())
         elif known is None and described is None:
-            reason = "the log hasn't described it: it isn't replicated, or nothing has changed it yet"
-            future.set_result(ObjectState(*name, Residence.COLD, None, None, 0, 0, 0, None, reason))
+            _tell(
+                future,
+                _unknown(
+                    name, "the log hasn't described it: it isn't replicated, or nothing has changed it yet"
+                ),
+            )
         else:
             self._waiting.setdefault(name, []).append(future)
             if name not in self._loads:
@@ -372,8 +376,7 @@ class Residency(Room):
 
     def _answer(self, known: MemoryObject) -> None:
         for future in self._waiting.pop(known.name, []):
-            if not future.cancelled():
-                future.set_result(known.state())
+            _tell(future, known.state())
 
     def _break_off(self, known: MemoryObject, reason: str) -> None:
         self._fail(self._loads[known.name], reason)
@@ -426,6 +429,8 @@ class Residency(Room):
         self._wanted.pop(name, None)
         with self._lock:
             self._described.pop(name, None)
+        for future in self._waiting.pop(name, []):
+            _tell(future, _unknown(name, "it was dropped"))
 
     def close(self) -> None:
         with self._lock:
@@ -437,6 +442,16 @@ class Residency(Room):
             for future in futures:
                 future.cancel()
         self._readers.close()
+
+
+def _tell(future: Future[ObjectState], state: ObjectState) -> None:
+    """Who asked may have given up, at any moment."""
+    if future.set_running_or_notify_cancel():
+        future.set_result(state)
+
+
+def _unknown(name: Name, reason: str) -> ObjectState:
+    return ObjectState(*name, Residence.COLD, None, None, 0, 0, 0, None, reason)
 
 
 def _provisional(relation: Relation) -> Target:

@@ -28,6 +28,8 @@ Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 
 _FETCH_ROWS: Final = 5_000
 _POSITION: Final = "select s.replay_lsn::pg_catalog.text from logship.stat_replay s where s.replica = %s"
+# The replay, or anybody else, came in between: the same query may succeed now.
+_AGAIN: Final = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 _FINISHED: Final = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 
 
@@ -99,19 +101,33 @@ def answer(
     limit_bytes: int,
 ) -> tuple[Table, Lsn]:
     """The table's columns are c0, c1, … ``until``: by `time.monotonic`. `NotInTime`, `TooLarge`, `QueryFailed`."""
+    while True:
+        try:
+            texts, lsn = _attempt(
+                link, replica, query, len(described.names), until=until, limit_bytes=limit_bytes
+            )
+            break
+        except _AGAIN as error:
+            if time.monotonic() > until:
+                raise failed(error) from error
+        except psycopg.Error as error:
+            raise failed(error) from error
+    return typed(texts, described.types), lsn
+
+
+def _attempt(
+    link: psycopg.Connection, replica: str, query: str, width: int, *, until: float, limit_bytes: int
+) -> tuple[Table, Lsn]:
     left_ms = max(1, int((until - time.monotonic()) * 1000))
     try:
         link.execute("begin isolation level read committed read only")
         link.execute(f"set local statement_timeout = {left_ms}".encode())
         link.execute(f"explain {statement(query)}".encode())
         lsn = _open(link, replica, query, until)
-        texts = _fetch(link, len(described.names), limit_bytes, until)
-    except psycopg.Error as error:
-        raise failed(error) from error
+        return _fetch(link, width, limit_bytes, until), lsn
     finally:
         if link.info.transaction_status is not pq.TransactionStatus.IDLE and not link.closed:
             link.execute("rollback")
-    return typed(texts, described.types), lsn
 
 
 def _open(link: psycopg.Connection, replica: str, query: str, until: float) -> Lsn:

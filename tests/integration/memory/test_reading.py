@@ -437,6 +437,26 @@ def test_errors_say_what_to_do(replica: Replica, memory: logship.memory.Memory) 
     assert replica.secondary.value("select count(*) from logship.memory_request") == 0
 
 
+def test_what_came_in_between_is_tried_again(replica: Replica, memory: logship.memory.Memory) -> None:
+    """The lock of the session outlives the attempt that was rolled back: the second one finds it."""
+    for state in ("40001", "40P01"):
+        replica.secondary.execute(
+            f"""
+            create function public.in_between_{state}() returns int language plpgsql volatile as $$
+            declare found bool := exists (select from pg_catalog.pg_locks l where l.locktype = 'advisory'
+                and l.pid = pg_catalog.pg_backend_pid() and l.objid = hashtext('{state}')::oid);
+            begin
+                perform pg_catalog.pg_advisory_lock(0, hashtext('{state}'));
+                if not found then raise sqlstate '{state}'; end if;
+                return 1;
+            end $$
+            """
+        )
+        answer = memory.query(f"select public.in_between_{state}()", timeout_s=20)
+        assert (texts(answer.table), answer.source) == ([["1"]], "persistence")
+        replica.secondary.execute(f"drop function public.in_between_{state}()")
+
+
 def test_the_documents_example(replica: Replica) -> None:
     [example] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert "shop.orders" in example

@@ -10,7 +10,7 @@ from alembic.config import Config
 
 from logship.connection import Side
 from logship.service.demo.running import ReplicationEnded
-from logship.testing import Database, Migrations, Replica, SidesDiffer
+from logship.testing import Database, MigratedElsewhere, Migrations, Replica, SidesDiffer
 from tests.conftest import Pair
 
 _REVISION = '''
@@ -84,7 +84,7 @@ def test_what_differs_is_named(replica: Replica, config: Config) -> None:
     ]
 
 
-def test_as_far_as_a_revision_and_on_after_a_kill(replica: Replica, config: Config) -> None:
+def test_as_far_as_a_revision_and_on_after_a_kill(replica: Replica, config: Config, tmp_path: Path) -> None:
     history = Migrations(config, replica, rows={"a": "insert into one values (1)"})
     history.upgrade("a")
     history.upgrade("a")
@@ -99,7 +99,13 @@ def test_as_far_as_a_revision_and_on_after_a_kill(replica: Replica, config: Conf
     with pytest.raises(ValueError, match="the history hasn't: c"):
         Migrations(config, replica, rows={"c": "select"})
     replica.process.kill()
-    with pytest.raises(ReplicationEnded, match="exit code -9"):
-        replica.assert_equal()
+    with pytest.raises(ReplicationEnded, match="exit code -9") as ended:
+        replica.assert_equal("after the kill")
+    assert ended.value.__notes__ == ["the replica stopped after the kill"]
     replica.process.start()
     replica.assert_equal("after its process was killed")
+
+    env = tmp_path / "scripts" / "env.py"
+    env.write_text(env.read_text().replace('context.config.get_main_option("sqlalchemy.url")', '"sqlite://"'))
+    with pytest.raises(MigratedElsewhere, match="the upgrade to a left no trace"):
+        Migrations(config, replica).upgrade()

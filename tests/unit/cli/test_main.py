@@ -151,6 +151,14 @@ def test_interrupted_is_130(run: Any) -> None:
     assert (code, json.loads(err)["exit_code"]) == (130, 130)
 
 
+def test_what_lasts_may_be_stopped_before_it_has_begun(
+    group: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, code in (("run", 0), ("replay", 0), ("ship", 0), ("init", 130)):
+        monkeypatch.setitem(group.entries, name, group.entries["sample"])
+        assert run_command(group, [name, "--primary", "p", "--fail", "interrupt"]) == code
+
+
 def test_a_command_may_return_its_exit_code(run: Any) -> None:
     assert run("sample", "--primary", "p", "--fail", "code")[0] == 1
 

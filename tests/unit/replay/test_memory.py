@@ -220,6 +220,31 @@ def test_a_miss_in_a_later_piece_loads_the_object_anew() -> None:
     memory.close()
 
 
+NOT_UTF8 = b"caf\xe9"  # a database of encoding SQL_ASCII takes any bytes
+
+
+def test_text_that_is_not_utf8_takes_its_object_out_of_memory_and_nothing_else(memory: Memory) -> None:
+    loaded(memory, T, U)
+    apply(memory, batch(2, coalesced(update(T, None, [b"1", NOT_UTF8]), insert(U, b"10", b"ten"))))
+    assert (state(memory).residence, state(memory).reason) == (
+        Residence.COLD,
+        "it holds text that isn't UTF-8",
+    )
+    assert contents(memory, "u") == ([[b"10", b"ten"], [b"9", None]], Lsn(2))
+
+
+def test_text_that_is_not_utf8_in_a_later_piece_is_no_error_either(
+    memory: Memory, persistence: ModelPersistence
+) -> None:
+    loaded(memory, T, U)
+    apply(memory, batch(1, coalesced(insert(U, b"10", b"ten")), complete=False))
+    apply(memory, batch(1, coalesced(update(T, None, [b"1", NOT_UTF8])), complete=False))
+    persistence.fails = SecondaryError("it holds text that isn't UTF-8")
+    apply(memory, batch(2))
+    assert {state(memory, name).residence for name in "tu"} == {Residence.COLD}
+    assert memory.memory_lsn == Lsn(2)
+
+
 def big(name: str) -> Rows:
     return {name: [[b"%d" % number, b"x" * 1000] for number in range(8000)]}
 

@@ -370,6 +370,23 @@ def test_the_space_of_dead_rows_comes_back() -> None:
         world.judge()
 
 
+def test_an_object_is_not_said_to_grow_when_its_rows_are_changed_again_and_again() -> None:
+    with sizes(**{**SMALL, "SEGMENT_ROWS": 100}), objects(ONE) as world:
+        _filled(world, 40)
+        full = world.known["one"].size_bytes
+        for turn in range(12):
+            for number in range(turn % 2, 40, 2):
+                row = [b"%d" % number, *world.rows["one"][number][1:]]
+                world.say(lambda c, row=row: c.table(ONE).update(None, False, row))  # type: ignore[misc]
+            world.replay(world.coalescer.take())
+            assert world.known["one"].parts.delta_rows
+            world.write("one", Writing.merge_all)
+            while (segment := world.known["one"].parts.wasteful) is not None:
+                world.write("one", lambda writing, segment=segment: writing.rewrite(segment))  # type: ignore[misc]
+        assert world.known["one"].size_bytes <= full * 1.5
+        world.judge()
+
+
 def test_what_is_merged_when_nobody_writes_is_merged_after_a_while() -> None:
     now = [0.0]
     with sizes(_SMALL_ROWS=0, _LOOKED_THROUGH=1), objects(ONE) as world:

@@ -182,6 +182,41 @@ def test_who_asks_for_an_object_gets_it_or_the_reason(memory: Memory, persistenc
     assert late.cancelled()
 
 
+def test_text_that_is_not_utf8_among_what_was_kept_gives_up_the_load(memory: Memory, readers: InTurn) -> None:
+    readers.steps = 1
+    apply(memory, batch(2, coalesced(insert(T, b"20", b"caf\xe9"))))
+    apply(memory, batch(3))
+    readers.steps = None
+    settle(memory)
+    assert (state(memory).residence, state(memory).reason) == (
+        Residence.COLD,
+        "it holds text that isn't UTF-8",
+    )
+    assert memory.memory_lsn == Lsn(3)
+
+
+def test_who_asked_for_what_is_dropped_is_told(
+    memory: Memory, readers: InTurn, persistence: ModelPersistence
+) -> None:
+    readers.steps = 0
+    persistence.targets["u"] = U
+    memory.heard(U.relation, {})
+    asked, given_up = memory.request("public", "u"), memory.request("public", "u")
+    settle(memory)
+    given_up.cancel()
+    memory._residency.give_up_loads("the schema changes")
+    memory._residency.forget(("public", "u"))
+    assert (asked.result(0).residence, asked.result(0).reason) == (Residence.COLD, "it was dropped")
+
+
+def test_who_has_given_up_asking_is_no_obstacle(memory: Memory) -> None:
+    apply(memory, batch(2, coalesced(insert(T, b"20", b"new"))))
+    for name in ("t", "nobody"):
+        memory.request("public", name).cancel()
+    settle(memory)
+    assert memory.memory_lsn == Lsn(2)
+
+
 def test_policies_by_name(persistence: ModelPersistence) -> None:
     policies = Policies(
         eager={("public", "t"), ("public", "u")}, off={("public", "u")}, pinned={("public", "u")}
