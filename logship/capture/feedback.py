@@ -3,11 +3,12 @@
 In: the positions as they are, what was sent last and when, what the stream asked. Out: yes or no, and
 how long the stream may be waited on. No I/O, no clock: ``now_s`` is monotonic seconds, given.
 
-Sent at once: when a keepalive asks; when a keepalive moved the LSN, whether it asks or not (with a
-synchronous standby, a commit that decodes to nothing waits for just that answer: PostgreSQL asks only
-after half of wal_sender_timeout); when a position moved, which happens after every fsync and every
-replayed batch, so the caller decides once per turn of its loop and what moved in between is one
-update. Otherwise every ``interval_s``.
+Sent at once: when a keepalive asks; when a position moved, which happens after every fsync, every replayed
+batch, and every keepalive that tells of a later end of the log: there is nothing before it, so it is journaled
+as a position, and told as soon as that is fsynced, whether the keepalive asked or not (with a synchronous
+standby, a commit that decodes to nothing waits for just that: PostgreSQL asks only after half of
+wal_sender_timeout). A keepalive that says nothing new is not answered: a walsender sends one whenever it begins to
+wait, and an answer without news would only wake it to send the next. Otherwise every ``interval_s``.
 """
 
 from __future__ import annotations
@@ -17,18 +18,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from logship.capture.copydata import NOWHERE, Keepalive, Positions
-from logship.lsn import INVALID, Lsn
 
 INTERVAL_S: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What some keepalives ask for."""
-
-    reply_requested: bool
-    moved: bool  # one told of a later end of the WAL than was told before
-    wal_end: Lsn  # the latest that was told
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +30,9 @@ class Sent:
     at_s: float | None = None
 
 
-def heard(keepalives: Iterable[Keepalive], wal_end: Lsn = INVALID) -> Heard:
-    """What ``keepalives`` say; ``wal_end`` is the latest that was told before."""
-    asked = moved = False
-    for keepalive in keepalives:
-        asked |= keepalive.reply_requested
-        if keepalive.wal_end > wal_end:
-            moved, wal_end = True, keepalive.wal_end
-    return Heard(asked, moved, wal_end)
+def is_asked(keepalives: Iterable[Keepalive]) -> bool:
+    """Whether one of ``keepalives`` asks for an answer."""
+    return any(keepalive.reply_requested for keepalive in keepalives)
 
 
 def is_due(
@@ -56,10 +42,9 @@ def is_due(
     *,
     interval_s: float = INTERVAL_S,
     reply_requested: bool = False,
-    moved: bool = False,
 ) -> bool:
     """Whether ``positions`` are to be sent now. The caller sends, then keeps ``Sent(positions, now_s)``."""
-    if reply_requested or moved or positions != sent.positions:
+    if reply_requested or positions != sent.positions:
         return True
     return sent.at_s is None or now_s - sent.at_s >= interval_s
 

@@ -35,6 +35,8 @@ class Link:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._lock = threading.Lock()  # a descriptor that was closed may be somebody else's already
         self._closed = False
+        # Sending may have read meanwhile: libpq may hold what no wait for the socket tells of. Who reads takes it back.
+        self.has_read = False
         self._socket_only = selectors.DefaultSelector()
         self._socket_only.register(self._socket, selectors.EVENT_READ)
         self._selector.register(self._socket, selectors.EVENT_READ)
@@ -66,6 +68,7 @@ class Link:
         would never read ours. `StreamBroken` when the server takes nothing until the deadline."""
         end = time.monotonic() + deadline_s
         while self._pgconn.flush() != 0:
+            self.has_read = True
             if not self._wait_for_socket(_BOTH, end):
                 raise StreamBroken(f"the server took nothing for {deadline_s:g} s", transient=True)
 

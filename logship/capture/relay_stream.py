@@ -76,14 +76,14 @@ class RelayStream(Stream[T | Keepalive], Generic[T]):
             raise self._of_result(refused)
 
     def _gather(self, items: list[T | Keepalive], keepalives: list[Keepalive], max_bytes: int) -> int:
-        size = self._take(items, keepalives, max_bytes)
-        while size < max_bytes and not self._drained:
+        size, drained = self._take(items, keepalives, max_bytes), False
+        while size < max_bytes and not drained:
             self._pgconn.consume_input()
             taken = self._take(items, keepalives, max_bytes - size)
             size += taken
             # What TLS has decrypted isn't seen by a wait for the socket: it is asked until it has no more.
-            self._drained = taken == 0 or (taken < _ALL_BYTES and not self._tls)
-        self._drained &= not self._tls
+            drained = taken == 0 or (taken < _ALL_BYTES and not self._tls)
+        self._drained = drained and size < max_bytes and not self._tls
         return size
 
     def _take(self, items: list[T | Keepalive], keepalives: list[Keepalive], max_bytes: int) -> int:

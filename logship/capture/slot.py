@@ -69,7 +69,7 @@ class SlotStream(Stream[Stretch]):
 
     def _gather(self, items: list[Stretch], keepalives: list[Keepalive], max_bytes: int) -> int:
         """Take what libpq and the socket have, as one stretch."""
-        drain = self._drain
+        drain, self._drained = self._drain, False
         try:
             size = drain.read(max_bytes, _ENOUGH_BYTES, self.gather_s)
         finally:
@@ -78,6 +78,7 @@ class SlotStream(Stream[Stretch]):
             raise ProtocolViolation(f"CopyData of the unknown kind {drain.odd[:1]!r}")
         if drain.ended:
             raise self._broken(None)
+        self._drained = size < max_bytes and not self._tls
         return size
 
     def _pass_on(self, items: list[Stretch], keepalives: list[Keepalive]) -> None:

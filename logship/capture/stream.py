@@ -92,7 +92,8 @@ class Stream(ABC, Generic[T]):
         # Held while libpq is used, and not while its socket is waited for. Who decides by `sent` what to send holds it.
         self.using = threading.RLock()
         self._unsent = False  # libpq has bytes of an `offer_status` that the socket didn't take
-        self._drained = False  # the socket had no more when it was last read
+        # After the last `_gather` neither libpq nor the socket had more: there is nothing to look for before a wait.
+        self._drained = False
 
     def __enter__(self) -> Self:
         return self
@@ -106,7 +107,7 @@ class Stream(ABC, Generic[T]):
 
     @abstractmethod
     def _gather(self, items: list[T], keepalives: list[Keepalive], max_bytes: int) -> int:
-        """Take what libpq has and what the socket has, up to about ``max_bytes``. Its size."""
+        """Take what libpq has and what the socket has, up to about ``max_bytes``. Its size. Sets `_drained`."""
 
     @abstractmethod
     def _explain(self, sqlstate: str | None, message: str) -> PrimaryError:
@@ -161,14 +162,15 @@ class Stream(ABC, Generic[T]):
             with self.using:
                 if self._unsent:
                     self._link.flush(ANSWER_S)
-                    self._unsent = False
-                size = self._gather(items, keepalives, max_bytes)
+                    self._unsent, self._link.has_read = False, True
+                if self._link.has_read or not self._drained:
+                    self._link.has_read = False
+                    size = self._gather(items, keepalives, max_bytes)
             while not items and not woken:
                 left_s = end - time.monotonic()
                 ready = self._link.wait(left_s)
                 woken = ready.woken
                 if ready.readable:
-                    self._drained = False
                     with self.using:
                         size = self._gather(items, keepalives, max_bytes)
                 if left_s <= 0:
@@ -193,6 +195,7 @@ class Stream(ABC, Generic[T]):
         with self.using:
             try:
                 while not self._put_status(positions, reply_requested=reply_requested):
+                    self._link.has_read = True
                     self._link.flush(ANSWER_S)
                 self._link.flush(ANSWER_S)
             except psycopg.Error as error:

@@ -48,6 +48,7 @@ class ActiveSegment:
         self, files: Files, fd: int, header: Header, contents: Contents, *, end: int, size: int
     ) -> None:
         self.header = header
+        self.name: Final = header.name
         self.contents = contents
         self.size = size
         self.offset = self.written = self.synced = end

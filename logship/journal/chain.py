@@ -93,16 +93,16 @@ class Chain:
     def limit(self, name: str) -> int | None:
         """Up to where the segment may be read; None: to the end of its file, as it is sealed."""
         with self._condition:
-            return self._written if name == self._active.header.name else None
+            return self._written if name == self._active.name else None
 
     def has(self, name: str) -> bool:
         with self._condition:
-            return name == self._active.header.name or any(segment.name == name for segment in self._sealed)
+            return name == self._active.name or any(segment.name == name for segment in self._sealed)
 
     def gone(self, name: str) -> bool:
         """Whether the segment was taken away: one that isn't there and isn't still to come."""
         with self._condition:
-            oldest = self._sealed[0].name if self._sealed else self._active.header.name
+            oldest = self._sealed[0].name if self._sealed else self._active.name
         return (parse_name(name) or (0, 0)) < (parse_name(oldest) or (0, 0))
 
     def wait(self, ready: Callable[[], bool], timeout_s: float | None) -> bool:

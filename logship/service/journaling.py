@@ -59,6 +59,6 @@ class Journaling:
         self._positions.reach(Stage.RECEIVED, self._journal.written_lsn)
 
     def _durable(self, lsn: Lsn) -> None:
-        """Called when an fsync is over, by its thread."""
-        self._positions.reach(Stage.FLUSHED, self._journal.flushed_lsn)
+        """Called when an fsync is over, by its thread. A commit may wait to be told; for what is shown nobody does."""
         self._moved()
+        self._positions.reach(Stage.FLUSHED, self._journal.flushed_lsn)

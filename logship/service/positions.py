@@ -31,6 +31,8 @@ class Stage(enum.Enum):
     MEMORY = "memory"
     PERSISTENCE = "persistence"
 
+    __hash__ = object.__hash__  # not that of the name, in Python: looked up several times for each commit
+
 
 def now_us() -> int:
     """Microseconds since 2000-01-01 UTC, as the log counts them, by this machine's clock."""

@@ -17,13 +17,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from logship.capture.feedback import heard, is_due, wait_s
+from logship.capture.feedback import is_asked, is_due, wait_s
 from logship.capture.relay_stream import RelayStream
 from logship.capture.stream import System
 from logship.catalog.state import Replica
 from logship.errors import PrimaryError, ProtocolViolation, RefusedAsUnsafe, ReplicaUnknown
 from logship.journal.log import Journal
-from logship.lsn import INVALID
 from logship.relay.frames import RelayedRecord, decode_record
 from logship.service.journaling import Journaling
 from logship.service.positions import Positions
@@ -134,7 +133,6 @@ class Receiver:
             stream.stop()
 
     def _pump(self, stream: RelayStream[RelayedRecord]) -> None:
-        wal_end = INVALID
         while not self._stopping.is_set():
             received = stream.read(wait_s(stream.sent, time.monotonic(), interval_s=self._feedback_s))
             self.received_bytes += received.bytes
@@ -142,13 +140,11 @@ class Receiver:
             if records:
                 # A commit may wait for what is little at once, and nothing else does.
                 self._journaling.put(records, at_once=received.bytes < _FEW_BYTES)
-            asked = heard(received.keepalives, wal_end)
-            wal_end = asked.wal_end
             with stream.using:
                 reached = self._journaling.reached()
                 if is_due(
                     reached, stream.sent, time.monotonic(),
-                    interval_s=self._feedback_s, reply_requested=asked.reply_requested, moved=asked.moved,
+                    interval_s=self._feedback_s, reply_requested=is_asked(received.keepalives),
                 ):  # fmt: skip
                     stream.send_status(reached)
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 import psycopg
 
 from logship.capture.copydata import Stretch as Arrived
-from logship.capture.feedback import Heard, Sent, heard, is_due
+from logship.capture.feedback import Sent, is_asked, is_due
 from logship.capture.records import Assembler, Piece
 from logship.capture.slot import SlotStream, System
 from logship.capture.slot_state import SlotState, gap, judge, read_slot
@@ -31,7 +31,7 @@ from logship.connection import Side, connect
 from logship.errors import JournalBehind, PrimaryError, RefusedAsUnsafe, SlotActive, SlotMissing, waited_out
 from logship.journal.log import Journal
 from logship.journal.segment import Source
-from logship.lsn import INVALID, Lsn
+from logship.lsn import Lsn
 from logship.service.journaling import Journaling
 from logship.service.positions import Positions
 from logship.service.ship.acknowledge import Acknowledge, OwnReplica
@@ -191,7 +191,6 @@ class Shipper:
             raise
 
     def _pump(self, stream: SlotStream) -> None:
-        wal_end = INVALID
         while not self._stopping.is_set():
             stream.gather_s = self.pace.gather_s
             received = stream.read(self._wait_s(stream.sent))
@@ -201,9 +200,7 @@ class Shipper:
                 self._append(pieces, few=received.bytes < _FEW_BYTES)
             elif self._more_comes(received, stream.sent):
                 continue
-            asked = heard(received.keepalives, wal_end)
-            wal_end = asked.wal_end
-            self._answer(stream, asked)
+            self._answer(stream, asked=is_asked(received.keepalives))
             if received.items:
                 self.pace.rest(received.bytes)
 
@@ -217,12 +214,11 @@ class Shipper:
         os.sched_yield()
         return True
 
-    def _answer(self, stream: SlotStream, asked: Heard) -> None:
+    def _answer(self, stream: SlotStream, *, asked: bool) -> None:
         """Tell the primary how far we are, if it is time."""
         with stream.using:
             now_s, reached, sent = time.monotonic(), self._journaling.reached(), stream.sent
-            moved = asked.moved or reached != sent.positions
-            wanted = asked.reply_requested or (moved and self.pace.may_tell(sent, now_s))
+            wanted = asked or (reached != sent.positions and self.pace.may_tell(sent, now_s))
             if wanted or is_due(sent.positions, sent, now_s, interval_s=self._feedback_s):
                 # On the timer we ask back: the answer says how far an idle primary has read its log.
                 stream.send_status(reached, reply_requested=not wanted)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from logship import pgoutput
 from logship.capture.copydata import Positions
-from logship.capture.feedback import Sent, heard, is_due, wait_s
+from logship.capture.feedback import Sent, is_asked, is_due, wait_s
 from logship.capture.records import Assembler, Piece, PieceKind
 from logship.capture.slot import SlotStream
 from logship.change import Event
@@ -47,20 +47,17 @@ class Pump:
     interval_s: float = 0.2
     pieces: list[Piece] = field(default_factory=list)
     sent: Sent = field(default_factory=Sent)
-    wal_end: Lsn = INVALID
 
     def turn(self, timeout_s: float = 0.2) -> None:
         now_s = time.monotonic()
         received = self.stream.read(min(timeout_s, wait_s(self.sent, now_s, interval_s=self.interval_s)))
         self.pieces += self.assembler.feed(received.items)
-        said = heard(received.keepalives, self.wal_end)
-        self.wal_end = said.wal_end
         position = self.assembler.position
         positions = Positions(position, position, position)
         now_s = time.monotonic()
         if is_due(
             positions, self.sent, now_s,
-            interval_s=self.interval_s, reply_requested=said.reply_requested, moved=said.moved,
+            interval_s=self.interval_s, reply_requested=is_asked(received.keepalives),
         ):  # fmt: skip
             self.stream.send_status(positions)
             self.sent = Sent(positions, now_s)
