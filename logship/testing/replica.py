@@ -17,6 +17,7 @@ from typing import Final, Self
 import psycopg
 
 from logship.connection import Side, connect
+from logship.replay.origins import further
 from logship.service.compare import catalogs, comparison
 from logship.service.demo.running import ReplicationEnded, RunningReplica
 from logship.service.initial.init import initialise
@@ -33,7 +34,7 @@ select pg_catalog.pg_terminate_backend(s.active_pid, 10000) from pg_catalog.pg_r
  where s.slot_name = %s and s.active
 """
 _ORIGIN: Final = """
-select pg_catalog.pg_replication_origin_drop(o.roname) from pg_catalog.pg_replication_origin o where o.roname = %s
+select pg_catalog.pg_replication_origin_drop(o.roname) from pg_catalog.pg_replication_origin o where o.roname = any (%s)
 """
 _OF_THE_REPLICA: Final = """
 select pg_catalog.pg_terminate_backend(a.pid, 10000) from pg_catalog.pg_stat_activity a
@@ -89,8 +90,9 @@ class Replica:
         self.process.kill()
         self._stack.close()
         if self._made is not None:
+            origins = [self._made.origin, *further(self._made.origin)]
             _forget(self.primary, _HOLDER, _SLOT, self._made.slot)
-            _forget(self.secondary, _OF_THE_REPLICA, _ORIGIN, self._made.origin)
+            _forget(self.secondary, _OF_THE_REPLICA, _ORIGIN, origins)
 
     def catch_up(self) -> None:
         """Until all that is committed on the primary now is on the secondary.
@@ -134,7 +136,7 @@ class Replica:
         return self._opened
 
 
-def _forget(database: Database, end: str, drop: str, name: str) -> None:
+def _forget(database: Database, end: str, drop: str, name: str | list[str]) -> None:
     """``end`` the sessions that still hold what ``drop`` removes."""
     with connect(database.conninfo, database.side) as link:
         link.execute(end, [name] if end == _HOLDER else None)
