@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeAlias
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from logship.change import Column, Relation
@@ -35,23 +36,27 @@ def batch(*steps: Step, complete: bool = True, sequences: tuple[SequenceState, .
 
 
 ONE, TWO = target(1), target(2, key=(0, 1))
-cell = st.sampled_from([b"1", b"2", b"3", b"4", b"5", b"6"])
-row = st.tuples(cell, cell, cell)
+Change: TypeAlias = tuple[str, SecondaryTarget, int, int]
+change = st.tuples(
+    st.sampled_from("DUMI"), st.sampled_from([ONE, TWO]), st.integers(0, 24), st.integers(0, 24)
+)  # what happens, where, the row that is found, the row that is left; five values in each column
 
 
-@st.composite
-def changes(draw: st.DrawFn) -> NetChanges:
-    of = draw(st.sampled_from([ONE, TWO]))
-    width = len(of.key)
-    key = st.tuples(*[cell] * width)
-    some = st.lists(key, max_size=2)
-    return NetChanges.of(
-        of,
-        deletes=draw(some),
-        updates=[((0, 1, 2), [(one[:width]) for one in rows], rows) for rows in [draw(st.lists(row, max_size=2))]],
-        moves=draw(st.lists(st.tuples(key, row), max_size=2)),
-        inserts=draw(st.lists(row, max_size=2)),
-    )  # fmt: skip
+def row(number: int) -> list[bytes]:
+    return [b"%d" % (number // 5), b"%d" % (number % 5), b"v"]
+
+
+def net(what: str, of: SecondaryTarget, found: int, left: int) -> NetChanges:
+    key = row(found)[: len(of.key)]
+    match what:
+        case "D":
+            return NetChanges.of(of, deletes=[key])
+        case "U":
+            return NetChanges.of(of, updates=[((0, 1, 2), [key], [row(found)])])
+        case "M":
+            return NetChanges.of(of, moves=[(key, row(left))])
+        case _:
+            return NetChanges.of(of, inserts=[row(left)])
 
 
 def touched(of: Batch) -> set[tuple[int, tuple[object, ...]]]:
@@ -59,21 +64,24 @@ def touched(of: Batch) -> set[tuple[int, tuple[object, ...]]]:
     found: set[tuple[int, tuple[object, ...]]] = set()
     for step in of.steps:
         assert isinstance(step, Rows)
-        for net in step.tables:
-            assert isinstance(net, NetChanges)
-            oid, key = net.target.oid, net.target.key
-            keys = [*net.deletes, *net.move_keys, *(key for group in net.updates for key in group.keys)]
+        for table in step.tables:
+            assert isinstance(table, NetChanges)
+            oid, key = table.target.oid, table.target.key
+            keys = [
+                *table.deletes,
+                *table.move_keys,
+                *(each for group in table.updates for each in group.keys),
+            ]
             found |= {(oid, tuple(each)) for each in keys}
-            found |= {(oid, tuple(each[i] for i in key)) for each in [*net.move_rows, *net.inserts]}
+            found |= {(oid, tuple(each[i] for i in key)) for each in [*table.move_rows, *table.inserts]}
     return found
 
 
-batches = st.lists(st.lists(changes(), max_size=2), max_size=2).map(
-    lambda steps: batch(*(Rows(list(tables)) for tables in steps))
-)
+# Each change in a step of its own: what it is to coalesce is no matter here.
+batches = st.lists(change, max_size=6).map(lambda changes: batch(*(Rows([net(*each)]) for each in changes)))
 
 
-@settings(max_examples=120)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(batches, batches)
 def test_they_meet_where_a_row_is_the_same(one: Batch, other: Batch) -> None:
     expected = bool(touched(one) & touched(other))

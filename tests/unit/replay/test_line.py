@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -108,5 +108,7 @@ class Traffic(RuleBasedStateMachine):
         assert states == sorted(states)
 
 
-Traffic.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
+Traffic.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 TestTraffic = Traffic.TestCase
