@@ -223,7 +223,9 @@ class Persistence:
         nobody knows."""
         reached = batches[-1].end_lsn
         hit("persistence.after_rows")
-        lane.session.run([totals.advance(self._replica, self._position, reached), *commit()])
+        lane.session.send([totals.advance(self._replica, self._position, reached), *commit()])
+        hit("persistence.commit_sent")
+        lane.session.receive()
         hit("persistence.after_commit")
         self._position = reached
 
