@@ -103,12 +103,8 @@ def error_of(blocking: Sequence[Finding]) -> LogshipError:
     message = f"{len(blocking)} things stand in the way:" + "".join(
         f"\n  {number}. {finding.what}" for number, finding in enumerate(blocking, 1)
     )
-    steps = [
-        f"{number}. " + "\n   ".join(_mended(finding))
-        for number, finding in enumerate(blocking, 1)
-        if _mended(finding)
-    ]
-    return kind(message, hint="\n".join(["what mends them:", *steps]))
+    lines = [line for finding in blocking for line in _mended(finding)]
+    return kind(message, hint="\n".join(dict.fromkeys(lines)))
 
 
 def _mended(finding: Finding) -> list[str]:
