@@ -67,12 +67,12 @@ def name_schema_change(secondary: psycopg.Connection, replica: str, lsn: Lsn, nu
 
 
 def transactions(secondary: psycopg.Connection) -> list[Skip] | None:
-    """All that were ever named, of every replica. None: the user may not look."""
+    """All that were ever named, of every replica. None: the user may not look, or an older version made the tables."""
     try:
         rows = secondary.execute(
             "select s.replica, s.lsn::pg_catalog.text, s.asked_at, s.asked_by, s.skipped_at, s.changes "
             "from logship.skip s order by s.replica, s.lsn"
         ).fetchall()
-    except psycopg.errors.InsufficientPrivilege:
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable):
         return None  # public reads the views, and nothing else
     return [Skip(row[0], Lsn.parse(row[1]), *row[2:]) for row in rows]
