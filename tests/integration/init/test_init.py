@@ -397,7 +397,9 @@ def test_the_least_rights_are_enough(pair: Pair) -> None:
         except SecondaryError as error:
             assert "as a superuser: " in error.hint, error.message
             for line in error.hint.splitlines():
-                pair.secondary.execute(line.partition("as a superuser: ")[2].partition("; then run")[0] or "select")
+                pair.secondary.execute(
+                    line.partition("as a superuser: ")[2].partition("; then run")[0] or "select"
+                )
     assert pair.secondary.execute("select a from public.t order by a") == [(1,), (2,)]
 
 
