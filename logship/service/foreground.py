@@ -11,7 +11,10 @@ import contextlib
 import logging
 import os
 import select
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -49,20 +52,29 @@ class Foreground:
         self._address = metrics
         self._endpoint: Endpoint | None = None
         # A pipe, because a signal handler may not take a lock that the thread it interrupts holds.
-        self._ended, self._end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        os.set_blocking(self._ended, True)
+        self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._told = False
 
     def __del__(self) -> None:
-        os.close(self._end)
+        os.close(self._wake)
 
     def stop(self) -> None:
         """End cleanly. Harmless when it has ended."""
+        self._told = True
         with contextlib.suppress(BlockingIOError, BrokenPipeError):  # full, or ended already
-            os.write(self._end, b"\0")
+            os.write(self._wake, b"\0")
 
     def stopped(self, timeout_s: float) -> bool:
         """Wait so long, or until `stop`; whether it came."""
-        return bool(select.select([self._ended], [], [], timeout_s)[0])
+        end = time.monotonic() + timeout_s
+        while not self._told and (left := end - time.monotonic()) > 0.0:
+            self._sleep(left)
+        return self._told
+
+    def _sleep(self, timeout_s: float | None = None) -> None:
+        """So long at most; until somebody says `stop`, or a signal has come, whose handler runs then."""
+        if select.select([self._woken], [], [], timeout_s)[0]:
+            os.read(self._woken, 512)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -72,12 +84,12 @@ class Foreground:
                 from logship.service.watch.endpoint import Endpoint
 
                 self._endpoint = Endpoint(self._address)
-            with _short_turns():
+            with _short_turns(), _woken_by_signals(self._wake):
                 yield
         finally:
             if self._endpoint is not None:
                 self._endpoint.close()
-            os.close(self._ended)
+            os.close(self._woken)
 
     @property
     def endpoint(self) -> Endpoint | None:
@@ -102,7 +114,8 @@ class Foreground:
         for side in sides:
             side.start(crew)
         beside(crew)
-        os.read(self._ended, 1)
+        while not self._told:
+            self._sleep()
         crew.stop()
         if not crew.join(grace_s):
             log.warning("gave up waiting for %s", ", ".join(crew.alive))
@@ -110,6 +123,20 @@ class Foreground:
             side.end(crew)
         if crew.error is not None:
             raise crew.error
+
+
+@contextlib.contextmanager
+def _woken_by_signals(pipe: int) -> Iterator[None]:
+    """A signal writes to ``pipe``, whenever it comes. Its handler alone wakes nobody who began to wait a moment
+    before: Python runs handlers between two steps of the main thread, and a wait that has begun is one step."""
+    if threading.current_thread() is not threading.main_thread():  # no signals are handled here
+        yield
+        return
+    before = signal.set_wakeup_fd(pipe, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
 
 
 @contextlib.contextmanager
