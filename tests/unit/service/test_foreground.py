@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 import pytest
 
+from logship.service import foreground as module
 from logship.service.crew import Crew
 from logship.service.foreground import Foreground
+from tests.servers import eventually
 
 
 @pytest.fixture
@@ -26,8 +30,17 @@ def foreground() -> Iterator[Foreground]:
 
 
 def signalled(crew: Crew) -> None:
-    """Beside the main thread, which is waiting or is about to: nothing interrupts it."""
-    crew.start("signalled", lambda: signal.pthread_kill(threading.get_ident(), signal.SIGUSR1))
+    """Beside the main thread, once that waits: nothing interrupts it."""
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def work() -> None:
+        eventually(lambda: sys._current_frames()[main].f_code.co_filename == module.__file__, what="it waits")
+        asleep = Path(f"/proc/self/task/{main}/stat")
+        eventually(lambda: asleep.read_text().rpartition(")")[2].split()[0] == "S", what="it sleeps")
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    crew.start("signalled", work)
 
 
 @pytest.mark.timeout(20)
