@@ -36,7 +36,7 @@ def signalled(crew: Crew) -> None:
 
     def work() -> None:
         eventually(lambda: sys._current_frames()[main].f_code.co_filename == module.__file__, what="it waits")
-        asleep = Path(f"/proc/self/task/{main}/stat")
+        asleep = Path(f"/proc/self/task/{threading.main_thread().native_id}/stat")
         eventually(lambda: asleep.read_text().rpartition(")")[2].split()[0] == "S", what="it sleeps")
         signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
 
