@@ -82,6 +82,8 @@ class Connection(asyncio.Protocol):
         self._since_s = self._heard_s = hub.loop.time()
         self._closing_s: float | None = None
         self._asked = False  # for a sign of life
+        self._full = False  # the client takes nothing: the transport's buffer has reached its limit
+        self._owes_keepalive = False  # asked for while it was full
         # What came inside TLS before `start_tls` has returned: asyncio delivers it as soon as it is there.
         self._early: bytes | None = None
 
@@ -106,12 +108,19 @@ class Connection(asyncio.Protocol):
             self._early += data
 
     def pause_writing(self) -> None:
+        self._full = True
         if self._stream is not None:
             self._stream.window.pause(True)
+        self._listen()
 
     def resume_writing(self) -> None:
+        self._full = False
         if self._stream is not None:
             self._stream.window.pause(False)
+        if self._owes_keepalive:
+            self._owes_keepalive = False
+            self._keepalive(reply_requested=False)
+        self._listen()
 
     def connection_lost(self, exc: Exception | None) -> None:
         with self._writing:
@@ -173,9 +182,8 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, work: Work) -> None:
         """One thing at a time that waits, and no more of the client's bytes meanwhile."""
-        if self._transport is not None:
-            self._transport.pause_reading()
         self._work = self._hub.spawn(self._finish(work))
+        self._listen()
 
     async def _finish(self, work: Work) -> None:
         try:
@@ -191,9 +199,19 @@ class Connection(asyncio.Protocol):
         self._work = None
         if self._lost or self._transport is None:
             return
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._listen()
         self._take(b"")
+
+    def _listen(self) -> None:
+        """Read on, unless something is under way, or the client takes no answers: then it is answered no more. While
+        it streams it is heard all the same: commits may wait for what it says, and that needs no answers."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._work is None and (self._stream is not None or not self._full):
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
 
     def _react(self, event: Event) -> Work | None:
         """What is done at once is done; what must wait is returned."""
@@ -275,6 +293,7 @@ class Connection(asyncio.Protocol):
             deliver=self._deliver,
             failed=self._failed,
         )
+        self._stream.window.pause(self._full)
         self._stream.start()
         if self._lost:
             await self._leave()
@@ -348,7 +367,9 @@ class Connection(asyncio.Protocol):
 
     def _status(self, event: Status) -> None:
         self._hub.backend.status(self.streams, event.write, event.flush, event.replay)
-        if event.reply_requested:
+        if event.reply_requested and self._full:
+            self._owes_keepalive = True  # one will do, when it takes something again
+        elif event.reply_requested:
             self._keepalive(reply_requested=False)
 
     def _keepalive(self, *, reply_requested: bool) -> None:

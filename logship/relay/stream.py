@@ -110,8 +110,7 @@ class Stream:
 
     def _run(self) -> None:
         try:
-            while self.window.wait():
-                self._more.clear()
+            while self._goes_on():
                 with self._turn:
                     found = self._pass_on(self._read_bytes)
                 if found < 0:
@@ -122,6 +121,12 @@ class Stream:
         finally:
             with self._turn:  # not while the log's writer reads it
                 self._feed.close()
+
+    def _goes_on(self) -> bool:
+        """Whether to read again, once there is room. A `stop` that comes before this has closed the window, and one
+        that comes later isn't forgotten: `_more` is cleared first."""
+        self._more.clear()
+        return self.window.wait()
 
     def _pass_on(self, max_bytes: int) -> int:
         """With the turn: about so much of the feed. How many bytes it was; -1: there is nothing."""

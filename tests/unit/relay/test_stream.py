@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,18 +36,27 @@ class Feed(RecordFeed):
 class Client:
     """What came, up to which LSN, and by which thread; ``takes``: what the socket does."""
 
-    def __init__(self, journal: Journal, *, awaited: bool) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        awaited: bool,
+        feed: type[Feed] = Feed,
+        more: Callable[[Stream], threading.Event] | None = None,
+    ) -> None:
         self.came: list[tuple[Lsn, str]] = []
         self.failure: Exception | None = None
         self.takes = True
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="loop")
         self._thread.start()
-        self.feed = Feed(journal.reader(Lsn(0)), lambda: (INVALID, None), awaited=awaited)
+        self.feed = feed(journal.reader(Lsn(0)), lambda: (INVALID, None), awaited=awaited)
         self.stream = Stream(
             self.feed, loop=self._loop, name="r", limit_bytes=1 << 20, read_bytes=1 << 20, send=self._send,
             deliver=self._deliver, failed=self._failed,
         )  # fmt: skip
+        if more is not None:
+            self.stream._more = more(self.stream)
         self.stream.start()
 
     def _send(self, found: list[Outgoing]) -> bool:
@@ -132,3 +141,28 @@ def test_what_goes_wrong_for_a_client_is_no_business_of_the_journal(tmp_path: Pa
         append(journal, 200)
         assert journal.wait_flushed(Lsn(200), 30.0)
         eventually(lambda: isinstance(client.failure, OSError))
+
+
+def test_an_end_that_comes_between_two_reads_is_not_forgotten(tmp_path: Path) -> None:
+    class Interrupted(threading.Event):
+        """Whoever is about to look for more is stopped at that moment."""
+
+        def __init__(self, stream: Stream) -> None:
+            super().__init__()
+            self._stream = stream
+
+        def clear(self) -> None:
+            self._stream.stop()
+            super().clear()
+
+    class Counted(Feed):
+        reads = 0
+
+        def read(self, max_bytes: int, timeout_s: float) -> list[Outgoing]:
+            Counted.reads += 1
+            return super().read(max_bytes, timeout_s)
+
+    with Journal.open(tmp_path, SOURCE) as journal:
+        client = Client(journal, awaited=False, feed=Counted, more=Interrupted)
+        client.close()
+        assert (Counted.reads, client.failure) == (0, None)
