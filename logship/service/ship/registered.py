@@ -3,7 +3,7 @@
 In: what the relay tells, from its threads. Out: the same after a restart. A registration and its end are on disk
 when the call returns; progress is written by `save`, at most as often as it is called: a position that is
 too old keeps more of the journal than is needed, and nothing else. The file is replaced as a whole: a crash
-leaves the one before or the one after.
+leaves the one before or the one after. Only who wants something written waits for the disk.
 
 Crash windows, each with its failpoint: `registry.written` (the new file is fsynced, the old one has the name) and
 `registry.renamed` (the new one has the name, and the directory isn't fsynced). Neither loses what an earlier
@@ -35,7 +35,8 @@ class RegisteredReplicas:
     def __init__(self, directory: Path, files: Files | None = None) -> None:
         self._directory = directory
         self._files = files or Files()
-        self._lock = threading.Lock()
+        self._writing = threading.Lock()  # the file's, taken before the other, held while the disk works
+        self._lock = threading.Lock()  # the registry's, held for a moment
         self._registry = _read(directory / FILE_NAME)
         self._dirty = False
 
@@ -50,41 +51,47 @@ class RegisteredReplicas:
 
     def add(self, name: str, flush_lsn: Lsn) -> Registered:
         """Register, durably. One that is known stays as it is."""
-        with self._lock:
-            known = self._registry.get(name)
-            if known is not None:
-                return known
-            found = self._registry.add(name, flush_lsn, now_us())
+        with self._writing:
+            with self._lock:
+                known = self._registry.get(name)
+                if known is not None:
+                    return known
+                found = self._registry.add(name, flush_lsn, now_us())
             try:
                 self._write()
             except BaseException:
-                self._registry.drop(name)
+                with self._lock:
+                    self._registry.drop(name)
                 raise
             return found
 
     def drop(self, name: str) -> bool:
         """End a registration, durably; whether there was one."""
-        with self._lock:
-            known = self._registry.get(name)
-            if known is None:
-                return False
-            self._registry.drop(name)
+        with self._writing:
+            with self._lock:
+                known = self._registry.get(name)
+                if known is None:
+                    return False
+                self._registry.drop(name)
             try:
                 self._write()
             except BaseException:
-                self._registry = Registry({replica.name: replica for replica in [*self._registry, known]})
+                with self._lock:
+                    self._registry = Registry({replica.name: replica for replica in [*self._registry, known]})
                 raise
             return True
 
     def note(self, name: str) -> None:
         """The primary's `logship.replica` has it, durably: it ends here when it ends there, also while nobody
         ships."""
-        with self._lock:
-            if self._registry.note(name):
+        with self._writing:
+            with self._lock:
+                news = self._registry.note(name)
+            if news:
                 self._write()
 
     def flushed(self, name: str, lsn: Lsn) -> None:
-        """The replica has flushed up to ``lsn``. Quick: `save` writes it down."""
+        """The replica has flushed up to ``lsn``. Quick, also while the disk works: `save` writes it down."""
         with self._lock:
             self._dirty |= self._registry.flushed(name, lsn)
 
@@ -102,17 +109,26 @@ class RegisteredReplicas:
 
     def save(self) -> None:
         """Write down what moved since the last time. `JournalError` when the disk refuses."""
-        with self._lock:
-            if self._dirty:
+        with self._writing:
+            with self._lock:
+                dirty, self._dirty = self._dirty, False
+            if not dirty:
+                return
+            try:
                 self._write()
-                self._dirty = False
+            except BaseException:
+                with self._lock:
+                    self._dirty = True
+                raise
 
     def _write(self) -> None:
         files, path = self._files, self._directory / _NEW
+        with self._lock:
+            data = self._registry.encode()
         try:
             fd = files.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             try:
-                write_all(files, fd, self._registry.encode(), 0)
+                write_all(files, fd, data, 0)
                 files.fsync(fd)
             finally:
                 os.close(fd)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,32 @@ def test_a_refused_registration_is_none(tmp_path: Path) -> None:
         registered.save()
     files.full = False
     registered.save()  # what couldn't be written is not forgotten
+    assert RegisteredReplicas(tmp_path).needed() == {"a": Lsn(20)}
+
+
+def test_a_report_does_not_wait_for_the_disk(tmp_path: Path) -> None:
+    """The relay's event loop takes reports, which commits on the primary may wait for."""
+
+    class SlowDisk(Files):
+        reported = 0
+
+        def fsync(self, fd: int) -> None:
+            self.reported += 1
+            report = threading.Thread(target=registered.flushed, args=("a", Lsn(10 + self.reported)))
+            report.start()
+            report.join(5)
+            assert not report.is_alive(), "it waits for the fsync"
+            super().fsync(fd)
+
+    registered = RegisteredReplicas(tmp_path)
+    registered.add("a", Lsn(10))
+    registered.flushed("a", Lsn(11))
+    registered._files = SlowDisk()
+    registered.save()
+    assert RegisteredReplicas(tmp_path).needed() == {"a": Lsn(11)}
+    registered._files = Files()
+    registered.flushed("a", Lsn(20))
+    registered.save()  # what came meanwhile, or since, is written the next time
     assert RegisteredReplicas(tmp_path).needed() == {"a": Lsn(20)}
 
 
