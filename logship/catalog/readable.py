@@ -31,17 +31,23 @@ select c.oid::bigint, n.nspname, c.relname,
 """
 
 # Texts compare by their bytes under C and POSIX, and under the builtin provider's collations, in UTF-8 all alike.
-_COLUMNS = """
+_DEFAULT = """
+select d.provider = 'b' or (d.provider = 'c' and d.datcollate in ('C', 'POSIX')) as ordered
+  from (select pg_catalog.to_jsonb(b) ->> 'datlocprovider' as provider, b.datcollate
+          from pg_catalog.pg_database b where b.datname = pg_catalog.current_database()) d
+"""
+# A composite type, and a domain of one, has the category C.
+_COLUMNS = f"""
 select a.attname, a.atttypid::bigint, a.atttypmod, pg_catalog.format_type(a.atttypid, a.atttypmod),
        coalesce(co.collisdeterministic, true),
        coalesce(pg_catalog.getdatabaseencoding() = 'UTF8' and case co.collprovider
-                when 'd' then d.provider = 'b' or (d.provider = 'c' and d.datcollate in ('C', 'POSIX'))
+                when 'd' then ({_DEFAULT})
                 when 'c' then co.collcollate in ('C', 'POSIX')
-                else co.collprovider = 'b' end, true)
+                else co.collprovider = 'b' end, true),
+       t.typcategory = 'C'
   from pg_catalog.pg_attribute a
+  join pg_catalog.pg_type t on t.oid = a.atttypid
   left join pg_catalog.pg_collation co on co.oid = a.attcollation
- cross join (select pg_catalog.to_jsonb(b) ->> 'datlocprovider' as provider, b.datcollate
-               from pg_catalog.pg_database b where b.datname = pg_catalog.current_database()) d
  where a.attrelid = %s and a.attnum > 0 and not a.attisdropped
  order by a.attnum
 """
@@ -49,7 +55,8 @@ select a.attname, a.atttypid::bigint, a.atttypmod, pg_catalog.format_type(a.attt
 
 @dataclass(frozen=True, slots=True)
 class ReadableColumn:
-    """``equal``: different bytes are different texts; ``ordered``: texts come in the order of their bytes."""
+    """``equal``: different bytes are different texts; ``ordered``: texts come in the order of their bytes; ``row``: it
+    is composite."""
 
     name: str
     type_oid: int
@@ -57,6 +64,7 @@ class ReadableColumn:
     type_name: str
     equal: bool
     ordered: bool
+    row: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +83,10 @@ def readable(secondary: psycopg.Connection, role: str, schemas: Sequence[str], n
     oid, schema, relname, why_not = row
     columns = () if why_not else secondary.execute(_COLUMNS, [oid]).fetchall()
     return Readable(schema, relname, why_not or "", tuple(ReadableColumn(*column) for column in columns))
+
+
+def orders_by_bytes(secondary: psycopg.Connection) -> bool:
+    """Whether texts under the database's own collation come in the order of their bytes."""
+    query = f"select pg_catalog.getdatabaseencoding() = 'UTF8' and ({_DEFAULT})"
+    row = secondary.execute(query.encode()).fetchone()
+    return row is not None and bool(row[0])

@@ -56,12 +56,12 @@ def enum_name(message: Node, field: str) -> str:
 
 @dataclass(slots=True)
 class Expressions:
-    """``aggregates``: whether they are allowed where this is used; whether one was seen is noted."""
+    """``text``: the type of texts that are no column's. ``aggregates``: whether they are allowed where this is used."""
 
     scope: Scope
     subquery: Subquery
+    text: Type
     aggregates: bool = False
-    aggregated: bool = False
 
     def of(self, node: Node) -> Typed:
         kind = kind_of(node)
@@ -115,7 +115,12 @@ class Expressions:
 
     def _null_test(self, node: Node) -> Typed:
         test = "is null" if enum_name(node, "nulltesttype") == "IS_NULL" else "is not null"
-        return Typed(f"({self.of(node.arg).sql} {test})", BOOL)
+        value = self.of(node.arg)
+        if value.type.row:
+            raise Elsewhere(
+                f"it asks whether {value.type.shown} is NULL, which PostgreSQL asks of its fields"
+            )
+        return Typed(f"({value.sql} {test})", BOOL)
 
     def _boolean_test(self, node: Node) -> Typed:
         _, *words = enum_name(node, "booltesttype").lower().split("_")
@@ -147,8 +152,7 @@ class Expressions:
             case "AEXPR_LIKE":
                 return functions.like("like" if operator == "~~" else "not like", left, right)
             case "AEXPR_NULLIF":
-                equal = functions.comparison("=", left, right)
-                return replace(left, sql=f"case when {equal.sql} then null else {left.sql} end")
+                return functions.null_if(left, right)
         raise Elsewhere(f"it uses {kind.removeprefix('AEXPR_').replace('_', ' ')}")
 
     def _signed(self, operator: str, value: Typed) -> Typed:
@@ -203,9 +207,11 @@ class Expressions:
 
     def _one_of(self, values: Sequence[Typed]) -> tuple[list[Typed], Type]:
         functions.one_scale(values)
-        if all(value.type.kind is Kind.UNKNOWN for value in values):
-            text = plain(Kind.TEXT)  # PostgreSQL documentation, "UNION, CASE, and Related Constructs"
-            return [functions.as_type(value, text) for value in values], text
+        kinds = {value.type.kind for value in values}
+        if kinds == {Kind.UNKNOWN}:  # PostgreSQL documentation, "UNION, CASE, and Related Constructs"
+            return [functions.as_type(value, self.text) for value in values], self.text
+        if Kind.FLOAT4 in kinds and kinds & set(INTEGERS):
+            raise Elsewhere("it mixes real and integers, which PostgreSQL makes real")
         return functions.unified(values)
 
     # -- casts and calls -----------------------------------------------------------------------------
@@ -220,7 +226,7 @@ class Expressions:
         if known is None or node.array_bounds or node.setof or (limits and known is not Kind.NUMERIC):
             raise Elsewhere(f"it casts to {names[-1]}")
         if known is not Kind.NUMERIC:
-            return plain(known)
+            return self.text if known is Kind.TEXT else plain(known)
         if not limits or len(limits) != len(node.typmods):
             raise Elsewhere("it casts to numeric, whose scale PostgreSQL finds from the values")
         digits, scale = limits[0], limits[1] if len(limits) > 1 else 0
@@ -246,12 +252,13 @@ class Expressions:
             raise Elsewhere(f"it calls {name} where there is nothing to aggregate")
         if node.agg_order or (len(node.args) != 1 and not node.agg_star):
             raise Elsewhere(f"it calls {name} in an order, or of several values")
-        self.aggregates, self.aggregated = False, True  # none stands inside another
+        self.aggregates = False  # none stands inside another
         if node.agg_star:
             found = Typed("count(*)", plain(Kind.INT8))
         else:
             # One of outer columns alone belongs to the outer SELECT.
-            inner = Expressions(Scope(sources=self.scope.sources, common=self.scope.common), self.subquery)
+            alone = Scope(sources=self.scope.sources, common=self.scope.common)
+            inner = Expressions(alone, self.subquery, self.text)
             found = functions.aggregate(name, inner.of(node.args[0]), distinct=node.agg_distinct)
         if node.HasField("agg_filter"):
             found = _filtered(found, self.condition(node.agg_filter).sql)
@@ -272,6 +279,7 @@ class Expressions:
         raise Elsewhere("it compares with a subquery in a way other than IN")
 
     def _in(self, value: Typed, text: str, column: Named) -> Typed:
+        functions.require_equality(value.type)
         functions.require_equality(column.type)
         if value.type.kind is not column.type.kind or value.type.kind is Kind.NUMERIC:
             raise Elsewhere(f"it looks for {value.type.shown} in a subquery of {column.type.shown}")

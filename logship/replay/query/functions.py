@@ -166,11 +166,32 @@ def comparison(operator: str, left: Typed, right: Typed) -> Typed:
 def membership(value: Typed, given: Sequence[Typed]) -> Typed:
     """IN over a list. Each is compared by itself, as PostgreSQL does where types differ: a list would give the value
     one type for all of them. Where none changes the value's type, it is a list in DuckDB too."""
+    kinds = {each.type.kind for each in (value, *given)}
+    if len(given) > 1 and Kind.FLOAT4 in kinds and kinds != {Kind.FLOAT4}:
+        raise Elsewhere("it looks for real among other numbers, which PostgreSQL makes real first")
     compared = [comparison("=", value, each) for each in given]
     pairs = [] if value.type.kind in FLOATS else [unified([value, each])[0] for each in given]
     if pairs and all(one.sql == value.sql for one, _ in pairs):
         return Typed(f"({value.sql} in ({', '.join(other.sql for _, other in pairs)}))", BOOL)
     return Typed(f"({' or '.join(each.sql for each in compared)})", BOOL)
+
+
+def null_if(value: Typed, other: Typed) -> Typed:
+    """``value`` with the type that the comparison gives it, as PostgreSQL has it."""
+    if value.literal is not None and other.type.kind is not Kind.UNKNOWN:
+        value = as_type(value, other.type)
+    equal = comparison("=", value, other).sql
+    kinds = (value.type.kind, other.type.kind)
+    stays = (
+        len(set(kinds) - {Kind.UNKNOWN}) == 1
+        or any(set(kinds) <= set(alike) for alike in (INTEGERS, FLOATS, (Kind.DATE, Kind.TIMESTAMP)))
+        or (kinds[0] is Kind.NUMERIC and kinds[1] in INTEGERS)
+        or (kinds[0] is Kind.FLOAT8 and kinds[1] in (*INTEGERS, Kind.NUMERIC))
+    )
+    if not stays:
+        raise Elsewhere(f"it uses NULLIF of {value.type.shown} and {other.type.shown}")
+    text = f"case when {equal} then null else {value.sql} end"
+    return Typed(text, value.type, is_null=value.is_null, computed=value.computed)
 
 
 def _keep_doubles_apart(left: Typed, right: Typed) -> None:

@@ -46,7 +46,7 @@ class Kind(enum.Enum):
 @dataclass(frozen=True, slots=True)
 class Type:
     """``digits`` and ``scale`` are of numeric alone: no value has more. ``equal``: equality of texts is that
-    of their bytes; ``ordered``: so is their order."""
+    of their bytes; ``ordered``: so is their order. ``row``: it is NULL where all its fields are."""
 
     kind: Kind
     oid: int
@@ -55,6 +55,7 @@ class Type:
     equal: bool = True
     ordered: bool = True
     name: str = ""  # of an opaque one
+    row: bool = False
 
     @property
     def duckdb(self) -> str:
@@ -113,11 +114,13 @@ def numeric(digits: int, scale: int) -> Type:
     return Type(Kind.NUMERIC, 1700, digits, scale)
 
 
-def column_type(oid: int, typmod: int, *, equal: bool, ordered: bool, name: str = "") -> Type:
+def column_type(
+    oid: int, typmod: int, *, equal: bool, ordered: bool, name: str = "", row: bool = False
+) -> Type:
     """The type of a table's column; opaque for what is text in memory and isn't text in PostgreSQL."""
     kind = _OIDS.get(oid)
     if kind is None:
-        return Type(Kind.OPAQUE, oid, name=name)
+        return Type(Kind.OPAQUE, oid, name=name, row=row)
     if kind is Kind.NUMERIC:
         held = memory_type(oid, typmod)
         if held.is_text:

@@ -99,10 +99,11 @@ def names_in(select: Node) -> list[tuple[str | None, str]]:
     return list(found)
 
 
-def carry(text: str, look_up: LookUp) -> Carried:
-    """`NotOneSelect`, or `Elsewhere` with the reason."""
+def carry(text: str, look_up: LookUp, *, ordered: bool) -> Carried:
+    """``ordered``: texts that are no column's come in the order of their bytes, too. `NotOneSelect`, or `Elsewhere`
+    with the reason."""
     try:
-        return _Carrier(look_up).whole(parsed(text))
+        return _Carrier(look_up, Type(Kind.TEXT, 25, ordered=ordered)).whole(parsed(text))
     except RecursionError:
         raise Elsewhere("it is nested too deeply") from None
 
@@ -110,6 +111,7 @@ def carry(text: str, look_up: LookUp) -> Carried:
 @dataclass(slots=True)
 class _Carrier:
     look_up: LookUp
+    text: Type
     tables: dict[tuple[str, str], Relation] = field(default_factory=dict)
     aliases: int = 0
 
@@ -132,8 +134,11 @@ class _Carrier:
                 raise Elsewhere(f"it uses {clause.removesuffix('_clause').replace('_', ' ').upper()}")
         scope = Scope(outer)
         source = self._from(node.from_clause, scope)
-        plain = Expressions(scope, self._subquery)
-        where = f" where {plain.condition(node.where_clause).sql}" if node.HasField("where_clause") else ""
+        where = (
+            f" where {self._expressions(scope).condition(node.where_clause).sql}"
+            if node.HasField("where_clause")
+            else ""
+        )
         outputs = self._outputs(node.target_list, scope)
         groups = self._groups(node, outputs, scope)
         having = self._having(node, scope)
@@ -145,6 +150,9 @@ class _Carrier:
         order = self._order(node, outputs, scope)
         text = f"select {distinct}{listed}{source}{where}{groups}{having}{order}{self._limit(node)}"
         return text, _result(outputs)
+
+    def _expressions(self, scope: Scope, *, aggregates: bool = False) -> Expressions:
+        return Expressions(scope, self._subquery, self.text, aggregates)
 
     def _subquery(self, node: Node, scope: Scope) -> tuple[str, Sequence[Named]]:
         return self.select(node.select_stmt, scope)
@@ -222,7 +230,7 @@ class _Carrier:
         left, right = self._source(node.larg, scope), self._source(node.rarg, scope)
         if not node.HasField("quals"):
             return f"({left} cross join {right})"
-        condition = Expressions(scope, self._subquery).condition(node.quals).sql
+        condition = self._expressions(scope).condition(node.quals).sql
         return f"({left} {_JOINS[kind]} {right} on {condition})"
 
     def _alias(self) -> str:
@@ -239,9 +247,9 @@ class _Carrier:
             if star is not None:
                 outputs += [(column.name, column.typed()) for column in scope.star(star or None)]
                 continue
-            typed = Expressions(scope, self._subquery, aggregates=True).of(target.val)
+            typed = self._expressions(scope, aggregates=True).of(target.val)
             if typed.type.kind is Kind.UNKNOWN:
-                typed = functions.as_type(typed, Type(Kind.TEXT, 25))
+                typed = functions.as_type(typed, self.text)
             outputs.append((target.name or _name(target.val), typed))
         if not outputs:
             raise Elsewhere("it selects no columns")
@@ -258,7 +266,7 @@ class _Carrier:
     def _having(self, node: Node, scope: Scope) -> str:
         if not node.HasField("having_clause"):
             return ""
-        condition = Expressions(scope, self._subquery, aggregates=True).condition(node.having_clause)
+        condition = self._expressions(scope, aggregates=True).condition(node.having_clause)
         return f" having {condition.sql}"
 
     def _key(
@@ -277,7 +285,7 @@ class _Carrier:
                 if len({typed.sql for typed in named}) > 1:
                     raise Elsewhere(f'"{name}" can mean several columns')
                 return named[0]
-        return Expressions(scope, self._subquery, aggregates=not inputs_first).of(node)
+        return self._expressions(scope, aggregates=not inputs_first).of(node)
 
     def _is_column(self, name: str, scope: Scope) -> bool:
         return any(column.name == name for source in scope.sources.values() for column in source)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import psycopg
 import pyarrow.compute as pc
 
-from logship.catalog.readable import Readable, readable
+from logship.catalog.readable import Readable, orders_by_bytes, readable
 from logship.config import Cold
 from logship.errors import UsageError
 from logship.lsn import Lsn
@@ -98,6 +98,7 @@ class MemoryReader:
         self._switched_on = switched_on
         self._positions = positions
         self._cold = cold
+        self._ordered: bool | None = None  # once asked
 
     def answer(self, link: psycopg.Connection, work: Work) -> tuple[Head, Table | None]:
         """What came of it; never raises for what the question says."""
@@ -128,7 +129,7 @@ class MemoryReader:
             found = self._look_up(link, work, wanted)
             self._reach(self._position(link), memory, work)
             try:
-                carried, lsn, table = self._read(memory, work, found)
+                carried, lsn, table = self._read(memory, work, found, ordered=self._orders_by_bytes(link))
                 break
             except NotResident as absent:
                 if cold is not Cold.LOAD:
@@ -154,6 +155,11 @@ class MemoryReader:
             if relation is not None:
                 found[(schema, name)] = relation
         return found
+
+    def _orders_by_bytes(self, link: psycopg.Connection) -> bool:
+        if self._ordered is None:
+            self._ordered = orders_by_bytes(link)
+        return self._ordered
 
     def _position(self, link: psycopg.Connection) -> Lsn:
         row = link.execute(_POSITION, [self._replica]).fetchone()
@@ -187,7 +193,7 @@ class MemoryReader:
     # -- memory ----------------------------------------------------------------------------------
 
     def _read(
-        self, memory: Memory, work: Work, found: Mapping[Wanted, Readable]
+        self, memory: Memory, work: Work, found: Mapping[Wanted, Readable], *, ordered: bool
     ) -> tuple[Carried, Lsn, Table]:
         with closing(memory.reading()) as reading:
             work.reading = reading
@@ -199,7 +205,9 @@ class MemoryReader:
                     for state in memory.objects()
                 }
                 carried = carry(
-                    work.question.sql, lambda s, n: _relation(found.get((s, n)), reading, resident)
+                    work.question.sql,
+                    lambda s, n: _relation(found.get((s, n)), reading, resident),
+                    ordered=ordered,
                 )
                 table = _rows(reading, carried, work)
             finally:
@@ -230,7 +238,12 @@ def _relation(known: Readable | None, reading: Reading, resident: Mapping[Name, 
     columns = []
     for column in known.columns:
         kind = column_type(
-            column.type_oid, column.typmod, equal=column.equal, ordered=column.ordered, name=column.type_name
+            column.type_oid,
+            column.typmod,
+            equal=column.equal,
+            ordered=column.ordered,
+            name=column.type_name,
+            row=column.row,
         )
         has, why_not = held.get(column.name), ""
         if has is None:

@@ -44,7 +44,12 @@ select id, rank from shop.place order by rank desc limit 1 offset 1
 select region as reg, count(*) from shop.sale group by reg having count(*) > 80 order by count(*) desc, reg
 select bool_and(ok), bool_or(ok), every(qty < 9) from shop.sale
 select 1, 'a', null, true, 12345678901, 1.50
+select nullif('n3', name), count(*) from shop.sale group by 1 order by 2, length(nullif('n3', name))
+select case when qty > 0 then 'up' else 'Down' end k, count(*) from shop.sale group by k order by k
 -- persistence
+select id, pair is null, pair is not null from shop.once order by id
+select id from shop.sale where r in (0.3333333, 2)
+select id from shop.sale where nullif(qty, 1.5) / 2 > 1.4 order by id
 select extract(year from d) from shop.sale
 select f, r from shop.sale where f = 'NaN' or id > 1000
 select id from shop.sale where f > 1e308 or r > 3 order by id

@@ -53,8 +53,10 @@ values (1001, 'infinity', '-infinity', 'infinity', 'NaN', '-0', -0.00, null, nul
         '00:00');
 create table shop.place (id int primary key, region text collate "C", rank int);
 insert into shop.place values (1, 'north', 2), (2, 'South', 1), (3, 'west', 3);
-create table shop.once (id int primary key, d date, ts timestamp, n numeric(8,2));
-insert into shop.once values (1, '0044-03-15 BC', '2024-01-01', 1), (2, '2024-01-01', '2024-01-01', 'NaN');
+create type shop.pair as (a int, b int);
+create table shop.once (id int primary key, d date, ts timestamp, n numeric(8,2), pair shop.pair);
+insert into shop.once values (1, '0044-03-15 BC', '2024-01-01', 1, row (null, null)),
+       (2, '2024-01-01', '2024-01-01', 'NaN', row (1, null));
 create table shop.cold (id int primary key, v text);
 insert into shop.cold values (1, 'a'), (2, 'b');
 create table shop.secret (id int primary key, v text);

@@ -11,9 +11,13 @@ from logship.replay.query.kinds import Elsewhere, Kind, column_type
 from logship.replay.query.relations import Column, Relation
 from logship.replay.query.select import Carried, NotOneSelect, carry, names_in, parsed, statement
 
+_PAIR = 16_500  # a composite type
+
 
 def column(name: str, oid: int, typmod: int = -1, *, equal: bool = True, ordered: bool = False) -> Column:
-    return Column(name, column_type(oid, typmod, equal=equal, ordered=ordered, name="jsonb"))
+    row = oid == _PAIR
+    kind = column_type(oid, typmod, equal=equal, ordered=ordered, name="pair" if row else "jsonb", row=row)
+    return Column(name, kind)
 
 
 TABLE = Relation(
@@ -22,7 +26,8 @@ TABLE = Relation(
     (
         column("id", 23), column("v", 25), column("c", 25, ordered=True), column("x", 25, equal=False),
         column("n", 1700, (12 << 16 | 2) + 4), column("f", 701), column("d", 1082), column("at", 1184),
-        column("j", 3802), Column("gone", column_type(23, -1, equal=True, ordered=True), "isn't in memory"),
+        column("j", 3802), column("p", _PAIR), column("r", 700),
+        Column("gone", column_type(23, -1, equal=True, ordered=True), "isn't in memory"),
     ),
 )  # fmt: skip
 KEPT = Relation("public", "kept", (column("id", 23), column("c0", 23)))
@@ -37,8 +42,8 @@ def look_up(schema: str | None, name: str) -> Relation | None:
     return known.get(name) if schema in (None, "public") else None
 
 
-def carried(query: str) -> Carried:
-    return carry(query, look_up)
+def carried(query: str, *, ordered: bool = False) -> Carried:
+    return carry(query, look_up, ordered=ordered)
 
 
 def test_every_name_is_qualified_and_columns_are_numbered() -> None:
@@ -93,6 +98,18 @@ def test_every_name_is_qualified_and_columns_are_numbered() -> None:
         ("values (1)", "VALUES"),
         ("select '2024-01-01'::date + interval '1 day'", "casts to interval"),
         ("select $1", "param ref"),
+        ("select case when id > 1 then 'a' else 'B' end from t order by 1", "a collation other than C"),
+        ("select 'a' k union select 'B' order by k", "a collation other than C"),
+        ("select max(id::text) from t", "a collation other than C"),
+        ("select id from t where c < 'b'::text", "a collation other than C"),
+        ("select id from t where x in (select v from t)", "different texts can be equal"),
+        ("select id from t where p is null", "whether pair is NULL"),
+        ("select p is not null from t", "whether pair is NULL"),
+        ("select nullif(id, 2.5) from t", "NULLIF of integer and numeric"),
+        ("select nullif(r, 1) from t", "NULLIF of real and integer"),
+        ("select id from t where r in (0.1, 2)", "looks for real among other numbers"),
+        ("select coalesce(r, id) from t", "mixes real and integers"),
+        ("select round(n, nullif(1, 1)) from t", r"it calls round\(numeric, integer\)"),
     ],
 )
 def test_what_memory_leaves_to_the_secondary(query: str, reason: str) -> None:
@@ -123,6 +140,37 @@ def test_nesting_is_bounded() -> None:
     assert carried("select id from t where id in (1, null, 2.5)").sql.count(" or ") == 2
     many = ", ".join(map(str, range(30_000)))
     assert carried(f"select id from t where id in ({many})").types[0].kind is Kind.INT4
+
+
+def test_texts_that_are_no_columns_are_ordered_as_the_database_orders() -> None:
+    label = "case when id > 1 then 'a' else 'B' end"
+    for query in (
+        f"select {label} from t order by 1",
+        "select c from t where c < 'b'::text",
+        "select max(id::text) from t",
+    ):
+        assert carried(query, ordered=True).types[0].kind is Kind.TEXT
+    assert "'b'" in carried("select c from t where c < 'b'").sql, "a literal takes the column's collation"
+    assert carried(f"select {label}, count(*) from t group by 1").tables, (
+        "equality is that of bytes in any case"
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("select nullif('a', q.v) from (select v from t) q", [(None,), ("a",)]),
+        ("select id from t where nullif('a', v) = v", []),
+        ("select nullif(v, 'a') from t", [("b",), (None,)]),
+        ("select nullif(id, 1), nullif(null, id), nullif(id, null) from t", [(2, None, 2), (None, None, 1)]),
+    ],
+)
+def test_nullif_is_its_first_value_or_null(query: str, expected: list[tuple[object, ...]]) -> None:
+    with duckdb.connect() as database:
+        database.execute("create schema memory.public")
+        database.execute("create table memory.public.t as from (values (1, 'a'), (2, 'b')) q(id, v)")
+        found = database.execute(carried(query).sql).fetchall()
+    assert sorted(found, key=str) == sorted(expected, key=str)
 
 
 def test_the_names_of_a_query() -> None:
