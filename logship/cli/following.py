@@ -33,8 +33,10 @@ from logship.config import (
     ReplayBounds,
     usual_apply_sessions,
 )
+from logship.errors import UsageError
 from logship.lsn import Lsn
 from logship.replay.origins import MOST_SESSIONS
+from logship.service.positions import Stage
 
 if TYPE_CHECKING:
     from logship.service.following import Outcome
@@ -54,6 +56,7 @@ class Follow:
     name: str | None
     stop_at: Lsn | str | None
     memory: Callable[[str, str], MakeMemory] | None
+    applied: Stage
     cold: Cold
     journal_bounds: JournalBounds
     replay_bounds: ReplayBounds
@@ -124,6 +127,14 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         show_default=True,
         help="What becomes of a query that reads a table which isn't in memory, unless the query says: the secondary "
         "answers it, or the table is loaded first, or the query is refused.",
+    ),
+    options.setting(
+        "--applied",
+        type=click.Choice([Stage.PERSISTENCE.value, Stage.MEMORY.value]),
+        default=Stage.PERSISTENCE.value,
+        show_default=True,
+        help="What remote_apply waits for: committed on the secondary, or seen by readers of memory and in the "
+        "journal.",
     ),
     options.setting(
         "--batch-size",
@@ -215,6 +226,7 @@ def follow_options(command: Callable[..., int]) -> Callable[..., int]:
                     given.pop("memory_loaders"),
                 )
             ),
+            applied=Stage(given.pop("applied")),
             cold=Cold(given.pop("memory_cold")),
             journal_bounds=JournalBounds(
                 given.pop("segment_size"), given.pop("journal_limit"), given.pop("journal_min_age")
@@ -236,6 +248,11 @@ def follow_options(command: Callable[..., int]) -> Callable[..., int]:
             metrics=None if (address := given.pop("metrics")) is None else Address(*address),
             as_json=given.pop("as_json"),
         )
+        if follow.applied is Stage.MEMORY and follow.memory is None:
+            raise UsageError(
+                "--applied memory and --memory off contradict each other",
+                hint="give --memory lazy, or --applied persistence",
+            )
         return command(follow=follow, **given)
 
     for option in reversed(_OPTIONS):

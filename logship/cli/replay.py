@@ -14,7 +14,6 @@ from click.core import ParameterSource
 from logship.cli import options
 from logship.cli.following import Follow, Program, follow_options, to_its_end
 from logship.errors import UsageError
-from logship.service.positions import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +37,6 @@ class Shipping:
     help="Straight from the primary's walsender, without a shipper: libpq conninfo or URI.",
 )
 @follow_options
-@options.setting(
-    "--applied",
-    type=click.Choice(["persistence", "memory"]),
-    default="persistence",
-    show_default=True,
-    help="What remote_apply waits for: committed on the secondary, or seen by readers of memory and in the "
-    "journal.",
-)
 @options.heartbeat
 @options.application_name
 @options.new_journal
@@ -53,21 +44,14 @@ def replay(
     shipper: str | None,
     primary: str | None,
     follow: Follow,
-    applied: str,
     heartbeat: float,
     application_name: str,
     new_journal: bool,
 ) -> int:
     """Replay on the secondary what a shipper sends, until stopped; wait for one that doesn't listen yet."""
-    stage = Stage(applied)
-    if stage is Stage.MEMORY and follow.memory is None:
-        raise UsageError(
-            "--applied memory and --memory off contradict each other",
-            hint="give --memory lazy, or --applied persistence",
-        )
     shipper, primary = _one(click.get_current_context(), shipper, primary)
     shipping = Shipping(application_name, new_journal, heartbeat)
-    return to_its_end(_program(shipper, primary, follow, stage, shipping), as_json=follow.as_json)
+    return to_its_end(_program(shipper, primary, follow, shipping), as_json=follow.as_json)
 
 
 def _one(ctx: click.Context, shipper: str | None, primary: str | None) -> tuple[str | None, str | None]:
@@ -84,9 +68,7 @@ def _one(ctx: click.Context, shipper: str | None, primary: str | None) -> tuple[
     return (None, primary) if typed[1] else (shipper, None)
 
 
-def _program(
-    shipper: str | None, primary: str | None, follow: Follow, applied: Stage, shipping: Shipping
-) -> Program:
+def _program(shipper: str | None, primary: str | None, follow: Follow, shipping: Shipping) -> Program:
     if shipper is not None:
         from logship.service.replay.replay import ReceiveSettings, Replay
 
@@ -97,7 +79,7 @@ def _program(
                 journal=follow.journal,
                 name=follow.name,
                 stop_at=follow.stop_at,
-                applied=applied,
+                applied=follow.applied,
                 cold=follow.cold,
                 memory=follow.memory,
                 journal_bounds=follow.journal_bounds,
@@ -122,7 +104,7 @@ def _program(
             stop_at=follow.stop_at,
             application_name=shipping.application_name,
             new_journal=shipping.new_journal,
-            applied=applied,
+            applied=follow.applied,
             cold=follow.cold,
             memory=follow.memory,
             journal_bounds=follow.journal_bounds,

@@ -34,6 +34,7 @@ def run(primary: str, follow: Follow, heartbeat: float, application_name: str, n
             stop_at=follow.stop_at,
             application_name=application_name,
             new_journal=new_journal,
+            applied=follow.applied,
             cold=follow.cold,
             memory=follow.memory,
             journal_bounds=follow.journal_bounds,

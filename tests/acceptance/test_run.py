@@ -136,11 +136,27 @@ def test_synchronous_commit(
         connection.execute("insert into t values (1000, 'flushed')")
     running.kill()
     # What `on` has acknowledged is in the journal, whatever happened to the process.
-    assert logship.run("run", *both(pair), "--journal", tmp_path / "j", "--stop-at", "current").exit_code == 0
+    again = ("run", *both(pair), "--journal", tmp_path / "j")
+    assert logship.run(*again, "--stop-at", "current").exit_code == 0
     assert secondary.value("select v from t where id = 1000") == "flushed"
+    applied_in_memory(primary, secondary, logship.start(*again, "--applied", "memory"))
+    assert logship.run(*again, "--stop-at", "current").exit_code == 0
     assert_equal(primary, secondary)
     primary.execute("alter system reset synchronous_standby_names")  # or dropping the database would wait
     primary.execute("select pg_reload_conf()")
+
+
+def applied_in_memory(primary: Database, secondary: Database, running: Running) -> None:
+    """`remote_apply` waits for memory and the journal's fsync then, and not for the secondary."""
+    streaming(running)
+    with primary.connect() as connection, secondary.connect() as blocker:
+        connection.execute("set synchronous_commit = remote_apply")
+        connection.execute("insert into t values (1001, 'loads the table')")
+        blocker.execute("begin")
+        blocker.execute("lock table t in access exclusive mode")
+        connection.execute("insert into t values (1002, 'in memory')")
+        assert blocker.execute("select v from t where id = 1002").fetchone() is None
+    assert running.terminate(10).exit_code == 0
 
 
 def test_a_long_transaction_on_the_secondary_does_not_delay_the_end(

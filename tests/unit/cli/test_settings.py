@@ -174,3 +174,12 @@ def test_one_file_serves_commands_whose_flags_differ(run: Run) -> None:
         code, _, error = run(*arguments)
         assert code == 4, error
         assert "Connection refused" in error
+
+
+@pytest.mark.parametrize("command", ["run", "replay"])
+def test_applied_in_memory_needs_a_memory(command: str, run: Run) -> None:
+    arguments = ("--primary", "host=x", "--secondary", "host=y", "--journal", "j")
+    code, _, error = run(command, *arguments, "--applied", "memory", "--memory", "off")
+    assert code == 2
+    assert "contradict" in error
+    assert "give --memory lazy, or --applied persistence" in error
