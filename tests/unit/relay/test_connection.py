@@ -110,7 +110,9 @@ class Client:
         for _ in range(TURNS):
             with contextlib.suppress(BlockingIOError):
                 data = data[self.link.send(data[: 1 << 20]) :]
-            await asyncio.sleep(0)
+            turn = self.loop.create_future()
+            self.loop.call_soon(turn.set_result, None)
+            await turn
         return data
 
 
