@@ -136,6 +136,7 @@ class MemoryReader:
                     raise
                 self._load(memory, absent.name, work)
                 loaded[absent.name] = None
+        self._reach_catalog(memory.schema_lsn, lsn, work)
         if self._look_up(link, work, wanted) != found:
             raise Elsewhere("what its names stand for has changed meanwhile")
         memory.used(carried.tables)
@@ -173,6 +174,15 @@ class MemoryReader:
             return
         if not self._positions.wait(Stage.MEMORY, lsn, work.left_s, work.interrupted.is_set):
             raise _Behind(memory.memory_lsn)
+
+    def _reach_catalog(self, schema_lsn: Lsn, lsn: Lsn, work: Work) -> None:
+        """Wait for the secondary to have the last schema change that rows as of ``lsn`` follow, e.g. a REVOKE: memory
+        may be ahead of it by that transaction, and by no other."""
+        if not Lsn(0) < schema_lsn <= lsn:
+            return
+        stopped = work.interrupted.is_set
+        if not self._positions.wait(Stage.PERSISTENCE, schema_lsn, work.left_s, stopped):
+            raise _Late
 
     def _load(self, memory: Memory, name: Name, work: Work) -> None:
         """Returns when readers see it. `NotResident`: it can't be loaded; `_Late`."""

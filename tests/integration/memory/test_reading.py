@@ -206,6 +206,34 @@ def test_memory_shows_a_role_what_the_secondary_shows_it_and_nothing_else(replic
         memory.query("select * from shop.sale")
 
 
+def test_rows_that_came_with_a_revoke_are_shown_to_nobody_whom_it_concerns(replica: Replica) -> None:
+    """Memory has the transaction, and the secondary waits for a row: its catalog still grants."""
+    for database in (replica.secondary, replica.primary):
+        database.execute("create role clerk login")
+    replica.primary.execute(
+        "create schema pay; create table pay.wage (id int primary key, v int);"
+        "grant usage on schema pay to clerk; grant select on pay.wage to clerk"
+    )
+    replica.primary.execute("insert into pay.wage values (1, 10)")
+    query, run = "select v from pay.wage", replica.follower.run
+    eventually(lambda: "wage" in _resident(replica.follower), what="it is in memory")
+    replica.follower.catch_up()
+    with asked(replica, "clerk") as memory, psycopg.connect(replica.secondary.conninfo) as blocker:
+        assert (memory.query(query).source, texts(memory.query(query).table)) == ("memory", [["10"]])
+        blocker.execute("select from shop.place where id = 2 for update")
+        with psycopg.connect(replica.primary.conninfo) as link:
+            link.execute("revoke select on pay.wage from clerk")
+            link.execute("update pay.wage set v = 99")
+            link.execute("update shop.place set rank = rank where id = 2")
+        shown = logship.memory.of(run)
+        eventually(lambda: texts(shown.query(query).table) == [["99"]], what="memory has the transaction")
+        with pytest.raises(logship.memory.NotInTime):
+            memory.query(query, timeout_s=0.5)
+        blocker.rollback()
+        with pytest.raises(logship.memory.QueryFailed, match="permission denied"):
+            memory.query(query)
+
+
 def test_nobody_asks_or_reads_under_another_name(replica: Replica) -> None:
     with (
         psycopg.connect(f"{replica.secondary.conninfo} user=fellow", autocommit=True) as fellow,
