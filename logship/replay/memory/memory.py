@@ -34,7 +34,7 @@ from logship.replay.memory.load import CouldNotLoad, convert
 from logship.replay.memory.merge import Merger
 from logship.replay.memory.pin import Pinned
 from logship.replay.memory.policy import Policies
-from logship.replay.memory.query import Reading, answer
+from logship.replay.memory.query import Reading, answer, reader_of
 from logship.replay.memory.reading import Readers
 from logship.replay.memory.replay import (
     Misses,
@@ -124,7 +124,7 @@ class Memory:
     def query(
         self, query: str, *, as_text: bool = False, limit_bytes: int = _RESULT_BYTES
     ) -> tuple[Table, Lsn]:
-        """The result of one SELECT and the LSN it is true at; `QueryRefused` for anything else.
+        """The result of one SELECT and the LSN it is true at; `QueryRefused` for anything else, `MemoryClosed`.
 
         With ``as_text`` every cell is text as PostgreSQL would write it.
         """
@@ -159,8 +159,9 @@ class Memory:
         return Pinned(self._store.reader(), list(self._residency.objects.values()))
 
     def reading(self) -> Reading:
-        """Memory as it is now, for one query in DuckDB's SQL, whatever is replayed meanwhile; to be closed."""
-        return Reading(self._store.reader())
+        """Memory as it is now, for one query in DuckDB's SQL, whatever is replayed meanwhile; to be closed.
+        `MemoryClosed`."""
+        return Reading(reader_of(self._store))
 
     # -- for the writer ------------------------------------------------------------------------
 

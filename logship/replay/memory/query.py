@@ -32,11 +32,23 @@ class QueryRefused(UsageError):
     """Memory doesn't answer this; nothing happened."""
 
 
+class MemoryClosed(Exception):
+    """The store that was to be read is there no more: the replay began anew, or ends."""
+
+
+def reader_of(store: Store) -> duckdb.DuckDBPyConnection:
+    """A connection to read with, to be closed; `MemoryClosed`."""
+    try:
+        return store.reader()
+    except duckdb.ConnectionException:
+        raise MemoryClosed from None
+
+
 def answer(
     store: Store, query: str, objects: Sequence[ObjectState], *, as_text: bool, limit_bytes: int
 ) -> tuple[Table, Lsn, set[str]]:
     """The result, its LSN, and the names of the tables that were read."""
-    reader = store.reader()
+    reader = reader_of(store)
     try:
         _require_read(reader, query)
         reader.execute("begin transaction read only").fetchall()

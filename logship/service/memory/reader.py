@@ -24,7 +24,7 @@ from logship.catalog.readable import Readable, orders_by_bytes, readable
 from logship.config import Cold
 from logship.errors import UsageError
 from logship.lsn import Lsn
-from logship.replay.memory.query import CouldNotRead, QueryRefused, Reading
+from logship.replay.memory.query import CouldNotRead, MemoryClosed, QueryRefused, Reading
 from logship.replay.memory.resident import SHOWN, Residence
 from logship.replay.memory.types import memory_type
 from logship.replay.query.kinds import Elsewhere, Kind, Type, column_type
@@ -42,6 +42,7 @@ Name: TypeAlias = tuple[str, str]
 
 _MOST_NAMES: Final = 100
 _LOOK_S: Final = 0.2
+_ANEW: Final = "memory is being made anew"
 _POSITION: Final = "select p.replay_lsn::pg_catalog.text from logship.position p where p.replica = %s"
 
 
@@ -118,7 +119,7 @@ class MemoryReader:
     def _answered(self, link: psycopg.Connection, work: Work, cold: Cold) -> tuple[Head, Table]:
         memory = self._memory()
         if memory is None:
-            raise Elsewhere("memory is being made anew" if self._switched_on else "memory is off")
+            raise Elsewhere(_ANEW if self._switched_on else "memory is off")
         if work.question.at_least is not None:
             self._reach(work.question.at_least, memory, work)
         wanted = names_in(parsed(work.question.sql))
@@ -136,6 +137,8 @@ class MemoryReader:
                     raise
                 self._load(memory, absent.name, work)
                 loaded[absent.name] = None
+            except MemoryClosed:
+                raise Elsewhere(_ANEW) from None
         self._reach_catalog(memory.schema_lsn, lsn, work)
         if self._look_up(link, work, wanted) != found:
             raise Elsewhere("what its names stand for has changed meanwhile")
@@ -196,7 +199,7 @@ class MemoryReader:
                 if work.over:
                     raise _Late from None
             except CancelledError:
-                raise Elsewhere("memory is being made anew") from None
+                raise Elsewhere(_ANEW) from None
         if state.residence not in SHOWN:
             raise NotResident(name, state.reason)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,11 +19,18 @@ import logship.memory
 from logship.catalog import memory_request
 from logship.catalog.readable import readable
 from logship.catalog.roles import identifier
+from logship.config import Cold
 from logship.connection import PINNED, Side, connect
 from logship.lsn import Lsn
+from logship.replay.memory.memory import Memory
+from logship.replay.memory.reading import Order, Reading
 from logship.replay.memory.resident import Residence
+from logship.replay.memory.store import Caster
 from logship.replay.query.result import texts, type_names
 from logship.service.demo.servers import Server
+from logship.service.memory.reader import MemoryReader, Work
+from logship.service.memory.words import Came, Question
+from logship.service.positions import Positions
 from logship.service.watch.probe import flushed_position
 from tests.conftest import create_database
 from tests.follow import Follower
@@ -368,6 +376,35 @@ def test_an_answer_is_no_older_than_was_asked_for(replica: Replica, memory: logs
         assert lsn <= behind.value.reached < far
     with pytest.raises(logship.memory.Behind):
         logship.memory.of(replica.follower.run).query("select 1", at_least=far, timeout_s=0.05)
+
+
+def test_a_question_that_outlives_the_memory_it_waited_for_is_answered_elsewhere(replica: Replica) -> None:
+    closed = Memory(Nobody(), start_lsn=Lsn(1 << 60), budget_bytes=64 << 20, behind=Nobody())
+    closed.close()
+    reader = MemoryReader(
+        replica.secondary.value("select name from logship.replica"),
+        memory=lambda: closed, wake=lambda: None, switched_on=True, positions=Positions(), cold=Cold.PERSISTENCE,
+    )  # fmt: skip
+    question = Question("select 1", ("public",), 5, 1 << 20)
+    with connect(replica.secondary.conninfo, Side.SECONDARY) as link:
+        head, _ = reader.answer(link, Work(question, link.info.user, time.monotonic() + 5))
+    assert (head.came, head.reason) == (Came.ELSEWHERE, "memory is being made anew")
+
+
+class Nobody:
+    """Reads nothing for memory, and has everything."""
+
+    most = 1
+
+    def start(self, order: Order, caster: Caster) -> Reading:
+        raise AssertionError(order)
+
+    def close(self) -> None: ...
+
+    def reached(self, lsn: Lsn) -> bool:
+        return True
+
+    def wait(self, lsn: Lsn) -> None: ...
 
 
 def test_connections_that_answer_are_closed_when_nobody_asks(replica: Replica) -> None:
