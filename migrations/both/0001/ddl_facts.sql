@@ -453,6 +453,7 @@ declare
   facts jsonb;
   identified constant record := pg_identify_object(class, object, subobject);
   address record;
+  owner text;
 begin
   if class <> 'pg_catalog.pg_class'::regclass then
     facts := logship.ddl_facts(class, object);
@@ -466,11 +467,15 @@ begin
   if facts is null then
     return null;
   end if;
+  owner := facts ->> 'owner';
+  if owner is null then
+    owner := logship.ddl_owner(class, object);
+  end if;
   address := pg_identify_object_as_address(class, object, subobject);
   return jsonb_build_object(
     'class', class::regclass::text, 'type', identified.type, 'names', to_jsonb(address.object_names),
     'args', to_jsonb(address.object_args), 'identity', identified.identity, 'schema', identified.schema,
-    'owner', coalesce(facts ->> 'owner', logship.ddl_owner(class, object)), 'facts', facts);
+    'owner', owner, 'facts', facts);
 end
 $function$;
 
