@@ -16,9 +16,9 @@ as $function$
 declare
   facts jsonb;
 begin
-  if class = 'pg_catalog.pg_type'::regclass then
+  if class = 'pg_catalog.pg_type'::regclass::oid then
     facts := logship.ddl_type(object);
-  elsif class = 'pg_catalog.pg_proc'::regclass then
+  elsif class = 'pg_catalog.pg_proc'::regclass::oid then
     facts := logship.ddl_routine(object);
   else
     facts := logship.ddl_other(class, object);
@@ -270,7 +270,8 @@ end
 $function$;
 
 -- Of anything in pg_class but composite types; `type` is what pg_identify_object() calls it. One query for each kind:
--- what a query costs before it runs, and most of all the first time, is more than what it reads.
+-- what a query costs before it runs, and most of all the first time, is more than what it reads. Numbers of objects are
+-- compared with numbers of objects ('403', and not 403): for other operands PostgreSQL reads all operators of that name.
 create function logship.ddl_relation(relation oid, type text) returns jsonb
   language plpgsql stable security invoker
 as $function$
@@ -289,12 +290,12 @@ begin
              'kind', c.relkind, 'owner', pg_get_userbyid(c.relowner), 'persistence', c.relpersistence,
              'options', logship.ddl_sorted(c.reloptions),
              -- Those that nearly everything has need no look.
-             'access_method', case c.relam when 403 then 'btree' end,
+             'access_method', case c.relam when '403' then 'btree' end,
              'definition', pg_get_indexdef(i.indexrelid), 'table', i.indrelid::regclass::text,
              'valid', i.indisvalid, 'primary', nullif(i.indisprimary, false),
              'clustered', nullif(i.indisclustered, false), 'replica_identity', nullif(i.indisreplident, false),
              'comment', (select x.description from pg_catalog.pg_description x
-                          where x.objoid = c.oid and x.classoid = 'pg_catalog.pg_class'::regclass and x.objsubid = 0)),
+                          where x.objoid = c.oid and x.classoid = 'pg_catalog.pg_class'::regclass::oid and x.objsubid = 0)),
            c.reltablespace, c.relam, c.relispartition, i.indexprs is not null
       into facts, tablespace, method, partition, expressions
       from pg_catalog.pg_class c join pg_catalog.pg_index i on i.indexrelid = c.oid where c.oid = relation;
@@ -316,12 +317,12 @@ begin
              'min', s.seqmin, 'max', s.seqmax, 'cache', s.seqcache, 'cycle', s.seqcycle,
              'owned_by', (select (pg_identify_object(d.refclassid, d.refobjid, d.refobjsubid)).identity
                             from pg_catalog.pg_depend d
-                           where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid and d.refobjsubid > 0
-                             and d.refclassid = 'pg_catalog.pg_class'::regclass and d.deptype in ('a', 'i')),
+                           where d.classid = 'pg_catalog.pg_class'::regclass::oid and d.objid = c.oid and d.refobjsubid > 0
+                             and d.refclassid = 'pg_catalog.pg_class'::regclass::oid and d.deptype in ('a', 'i')),
              -- Never asked when the caller may not read it: that would be an error.
              'last_value', case when has_sequence_privilege(c.oid, 'select') then pg_sequence_last_value(c.oid) end,
              'comment', (select x.description from pg_catalog.pg_description x
-                          where x.objoid = c.oid and x.classoid = 'pg_catalog.pg_class'::regclass and x.objsubid = 0)),
+                          where x.objoid = c.oid and x.classoid = 'pg_catalog.pg_class'::regclass::oid and x.objsubid = 0)),
            c.reltablespace, c.relam
       into facts, tablespace, method
       from pg_catalog.pg_class c join pg_catalog.pg_sequence s on s.seqrelid = c.oid where c.oid = relation;
@@ -331,8 +332,8 @@ begin
              'kind', c.relkind, 'owner', pg_get_userbyid(c.relowner), 'persistence', c.relpersistence,
              'acl', to_jsonb(coalesce(c.relacl, acldefault('r', c.relowner))::text[]),
              'options', logship.ddl_sorted(c.reloptions),
-             'access_method', case c.relam when 2 then 'heap' end,
-             'comment', x.comments ->> '0',
+             'access_method', case c.relam when '2' then 'heap' end,
+             'comment', x.comments ->> '0'::text,
              'columns', case when c.relkind in ('r', 'p', 'f', 'v', 'm') then (
                select jsonb_agg(jsonb_build_object(
                         'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
@@ -340,7 +341,7 @@ begin
                         'default', case when a.atthasdef then (
                           select pg_get_expr(d.adbin, d.adrelid) from pg_catalog.pg_attrdef d
                            where d.adrelid = a.attrelid and d.adnum = a.attnum) end,
-                        'type_default', case when a.atttypid >= 16384 then t.typdefault end,
+                        'type_default', case when a.atttypid >= '16384' then t.typdefault end,
                         'generated', nullif(a.attgenerated, ''), 'identity', nullif(a.attidentity, ''),
                         'collation', case when a.attcollation <> t.typcollation then a.attcollation::regcollation::text end,
                         'storage', case when a.attstorage <> t.typstorage then a.attstorage end,
@@ -356,7 +357,7 @@ begin
              'replica_identity', case when c.relkind in ('r', 'p', 'f') then c.relreplident end,
              'row_security', nullif(c.relrowsecurity, false),
              'force_row_security', nullif(c.relforcerowsecurity, false),
-             'of_type', nullif(c.reloftype, 0)::regtype::text,
+             'of_type', nullif(c.reloftype, '0')::regtype::text,
              'partition_key', case c.relkind when 'p' then pg_get_partkeydef(c.oid) end,
              'partition_bound', pg_get_expr(c.relpartbound, c.oid),
              'inherits', (select jsonb_agg(h.inhparent::regclass::text order by h.inhseqno)
@@ -375,7 +376,7 @@ begin
       from pg_catalog.pg_class c,
            -- All at once: 0 is the table's.
            (select jsonb_object_agg(d.objsubid, d.description) as comments from pg_catalog.pg_description d
-             where d.objoid = relation and d.classoid = 'pg_catalog.pg_class'::regclass) x
+             where d.objoid = relation and d.classoid = 'pg_catalog.pg_class'::regclass::oid) x
      where c.oid = relation;
     if identity = 'i' and kind in ('r', 'p') then
       facts := facts || jsonb_build_object('replica_identity', 'index ' || coalesce((
@@ -389,11 +390,11 @@ begin
          where f.ftrelid = relation);
     end if;
   end case;
-  if method not in (0, 2, 403) then
+  if method not in ('0', '2', '403') then
     facts := facts || jsonb_build_object(
       'access_method', (select a.amname from pg_catalog.pg_am a where a.oid = method));
   end if;
-  if tablespace <> 0 then
+  if tablespace <> '0' then
     facts := facts || jsonb_build_object(
       'tablespace', (select t.spcname from pg_catalog.pg_tablespace t where t.oid = tablespace));
   end if;
@@ -455,7 +456,7 @@ declare
   address record;
   owner text;
 begin
-  if class <> 'pg_catalog.pg_class'::regclass then
+  if class <> 'pg_catalog.pg_class'::regclass::oid then
     facts := logship.ddl_facts(class, object);
   elsif starts_with(identified.type, 'composite type') then
     -- pg_get_object_address() knows a composite type as a type only.
@@ -467,7 +468,7 @@ begin
   if facts is null then
     return null;
   end if;
-  owner := facts ->> 'owner';
+  owner := facts ->> 'owner'::text;
   if owner is null then
     owner := logship.ddl_owner(class, object);
   end if;

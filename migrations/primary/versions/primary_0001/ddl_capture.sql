@@ -232,7 +232,7 @@ begin
         sequences := sequences || jsonb_build_object(command.objid, object);
       end if;
     else
-      if command.classid not in ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_type'::regclass) then
+      if command.classid not in ('pg_class'::regclass::oid, 'pg_proc'::regclass::oid, 'pg_type'::regclass::oid) then
         continue when logship.ddl_ignored(command.classid, command.objid);
       end if;
       object := logship.ddl_described(command.classid, command.objid, command.objsubid);
