@@ -54,7 +54,7 @@ class OneReplica:
 
     def drop(self, name: str) -> None: ...
 
-    def create(self, name: str) -> Lsn:
+    def create(self, name: str, *, temporary: bool) -> Lsn:
         return INVALID
 
     def read(self, name: str) -> SlotInfo | None:
