@@ -173,7 +173,8 @@ def _drop_ddl() -> None:
         "logship.ddl_sequence_send(jsonb), logship.ddl_missing_below(oid), logship.ddl_echo_rows(), "
         "logship.ddl_echo_of(oid, int), logship.ddl_new_columns(oid), logship.ddl_holds_code(oid), "
         "logship.ddl_calls_users(text), "
-        "logship.ddl_keyless(jsonb), logship.ddl_ignored(oid, oid), logship.ddl_sign(bytea), "
+        "logship.ddl_keyless(jsonb), logship.ddl_keys_dropped(), logship.ddl_ignored(oid, oid), "
+        "logship.ddl_sign(bytea), "
         "logship.ddl_capture_on(), "
         "logship.ddl_capture_off()"
     )

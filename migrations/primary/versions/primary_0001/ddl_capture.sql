@@ -395,6 +395,12 @@ begin
     if starts_with(tag, 'ALTER ') then
       perform logship.ddl_echo_rows();
     end if;
+  elsif event = 'drop' and starts_with(tag, 'DROP ') and tag not in ('DROP TABLE', 'DROP OWNED') then
+    -- What is written after this follows the statement: DROP OWNED and ALTER TABLE are whole with their end only.
+    objects := logship.ddl_keys_dropped();
+    if objects is not null then
+      perform logship.ddl_keyless(objects);
+    end if;
   end if;
 end
 $function$;
