@@ -27,13 +27,14 @@ begin
   end if;
   key := ('x' || encode(latest.sealed, 'hex'))::bit(256)
        # ('x' || encode(sha256(latest.share || int4send(latest.generation)), 'hex'))::bit(256);
-  head := convert_to('1 ' || latest.generation || ' ', 'UTF8');
+  head := convert_to('1 ' || latest.generation::text || ' ', 'UTF8');
   -- HMAC-SHA256 (RFC 2104): the block is 64 bytes, the key 32. In front of a string of bits, sent, is its length.
   return head || convert_to(encode(
-    sha256(substr(bit_send(key # ('x' || repeat('5c', 32))::bit(256)), 5) || decode(repeat('5c', 32), 'hex')
-      || sha256(substr(bit_send(key # ('x' || repeat('36', 32))::bit(256)), 5) || decode(repeat('36', 32), 'hex')
-        || convert_to('logship.ddl ', 'UTF8') || head || body)),
-    'hex'), 'UTF8') || convert_to(' ', 'UTF8') || body;
+    sha256(substr(bit_send(key # x'5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c'), 5)
+      || '\x5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c'
+      || sha256(substr(bit_send(key # x'3636363636363636363636363636363636363636363636363636363636363636'), 5)
+        || '\x3636363636363636363636363636363636363636363636363636363636363636' || 'logship.ddl ' || head || body)),
+    'hex'), 'UTF8') || ' ' || body;
 end
 $function$;
 
@@ -121,9 +122,11 @@ begin
                  where a.attnum > 0 and age(a.xmin) <= our_age and logship.ddl_made_here(a.xmin)) x
          group by x.object order by max(x.command) desc limit 20);
     else
+      -- All of pg_class is read, and nearly every row of it is old: that is asked before a row is taken apart.
       objects := array(
-        select c.oid from pg_catalog.pg_class c
-         where c.relacl is not null and age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
+        select c.oid from (select c.oid, c.xmin, c.cmin, c.relacl from pg_catalog.pg_class c
+                            where age(c.xmin) <= our_age offset 0) c
+         where c.relacl is not null and logship.ddl_made_here(c.xmin)
          order by c.cmin::text::bigint desc limit 20);
     end if;
   else
@@ -178,8 +181,8 @@ begin
   end if;
   identified := pg_identify_object(class, object, 0);
   address := pg_identify_object_as_address(class, object, 0);
-  return jsonb_build_object('class', class::text, 'type', identified.type, 'names', to_jsonb(address.object_names),
-                            'args', to_jsonb(address.object_args), 'identity', identified.identity,
+  return jsonb_build_object('class', class, 'type', identified.type, 'names', address.object_names,
+                            'args', address.object_args, 'identity', identified.identity,
                             'schema', identified.schema, 'owner', owner, 'facts', jsonb_strip_nulls(facts));
 end
 $function$;
@@ -195,7 +198,7 @@ declare
   schema text;
   objects jsonb := case when tag = 'DROP OWNED' then '[]'::jsonb end;
   temporary_only boolean;
-  sequences jsonb := '{}';
+  sequences jsonb;
 begin
   for command in
     select c.classid, c.objid, c.objsubid, c.command_tag, c.object_type, c.object_identity
@@ -229,7 +232,7 @@ begin
       object := sequences -> command.objid::text;
       if object is null then
         object := logship.ddl_described(command.classid, command.objid, command.objsubid);
-        sequences := sequences || jsonb_build_object(command.objid, object);
+        sequences := coalesce(sequences, '{}') || jsonb_build_object(command.objid, object);
       end if;
     else
       if command.classid not in ('pg_class'::regclass::oid, 'pg_proc'::regclass::oid, 'pg_type'::regclass::oid) then
@@ -317,7 +320,7 @@ begin
   return convert_to(json_build_object(
     'number', nextval('logship.ddl_number'), 'xid', pg_current_xact_id()::text::bigint,
     'database', current_database(), 'server', current_setting('server_version_num')::int,
-    'at', (extract(epoch from statement_timestamp()) * 1000000)::bigint,
+    'at', (extract(epoch from statement_timestamp()) * 1000000.0)::bigint,
     'event', event, 'tag', tag, 'stack', stack, 'context', context,
     -- Inside a function the stack has the text, and what was sent may hold what is nobody's business.
     'query', case when strpos(stack, E'\n') = 0 then current_query() else '' end,
