@@ -340,7 +340,13 @@ begin
                         'not_null', nullif(a.attnotnull, false),
                         'default', case when a.atthasdef then (
                           select pg_get_expr(d.adbin, d.adrelid) from pg_catalog.pg_attrdef d
-                           where d.adrelid = a.attrelid and d.adnum = a.attnum) end,
+                           where d.adrelid = a.attrelid and d.adnum = a.attnum) end)
+                        -- Most columns have nothing of this, and a wide table has many of them.
+                        || case when a.atttypid >= '16384' or a.attgenerated <> '' or a.attidentity <> ''
+                                  or a.attcollation <> t.typcollation or a.attstorage <> t.typstorage
+                                  or a.attcompression <> '' or a.attstattarget <> -1 or a.attacl is not null
+                                  or a.attoptions is not null or a.attfdwoptions is not null or a.atthasmissing
+                                  or x.comments is not null then jsonb_build_object(
                         'type_default', case when a.atttypid >= '16384' then t.typdefault end,
                         'generated', nullif(a.attgenerated, ''), 'identity', nullif(a.attidentity, ''),
                         'collation', case when a.attcollation <> t.typcollation then a.attcollation::regcollation end,
@@ -350,7 +356,7 @@ begin
                         'acl', logship.ddl_sorted(a.attacl::text[]), 'options', logship.ddl_sorted(a.attoptions),
                         'foreign_options', logship.ddl_foreign(a.attfdwoptions),
                         'missing', case when a.atthasmissing then (a.attmissingval::text::text[])[1] end,
-                        'comment', x.comments ->> a.attnum::text) order by a.attnum)
+                        'comment', x.comments ->> a.attnum::text) else '{}' end order by a.attnum)
                  from pg_catalog.pg_attribute a
                  join pg_catalog.pg_type t on t.oid = a.atttypid
                 where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) end,
@@ -510,6 +516,7 @@ create function logship.ddl_object(class oid, object oid, subobject int) returns
   set enable_hashjoin = off
   set enable_mergejoin = off
   set enable_seqscan = off
+  set enable_bitmapscan = off
   set jit = off
 as $function$
 begin
@@ -533,6 +540,7 @@ create function logship.ddl_object_at(type text, names text[], args text[]) retu
   set enable_hashjoin = off
   set enable_mergejoin = off
   set enable_seqscan = off
+  set enable_bitmapscan = off
   set jit = off
 as $function$
 declare

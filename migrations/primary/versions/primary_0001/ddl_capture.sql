@@ -345,6 +345,7 @@ create function logship.ddl_capture(event text, tag text, stack text, context js
   set enable_hashjoin = off
   set enable_mergejoin = off
   set enable_seqscan = off
+  set enable_bitmapscan = off
   set jit = off
 as $function$
 declare
