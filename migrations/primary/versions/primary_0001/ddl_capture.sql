@@ -313,7 +313,7 @@ begin
 end
 $function$;
 
-create function logship.ddl_body(event text, tag text, stack text, context jsonb, objects jsonb, error text) returns bytea
+create function logship.ddl_body(event text, tag text, stack text, context json, objects jsonb, error text) returns bytea
   language plpgsql volatile
 as $function$
 begin
@@ -330,7 +330,7 @@ end
 $function$;
 
 -- `event` is tg_event.
-create function logship.ddl_capture(event text, tag text, stack text, context jsonb) returns void
+create function logship.ddl_capture(event text, tag text, stack text, context json) returns void
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
   set datestyle = 'ISO, MDY'
@@ -410,7 +410,7 @@ declare
   stack pg_catalog.text;
 begin
   get diagnostics stack = pg_context;
-  perform logship.ddl_capture(tg_event, tg_tag, stack, pg_catalog.jsonb_build_object(
+  perform logship.ddl_capture(tg_event, tg_tag, stack, pg_catalog.json_build_object(
     'session_user', session_user, 'role', pg_catalog.current_setting('role'),
     'search_path', pg_catalog.current_setting('search_path'),
     'TimeZone', pg_catalog.current_setting('TimeZone'), 'DateStyle', pg_catalog.current_setting('DateStyle'),
@@ -473,5 +473,5 @@ revoke all on table logship.ddl_setting, logship.ddl_failure from public;
 revoke all on function logship.ddl_sign(bytea), logship.ddl_ignored(oid, oid), logship.ddl_ours(oid),
   logship.ddl_made_here(xid), logship.ddl_granted(text, text), logship.ddl_granted_object(regclass, oid),
   logship.ddl_commands(text, text), logship.ddl_dropped(text), logship.ddl_rewritten(), logship.ddl_bodies(text, jsonb),
-  logship.ddl_body(text, text, text, jsonb, jsonb, text), logship.ddl_capture(text, text, text, jsonb),
+  logship.ddl_body(text, text, text, json, jsonb, text), logship.ddl_capture(text, text, text, json),
   logship.ddl_event(), logship.ddl_capture_on(), logship.ddl_capture_off() from public;
