@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from logship.replay.memory.keys import DeltaKeys
 
-SEGMENT_ROWS: Final = 2 * 122_880  # DuckDB's row groups; to rewrite a segment takes less than 50 ms
+SEGMENT_ROWS: Final = 122_880 * 7 // 4  # of DuckDB's row groups; to rewrite a segment takes less than 50 ms
 DELTA_ROWS: Final = 1 << 16  # from here on it is merged between batches, whoever waits
 IDLE_DELTA_S: Final = 1.0  # without a batch: then whatever is there is merged
 _SMALL_ROWS: Final = 1 << 17  # main is changed at once: to look through it costs less than a delta
