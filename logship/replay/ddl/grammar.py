@@ -63,6 +63,9 @@ _NAMES: Final = (
     "trigname", "rulename", "policy_name", "extname", "schemaname", "servername", "fdwname", "plname",
 )  # fmt: skip
 
+# What the catalog names by its table and its own name, the new one when it was renamed. TABLE: a constraint of it.
+_NAMED_BY_TABLE: Final = frozenset({"COLUMN", "TABLE", "TRIGGER", "RULE", "POLICY"})
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -76,6 +79,7 @@ class Piece:
     targets: tuple[tuple[str, ...], ...] = ()
     arguments: tuple[str, ...] | None = None
     of_column: bool = False  # the target's last part is a column's name
+    label: str = ""  # what an enum has after it
 
 
 @lru_cache(maxsize=64)
@@ -100,6 +104,7 @@ def split(sql: str) -> tuple[Piece, ...] | None:
                 tuple(_targets(name, node)),
                 _arguments(name, node),
                 _of_column(name, node),
+                node.new_val if name == "alter_enum_stmt" else "",
             )
         )
     return tuple(pieces)
@@ -152,6 +157,9 @@ def _targets(name: str, node: Any) -> Iterator[tuple[str, ...]]:  # noqa: PLR091
         return
     if name == "rename_stmt" and not node.subname:
         yield (node.newname,)  # the catalog has the new name only
+        return
+    if name == "rename_stmt" and _kind(node, "rename_type") in _NAMED_BY_TABLE:
+        yield (*_relation(node.relation), node.newname)
         return
     fields = {field.name for field, _ in node.ListFields()}
     if name == "alter_object_schema_stmt":

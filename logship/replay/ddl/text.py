@@ -167,6 +167,10 @@ def _about(piece: Piece, statement: Statement) -> bool:
     touched += [each for each in statement.dropped if each.original]
     if not piece.targets or not touched:
         return True
+    if piece.label and any(
+        piece.label not in one.facts.get("labels", [piece.label]) for one in statement.objects
+    ):
+        return False
     return any(_names(target, piece, each) for target in piece.targets for each in touched)
 
 

@@ -131,6 +131,8 @@ CASES: Final = (
             "insert into trx_2 values (5, 5); commit",
             "begin; drop table trx; create table trx (id int primary key, other text); "
             "insert into trx values (1, 'x'); commit",
+            "begin; alter table trx_2 rename v to w; commit; begin; alter table trx_2 rename w to x; "
+            "insert into trx_2 values (6, 6); commit; alter table trx_2 rename x to v",
         ),
         drop=("begin; drop table trx; drop table trx_2; commit",),
     ),

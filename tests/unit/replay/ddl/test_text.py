@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
@@ -59,6 +60,35 @@ def test_one_that_did_nothing_leaves_two_possible() -> None:
     assert texts(one, one) == [
         "alter table a add if not exists x int", "alter table a add if not exists y int",
     ]  # fmt: skip
+
+
+def test_the_new_name_tells_renames_apart() -> None:
+    """Of one string that is several transactions, each is asked for by itself."""
+    query = (
+        "begin; alter table t rename a to b; commit; begin; alter table t rename b to c; commit; "
+        "alter table s.t rename constraint x to y; alter table s.t rename constraint y to z; "
+        "alter trigger b on t rename to q"
+    )
+    assert texts(fired(query, "ALTER TABLE", "s", "t", "b")) == ["alter table t rename a to b"]
+    assert texts(fired(query, "ALTER TABLE", "s", "t", "c")) == ["alter table t rename b to c"]
+    assert texts(fired(query, "ALTER TABLE", "s", "t", "z")) == ["alter table s.t rename constraint y to z"]
+    assert texts(fired(query, "ALTER TRIGGER", "s", "t", "q")) == ["alter trigger b on t rename to q"]
+    assert texts(fired(query, "ALTER TRIGGER", "s", "t", "c")) == [Why.NO_MATCH]
+
+
+def test_the_labels_tell_new_values_of_an_enum_apart() -> None:
+    query = "alter type e add value 'b'; alter type e add value 'c' before 'a'; alter type e rename value 'a' to 'd'"
+
+    def labelled(*labels: str) -> Statement:
+        statement = fired(query, "ALTER TYPE", "public.e")
+        enum = replace(statement.objects[0], type="type", facts=MappingProxyType({"labels": [*labels]}))
+        return replace(statement, last=replace(statement.last, objects=(enum,)))
+
+    # The second was undone, say by a savepoint.
+    assert texts(labelled("a", "b"), labelled("d", "b")) == [
+        "alter type e add value 'b'", "alter type e rename value 'a' to 'd'",
+    ]  # fmt: skip
+    assert texts(labelled("c", "a", "b")) == [Why.AMBIGUOUS]
 
 
 def test_the_same_text_twice_needs_no_telling_apart() -> None:
