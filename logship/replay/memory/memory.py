@@ -148,11 +148,11 @@ class Memory:
 
     def pin(self) -> Pinned:
         """Memory as it is now, to be closed. The caller sees to it that no batch is under way."""
-        return Pinned(self._store.reader(), list(self._residency.objects.values()))
+        return Pinned(*self._store.snapshot(), list(self._residency.objects.values()))
 
     def reading(self) -> Reading:
         """Memory as it is now, for one query in DuckDB's SQL, whatever is replayed meanwhile; to be closed."""
-        return Reading(self._store.reader())
+        return Reading(*self._store.snapshot())
 
     # -- for the writer ------------------------------------------------------------------------
 
@@ -386,8 +386,7 @@ class Memory:
         if not opened.begun:
             self._store.begin()
             opened.begun = True
-        self._store.move(end_lsn)
-        self._store.commit()
+        self._store.commit(end_lsn)
         opened.begun = False
         self._changes.committed(opened)
 
@@ -418,8 +417,7 @@ class Memory:
             opened.begun = True
             for known in going:
                 self._store.execute(known.held.drop())
-            self._store.move(end_lsn)
-            self._store.commit()
+            self._store.commit(end_lsn)
             opened.begun = False
         except BaseException:
             for known in going:

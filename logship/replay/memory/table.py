@@ -19,7 +19,6 @@ from logship.replay.memory.types import TEXT, MemoryType, memory_type
 from logship.replay.target import Target
 
 DATABASE: Final = "memory"
-POSITION: Final = f"{DATABASE}.logship.memory_position"
 
 _SPACE: Final = "logship "
 _BUILT_IN: Final = 16384  # FirstNormalObjectId: OIDs below are the same on every server
