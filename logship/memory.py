@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 from logship.config import Cold
 from logship.errors import LogshipError
 from logship.lsn import Lsn
-from logship.replay.memory.query import QueryRefused
+from logship.replay.memory.query import MemoryClosed, QueryRefused
 from logship.replay.query.select import NotOneSelect
 from logship.service.memory.asking import (
     USUAL_BYTES,
@@ -145,14 +145,20 @@ class Embedded:
             if time.monotonic() > until:
                 raise Behind("memory", memory.memory_lsn, at_least)
             time.sleep(_POLL_S)
-        table, lsn = memory.query(query, limit_bytes=limit_bytes)
+        try:
+            table, lsn = memory.query(query, limit_bytes=limit_bytes)
+        except MemoryClosed:
+            raise _no_memory() from None
         return Answer(table, lsn, "memory")
 
     def _memory(self) -> Any:
         memory = self._replayer.memory
         if memory is None:
-            raise NotInMemory(
-                "there is no memory: it is off, or being made anew",
-                hint="see --memory, or try again in a moment",
-            )
+            raise _no_memory()
         return memory
+
+
+def _no_memory() -> NotInMemory:
+    return NotInMemory(
+        "there is no memory: it is off, or being made anew", hint="see --memory, or try again in a moment"
+    )

@@ -80,6 +80,8 @@ def test_what_was_acknowledged_is_there(pair: Pair, logship: Logship, tmp_path: 
     relayed.init(pair.secondary, "one")
     shipper = relayed.ship("--synchronous", "FIRST 1 (one)")
     replayer = streams(relayed.replay(pair.secondary, "one"))
+    synchronous(pair.primary, "logship")
+    every_mode_returns(pair.primary)
     both = Both(pair)
     chance = random.Random(kills)
     for victim in itertools.chain.from_iterable(_shuffled(chance) for _ in range(kills)):
@@ -101,6 +103,15 @@ def test_what_was_acknowledged_is_there(pair: Pair, logship: Logship, tmp_path: 
     assert (shipper.alive, replayer.alive) == (True, True), shipper.stderr + replayer.stderr
     relayed.caught_up(pair.secondary)
     assert_equal(*pair)
+
+
+def every_mode_returns(primary: Database) -> None:
+    """Also for a commit that decodes to nothing, which nothing follows: each position of the replica gets there."""
+    with primary.connect() as connection:
+        connection.execute("create temporary table nothing (id int)")
+        for mode in ("remote_write", "on", "remote_apply"):
+            connection.execute(f"set synchronous_commit = {mode}".encode())
+            connection.execute("insert into nothing values (1)")
 
 
 def _shuffled(chance: random.Random) -> list[str]:

@@ -34,7 +34,7 @@ from logship.replay.memory.load import CouldNotLoad, convert
 from logship.replay.memory.merge import Merger
 from logship.replay.memory.pin import Pinned
 from logship.replay.memory.policy import Policies
-from logship.replay.memory.query import Reading, answer
+from logship.replay.memory.query import Reading, answer, snapshot_of
 from logship.replay.memory.reading import Readers
 from logship.replay.memory.replay import (
     Misses,
@@ -96,6 +96,8 @@ class Memory:
         self._open: OpenTransaction | None = None
         self._decisions: dict[tuple[Lsn, int, bool], Future[bool]] = {}
         self._writer: int | None = None
+        self._changing_schema = False  # in the transaction that is open
+        self._schema_lsn = Lsn(0)
 
     # -- for any thread ------------------------------------------------------------------------
 
@@ -103,6 +105,12 @@ class Memory:
     def memory_lsn(self) -> Lsn:
         """What readers see at least. A query's own LSN comes with its answer."""
         return self._residency.lsn
+
+    @property
+    def schema_lsn(self) -> Lsn:
+        """The end of the last transaction with a schema change, where memory has it; 0: none since the start. Names
+        and rights that readers see belong to it, which the secondary's catalog may not have yet."""
+        return self._schema_lsn
 
     @property
     def busy(self) -> bool:
@@ -116,7 +124,7 @@ class Memory:
     def query(
         self, query: str, *, as_text: bool = False, limit_bytes: int = _RESULT_BYTES
     ) -> tuple[Table, Lsn]:
-        """The result of one SELECT and the LSN it is true at; `QueryRefused` for anything else.
+        """The result of one SELECT and the LSN it is true at; `QueryRefused` for anything else, `MemoryClosed`.
 
         With ``as_text`` every cell is text as PostgreSQL would write it.
         """
@@ -151,8 +159,9 @@ class Memory:
         return Pinned(*self._store.snapshot(), list(self._residency.objects.values()))
 
     def reading(self) -> Reading:
-        """Memory as it is now, for one query in DuckDB's SQL, whatever is replayed meanwhile; to be closed."""
-        return Reading(*self._store.snapshot())
+        """Memory as it is now, for one query in DuckDB's SQL, whatever is replayed meanwhile; to be closed.
+        `MemoryClosed`."""
+        return Reading(*snapshot_of(self._store))
 
     # -- for the writer ------------------------------------------------------------------------
 
@@ -198,6 +207,7 @@ class Memory:
         """Forget the open transaction: its pieces will come again, or never."""
         self._require_writer()
         self._residency.abandon()
+        self._changing_schema = False
         if self._open is not None:
             self._roll_back(self._open)
             self._open = None
@@ -263,6 +273,7 @@ class Memory:
     def _change_schema(self, change: SchemaChange) -> None:
         """In the transaction that is open, or begins: readers see it with the rows of the same one."""
         self._residency.give_up_loads("the schema changed while it was loaded")
+        self._changing_schema = True
         if self._open is None:
             self._open = OpenTransaction()
         try:
@@ -366,6 +377,8 @@ class Memory:
     # -- commit ----------------------------------------------------------------------------------
 
     def _complete(self, end_lsn: Lsn, opened: OpenTransaction) -> None:
+        if self._changing_schema:  # before a reader sees it
+            self._schema_lsn, self._changing_schema = end_lsn, False
         if not opened.lost:
             try:
                 self._commit(end_lsn, opened)

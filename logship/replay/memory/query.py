@@ -31,11 +31,23 @@ class QueryRefused(UsageError):
     """Memory doesn't answer this; nothing happened."""
 
 
+class MemoryClosed(Exception):
+    """The store that was to be read is there no more: the replay began anew, or ends."""
+
+
+def snapshot_of(store: Store) -> tuple[duckdb.DuckDBPyConnection, Lsn]:
+    """A read transaction, to be closed, and what it is true at; `MemoryClosed`."""
+    try:
+        return store.snapshot()
+    except duckdb.ConnectionException:
+        raise MemoryClosed from None
+
+
 def answer(
     store: Store, query: str, objects: Sequence[ObjectState], *, as_text: bool, limit_bytes: int
 ) -> tuple[Table, Lsn, set[str]]:
     """The result, its LSN, and the names of the tables that were read."""
-    reader, lsn = store.snapshot()
+    reader, lsn = snapshot_of(store)
     try:
         _require_read(reader, query)
         table = _run(reader, query, as_text, limit_bytes)

@@ -338,6 +338,7 @@ class Residency(Room):
         known.lay_out(replace(known.parts, shown=True))
         del self._loads[known.name]
         known.show(hidden)
+        self._store.give_back()  # what it was read into
         self.touch(known)
         self._answer(known)
         _log.info("%s is in memory at %s, %d rows", known.target, self.lsn, known.rows)

@@ -144,6 +144,7 @@ class Room(ABC):
     def _drop_evicted(self, known: MemoryObject) -> None:
         reason = known.reason
         self._store.execute(known.held.drop())
+        self._store.give_back()
         known.dropped(reason, self.batches)
         self._gone(known)
         _log.info("%s evicted: %s", known.target, reason)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -53,7 +53,9 @@ class Store:
         }
         self._root = duckdb.connect(":memory:", config=settings)
         self._lock = threading.Lock()
-        self._root.execute(f"set memory_limit = '{limit_bytes}B'")
+        self.limit_bytes = limit_bytes
+        self._limit = f"set memory_limit = '{limit_bytes}B'"
+        self._root.execute(self._limit)
         # Unless it is said, DuckDB spills into the working directory.
         self._root.execute(f"set temp_directory = {literal(str(spill_directory or ''))}")
         self._root.execute("set global TimeZone = 'UTC'")
@@ -64,6 +66,7 @@ class Store:
         # As soon as 16 MB have changed it would stop the writer for a second, to compress what hardly pays.
         self._root.execute(f"set checkpoint_threshold = '{_NEVER}'")
         self._root.execute("set enable_external_access = false")
+        self._root.execute("set allowed_configs = ['memory_limit']")  # for `give_back`
         self._root.execute("set lock_configuration = true")
         self.writer = self._root.cursor()
         self._staging = Staging(self.writer)
@@ -142,6 +145,13 @@ class Store:
         """How many rows ``statement`` changed."""
         self._begin_now()
         return int(self.writer.execute(statement).fetchall()[0][0])
+
+    def give_back(self) -> None:
+        """Let the system have the space of what was dropped. DuckDB counts it as free at once, but its allocator
+        keeps tens of megabytes, and Arrow's too; this takes milliseconds."""
+        with suppress(duckdb.OutOfMemoryException):  # a query is failing for lack of memory just now
+            self.execute(self._limit)  # setting a limit, the same one too, empties DuckDB's allocator
+        pa.default_memory_pool().release_unused()
 
     def make_schema(self, schema: str) -> None:
         self.execute(f"create schema if not exists {DATABASE}.{quoted(schema)}")

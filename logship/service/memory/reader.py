@@ -24,7 +24,7 @@ from logship.catalog.readable import Readable, orders_by_bytes, readable
 from logship.config import Cold
 from logship.errors import UsageError
 from logship.lsn import Lsn
-from logship.replay.memory.query import CouldNotRead, QueryRefused, Reading
+from logship.replay.memory.query import CouldNotRead, MemoryClosed, QueryRefused, Reading
 from logship.replay.memory.resident import SHOWN, Residence
 from logship.replay.memory.types import memory_type
 from logship.replay.query.kinds import Elsewhere, Kind, Type, column_type
@@ -42,6 +42,7 @@ Name: TypeAlias = tuple[str, str]
 
 _MOST_NAMES: Final = 100
 _LOOK_S: Final = 0.2
+_ANEW: Final = "memory is being made anew"
 _POSITION: Final = "select p.replay_lsn::pg_catalog.text from logship.position p where p.replica = %s"
 
 
@@ -118,7 +119,7 @@ class MemoryReader:
     def _answered(self, link: psycopg.Connection, work: Work, cold: Cold) -> tuple[Head, Table]:
         memory = self._memory()
         if memory is None:
-            raise Elsewhere("memory is being made anew" if self._switched_on else "memory is off")
+            raise Elsewhere(_ANEW if self._switched_on else "memory is off")
         if work.question.at_least is not None:
             self._reach(work.question.at_least, memory, work)
         wanted = names_in(parsed(work.question.sql))
@@ -136,6 +137,9 @@ class MemoryReader:
                     raise
                 self._load(memory, absent.name, work)
                 loaded[absent.name] = None
+            except MemoryClosed:
+                raise Elsewhere(_ANEW) from None
+        self._reach_catalog(memory.schema_lsn, lsn, work)
         if self._look_up(link, work, wanted) != found:
             raise Elsewhere("what its names stand for has changed meanwhile")
         memory.used(carried.tables)
@@ -174,6 +178,15 @@ class MemoryReader:
         if not self._positions.wait(Stage.MEMORY, lsn, work.left_s, work.interrupted.is_set):
             raise _Behind(memory.memory_lsn)
 
+    def _reach_catalog(self, schema_lsn: Lsn, lsn: Lsn, work: Work) -> None:
+        """Wait for the secondary to have the last schema change that rows as of ``lsn`` follow, e.g. a REVOKE: memory
+        may be ahead of it by that transaction, and by no other."""
+        if not Lsn(0) < schema_lsn <= lsn:
+            return
+        stopped = work.interrupted.is_set
+        if not self._positions.wait(Stage.PERSISTENCE, schema_lsn, work.left_s, stopped):
+            raise _Late
+
     def _load(self, memory: Memory, name: Name, work: Work) -> None:
         """Returns when readers see it. `NotResident`: it can't be loaded; `_Late`."""
         asked = memory.request(*name)
@@ -186,7 +199,7 @@ class MemoryReader:
                 if work.over:
                     raise _Late from None
             except CancelledError:
-                raise Elsewhere("memory is being made anew") from None
+                raise Elsewhere(_ANEW) from None
         if state.residence not in SHOWN:
             raise NotResident(name, state.reason)
 

@@ -118,7 +118,8 @@ class Registrar:
             except psycopg.Error:
                 self._close()
                 return
-            for name in sorted(names - self._noted):
+            # One whose slot a client dropped here is named still: it begins anew, with what there is.
+            for name in sorted(names - {replica.name for replica in self._registered.all() if replica.noted}):
                 if self._registered.get(name) is None:
                     found = self._registered.add(name, self._oldest())
                     log.info('replica "%s" is registered at %s', name, found.flush_lsn)

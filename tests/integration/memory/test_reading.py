@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,11 +19,18 @@ import logship.memory
 from logship.catalog import memory_request
 from logship.catalog.readable import readable
 from logship.catalog.roles import identifier
+from logship.config import Cold
 from logship.connection import PINNED, Side, connect
 from logship.lsn import Lsn
+from logship.replay.memory.memory import Memory
+from logship.replay.memory.reading import Order, Reading
 from logship.replay.memory.resident import Residence
+from logship.replay.memory.store import Caster
 from logship.replay.query.result import texts, type_names
 from logship.service.demo.servers import Server
+from logship.service.memory.reader import MemoryReader, Work
+from logship.service.memory.words import Came, Question
+from logship.service.positions import Positions
 from logship.service.watch.probe import flushed_position
 from tests.conftest import create_database
 from tests.follow import Follower
@@ -206,6 +214,34 @@ def test_memory_shows_a_role_what_the_secondary_shows_it_and_nothing_else(replic
         memory.query("select * from shop.sale")
 
 
+def test_rows_that_came_with_a_revoke_are_shown_to_nobody_whom_it_concerns(replica: Replica) -> None:
+    """Memory has the transaction, and the secondary waits for a row: its catalog still grants."""
+    for database in (replica.secondary, replica.primary):
+        database.execute("create role clerk login")
+    replica.primary.execute(
+        "create schema pay; create table pay.wage (id int primary key, v int);"
+        "grant usage on schema pay to clerk; grant select on pay.wage to clerk"
+    )
+    replica.primary.execute("insert into pay.wage values (1, 10)")
+    query, run = "select v from pay.wage", replica.follower.run
+    eventually(lambda: "wage" in _resident(replica.follower), what="it is in memory")
+    replica.follower.catch_up()
+    with asked(replica, "clerk") as memory, psycopg.connect(replica.secondary.conninfo) as blocker:
+        assert (memory.query(query).source, texts(memory.query(query).table)) == ("memory", [["10"]])
+        blocker.execute("select from shop.place where id = 2 for update")
+        with psycopg.connect(replica.primary.conninfo) as link:
+            link.execute("revoke select on pay.wage from clerk")
+            link.execute("update pay.wage set v = 99")
+            link.execute("update shop.place set rank = rank where id = 2")
+        shown = logship.memory.of(run)
+        eventually(lambda: texts(shown.query(query).table) == [["99"]], what="memory has the transaction")
+        with pytest.raises(logship.memory.NotInTime):
+            memory.query(query, timeout_s=0.5)
+        blocker.rollback()
+        with pytest.raises(logship.memory.QueryFailed, match="permission denied"):
+            memory.query(query)
+
+
 def test_nobody_asks_or_reads_under_another_name(replica: Replica) -> None:
     with (
         psycopg.connect(f"{replica.secondary.conninfo} user=fellow", autocommit=True) as fellow,
@@ -340,6 +376,35 @@ def test_an_answer_is_no_older_than_was_asked_for(replica: Replica, memory: logs
         assert lsn <= behind.value.reached < far
     with pytest.raises(logship.memory.Behind):
         logship.memory.of(replica.follower.run).query("select 1", at_least=far, timeout_s=0.05)
+
+
+def test_a_question_that_outlives_the_memory_it_waited_for_is_answered_elsewhere(replica: Replica) -> None:
+    closed = Memory(Nobody(), start_lsn=Lsn(1 << 60), budget_bytes=64 << 20, behind=Nobody())
+    closed.close()
+    reader = MemoryReader(
+        replica.secondary.value("select name from logship.replica"),
+        memory=lambda: closed, wake=lambda: None, switched_on=True, positions=Positions(), cold=Cold.PERSISTENCE,
+    )  # fmt: skip
+    question = Question("select 1", ("public",), 5, 1 << 20)
+    with connect(replica.secondary.conninfo, Side.SECONDARY) as link:
+        head, _ = reader.answer(link, Work(question, link.info.user, time.monotonic() + 5))
+    assert (head.came, head.reason) == (Came.ELSEWHERE, "memory is being made anew")
+
+
+class Nobody:
+    """Reads nothing for memory, and has everything."""
+
+    most = 1
+
+    def start(self, order: Order, caster: Caster) -> Reading:
+        raise AssertionError(order)
+
+    def close(self) -> None: ...
+
+    def reached(self, lsn: Lsn) -> bool:
+        return True
+
+    def wait(self, lsn: Lsn) -> None: ...
 
 
 def test_connections_that_answer_are_closed_when_nobody_asks(replica: Replica) -> None:

@@ -50,6 +50,8 @@ def test_a_replica_that_was_dropped_while_nobody_shipped_is_unregistered(
     with registrar(primary, tmp_path) as registered:
         registered.add("client", Lsn(5))  # with CREATE_REPLICATION_SLOT: the primary doesn't know it
         eventually(lambda: {"a", "b"} <= names(registered), what="both are registered")
+        registered.drop("b")  # DROP_REPLICATION_SLOT by a client; `init` makes it anew
+        eventually(lambda: {"a", "b"} <= names(registered), what="one that is named is registered again")
         primary.execute("delete from logship.replica where name = 'a'")
         eventually(lambda: names(registered) == {"b", "client"}, what="the one that went is unregistered")
     primary.execute("delete from logship.replica where name = 'b'")

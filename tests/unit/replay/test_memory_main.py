@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from logship.change import UNCHANGED, Row
 from logship.lsn import Lsn
 from logship.replay.batch import Step
 from logship.replay.coalesce import Coalescer
+from logship.replay.memory import merge as merging
 from logship.replay.memory import parts as sizing
 from logship.replay.memory.keys import FEW
 from logship.replay.memory.main import MemoryDiffers, Writing
@@ -368,6 +370,51 @@ def test_the_space_of_dead_rows_comes_back() -> None:
         assert world.known["one"].size_bytes <= full * 0.6
         assert world.known["one"].parts.wasteful is None
         world.judge()
+
+
+class _Giving(Store):
+    given = 0
+
+    def give_back(self) -> None:
+        self.given += 1
+        super().give_back()
+
+
+def test_the_system_gets_what_a_merge_and_a_rewritten_segment_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merging, "_KEPT_SHARE", 1 << 60)
+    store = _Giving(limit_bytes=1 << 28, spill_directory=None, threads=1, start_lsn=Lsn(1))
+    with sizes(**{**SMALL, "SEGMENT_ROWS": 100}):
+        world = Objects(store)
+        world.make(ONE)
+        known = world.known["one"]
+        known.residence = Residence.RESIDENT
+        _filled(world, 40)
+        merger = Merger(store, lambda: 0.0)
+        for numbers, given in ((range(0, 40, 2), 2), ((1, 3), 3)):  # only the first makes a segment wasteful
+            _gone(world, *numbers)
+            while known.parts.delta_rows:
+                merger.merge(known, Lsn(2))
+            while merger.step([known], Lsn(2)):
+                pass
+            assert store.given == given
+            assert not merger.pending([known])
+        world.judge()
+    store.close()
+
+
+def test_giving_space_back_changes_no_setting_and_needs_no_end_of_a_transaction() -> None:
+    with objects(ONE) as world:
+        reader = world.store.reader()
+        limit = "select current_setting('memory_limit')"
+        before = reader.execute(limit).fetchall()
+        world.store.begin()
+        world.store.give_back()
+        world.store.rollback()
+        world.store.give_back()
+        assert reader.execute(limit).fetchall() == before
+        with pytest.raises(duckdb.InvalidInputException, match="locked"):
+            reader.execute("set threads = 7")
+        reader.close()
 
 
 def test_an_object_is_not_said_to_grow_when_its_rows_are_changed_again_and_again() -> None:

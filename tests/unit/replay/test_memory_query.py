@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
+import logship.memory
 from logship.replay.memory.memory import Memory
-from logship.replay.memory.query import QueryRefused
+from logship.replay.memory.query import MemoryClosed, QueryRefused
 from tests.unit.replay.memory_model import (
     FLOAT8,
     INT4,
@@ -20,6 +22,12 @@ from tests.unit.replay.memory_model import (
     memory_of,
     target,
 )  # fmt: skip
+
+
+@dataclass
+class Holding:
+    memory: Memory
+
 
 T = target("t", ("id", INT4), ("Note", TEXT), ("f", FLOAT8))
 
@@ -44,6 +52,16 @@ def test_reads_are_answered(memory: Memory, query: str) -> None:
     table, lsn = memory.query(query)
     assert (table.to_pylist(), int(lsn)) == ([{"n": 1}], 2)
     assert memory.query("explain " + query)[0].num_rows
+
+
+def test_what_is_closed_says_so() -> None:
+    """A query that waited has the store of a replay that is over."""
+    memory = memory_of(ModelPersistence({"t": []}))
+    memory.close()
+    with pytest.raises(MemoryClosed):
+        memory.reading()
+    with pytest.raises(logship.memory.NotInMemory, match="being made anew"):
+        logship.memory.of(Holding(memory)).query("select 1")
 
 
 def test_as_text_is_what_postgresql_writes(memory: Memory) -> None:
