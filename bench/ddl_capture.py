@@ -5,14 +5,15 @@
 *Later* is each statement of a migration once the session has captured one of its kind: CPU of the backend without
 capture, and the time inside the event trigger, which PostgreSQL counts itself (track_functions). *First* is the first
 statement of a new session, where PostgreSQL loads its catalogs and plans what it then keeps: CPU of the backend
-without capture and with. Prints the lowest of the runs, which is what a busy machine disturbs least.
+without capture and with. Prints the median of the runs, and the lowest, which is what a busy machine disturbs least.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from statistics import median
 from typing import Final, TypeAlias
 
 import psycopg
@@ -23,9 +24,10 @@ from logship.service.demo.binaries import Binaries
 from logship.service.demo.servers import Server, find_binaries
 
 Measure: TypeAlias = Callable[[psycopg.Connection, str], float]
+Figures: TypeAlias = tuple[float, float]  # the median, the lowest
 
 LATER: Final = 60
-FIRST: Final = 8
+FIRST: Final = 12
 STATEMENTS: Final = (
     "create table b{0} (id int primary key, v text not null, n int check (n > 0))",
     "create table s{0} (id serial primary key, v text)",
@@ -67,13 +69,12 @@ def _counted(connection: psycopg.Connection) -> float:
     return row[0] or 0.0
 
 
-def later(conninfo: str, numbers: range, measure: Measure) -> list[float]:
+def later(conninfo: str, numbers: range, measure: Measure) -> list[Figures]:
     with psycopg.connect(conninfo, autocommit=True, options="-c track_functions=pl") as connection:
-        runs = [[measure(connection, each.format(number)) for each in STATEMENTS] for number in numbers]
-    return [min(each) for each in zip(*runs, strict=True)]
+        return _figures([measure(connection, each.format(number)) for each in STATEMENTS] for number in numbers)
 
 
-def first(conninfo: str, numbers: range) -> list[float]:
+def first(conninfo: str, numbers: range) -> list[Figures]:
     runs = []
     for number in numbers:
         run = []
@@ -82,7 +83,11 @@ def first(conninfo: str, numbers: range) -> list[float]:
                 connection.execute("select 1")
                 run.append(alone(connection, each.format(number)))
         runs.append(run)
-    return [min(each) for each in zip(*runs, strict=True)]
+    return _figures(runs)
+
+
+def _figures(runs: Iterable[list[float]]) -> list[Figures]:
+    return [(median(each), min(each)) for each in zip(*runs, strict=True)]
 
 
 def main() -> None:
@@ -96,11 +101,11 @@ def main() -> None:
             version = connection.info.server_version // 10000
         columns.insert(1, later(conninfo, range(LATER, 2 * LATER), inside))
         columns.append(first(conninfo, range(2000, 2000 + FIRST)))
-    print(f"PostgreSQL {version}, ms, lowest of {LATER} later and {FIRST} first statements of a session")
-    print("  later: alone  capture   first: alone   with")
+    print(f"PostgreSQL {version}, ms, median (lowest) of {LATER} later and {FIRST} first statements of a session")
+    print("  later: alone       capture  first: alone          with")
     for *figures, statement in zip(*columns, STATEMENTS, strict=True):
-        one, two, three, four = figures
-        print(f"  {one:12.2f} {two:8.2f} {three:14.2f} {four:6.2f}   {str(statement).format('')[:56]}")
+        shown = " ".join(f"{middle:6.2f} ({least:5.2f})" for middle, least in figures)
+        print(f"{shown}   {str(statement).format('')[:56]}")
 
 
 if __name__ == "__main__":

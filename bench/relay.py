@@ -49,7 +49,7 @@ class Bench:
     def identify(self) -> SystemInfo:
         return SystemInfo(SOURCE.system_identifier, 1, self._journal.written_lsn, SOURCE.database)
 
-    def create(self, name: str) -> Lsn:
+    def create(self, name: str, *, temporary: bool) -> Lsn:
         return Lsn(0)
 
     def drop(self, name: str) -> None: ...

@@ -89,6 +89,8 @@ def connect(
     }
     if replication:
         parameters["replication"] = "database"
+        # A network that only swallows what is sent: as wal_receiver_timeout. What goes there is little and often.
+        parameters.setdefault("tcp_user_timeout", "60000")
     try:
         return psycopg.connect(libpq.make_conninfo("", **parameters), autocommit=True)
     except psycopg.OperationalError as error:

@@ -128,7 +128,8 @@ class Connection(asyncio.Protocol):
         self._events.clear()
         if self._stream is not None or self._questions.temporary:
             self._hub.spawn(self._leave())
-        self._hub.gone(self)
+        if self._work is None:
+            self._hub.gone(self)
 
     # -- from the hub ----------------------------------------------------------------------------
 
@@ -197,6 +198,8 @@ class Connection(asyncio.Protocol):
             log.exception("%s: a defect of the relay ends this connection", self._who)
             self._session.refuse(Refusal("XX000", "a defect of the relay", "see the relay's log", fatal=True))
         self._work = None
+        if self._lost:  # until then what it asked for counts as a connection: it may hang
+            self._hub.gone(self)
         if self._lost or self._transport is None:
             return
         self._listen()

@@ -58,8 +58,8 @@ class Backend(Protocol):
 
     def identify(self) -> SystemInfo: ...
 
-    def create(self, name: str) -> Lsn:
-        """Where the new replica starts."""
+    def create(self, name: str, *, temporary: bool) -> Lsn:
+        """Where the new replica starts. One that is ``temporary`` is forgotten with this program at the latest."""
 
     def drop(self, name: str) -> None: ...
 

@@ -8,6 +8,7 @@ whoever runs the work tells the client.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -99,7 +100,8 @@ class Questions:
         self._session.rows(columns, shown, f"SELECT {len(shown)}")
 
     async def _create(self, event: CreateSlot) -> None:
-        lsn = await self._hub.call(self._hub.backend.create, event.name)
+        create = functools.partial(self._hub.backend.create, event.name, temporary=event.temporary)
+        lsn = await self._hub.call(create)
         if event.temporary:
             self.temporary.add(event.name)
             if self._lost():

@@ -40,13 +40,14 @@ class MalformedRegistry(Exception):
 class Registered:
     """``lost_lsn``: retention has dropped what it needed, and this was the oldest that was left then; it
     can't go on, and holds nothing up. ``created_us``: microseconds since 2000. ``noted``: the primary's
-    `logship.replica` has had it; when it goes from there, it goes here."""
+    `logship.replica` has had it; when it goes from there, it goes here. ``temporary``: never in the file."""
 
     name: str
     flush_lsn: Lsn
     created_us: int
     lost_lsn: Lsn | None = None
     noted: bool = False
+    temporary: bool = False
 
 
 class Registry:
@@ -65,9 +66,10 @@ class Registry:
     def get(self, name: str) -> Registered | None:
         return self._replicas.get(name)
 
-    def add(self, name: str, flush_lsn: Lsn, created_us: int) -> Registered:
+    def add(self, name: str, flush_lsn: Lsn, created_us: int, *, temporary: bool = False) -> Registered:
         """A replica that needs what follows ``flush_lsn``. One that is known stays as it is."""
-        return self._replicas.setdefault(name, Registered(name, flush_lsn, created_us))
+        made = Registered(name, flush_lsn, created_us, temporary=temporary)
+        return self._replicas.setdefault(name, made)
 
     def drop(self, name: str) -> bool:
         """Whether there was one."""
@@ -110,7 +112,7 @@ class Registry:
         }
 
     def encode(self) -> bytes:
-        rows = [_row(replica) for replica in self]
+        rows = [_row(replica) for replica in self if not replica.temporary]
         return (
             json.dumps({"format": FORMAT, "crc32c": _sum(rows), "replicas": rows}, indent=1).encode() + b"\n"
         )

@@ -17,7 +17,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -145,8 +145,6 @@ class Hub:
         self._empty = asyncio.Event()
         self._empty.set()
         self._tasks: set[asyncio.Task[None]] = set()
-        # No more calls than connections (each has one under way), and their ends.
-        self._threads = ThreadPoolExecutor(limits.connections * 2, thread_name_prefix="relay call")
 
     def connect(self) -> Connection:
         """The protocol of a new connection."""
@@ -194,8 +192,19 @@ class Hub:
         return task
 
     async def call(self, function: Callable[..., T], *arguments: object) -> T:
-        """``function`` in a thread: it may wait."""
-        return await self.loop.run_in_executor(self._threads, function, *arguments)
+        """``function`` in a thread of its own: it may wait, and hang where the primary does, which keeps neither other
+        clients nor the program's end. There are as many as connections (each has one under way), and their ends."""
+        answer: Future[T] = Future()
+
+        def work() -> None:
+            if answer.set_running_or_notify_cancel():
+                try:
+                    answer.set_result(function(*arguments))
+                except Exception as error:  # noqa: BLE001 - whoever awaits it gets it
+                    answer.set_exception(error)
+
+        threading.Thread(target=work, name="relay call", daemon=True).start()
+        return await asyncio.wrap_future(answer, loop=self.loop)
 
     async def look(self) -> None:
         """For ever: look after the connections."""
@@ -214,8 +223,10 @@ class Hub:
             connection.abort()
         await self._emptied()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_GOODBYE_S)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+            _, left = await asyncio.wait(self._tasks, timeout=_GOODBYE_S)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def _emptied(self) -> None:
         with contextlib.suppress(TimeoutError):

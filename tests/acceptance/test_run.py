@@ -108,6 +108,8 @@ def test_views_and_wait_for(replica: Pair, logship: Logship, tmp_path: Path) -> 
     }
     assert running.terminate(10).exit_code == 0
     assert secondary.value("select state from logship.stat_replay") == "stopped"
+    ended = "select residence, rows, loads, dml_memory from logship.stat_object"
+    assert secondary.execute(ended) in ([("cold", None, 1, 1)], [("cold", None, 1, 2)])
 
 
 def test_synchronous_commit(

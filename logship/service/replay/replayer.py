@@ -149,6 +149,8 @@ class Replayer:
                 log.warning("replay starts again from %s: %s", self._persistence.position, why)
             finally:
                 self._session = None
+                if session.memory is not None:
+                    self.replayed.memory_is_over(session.memory.objects())
                 session.close()
 
     def stop(self) -> None:

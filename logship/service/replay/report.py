@@ -61,6 +61,26 @@ on conflict (replica, schemaname, relname) do update set
   hits = excluded.hits, merges = excluded.merges, merge_time = excluded.merge_time, reason = excluded.reason
 """
 
+# What an earlier run said of an object that this one hasn't met: its memory is gone, and it may be, too.
+_UNMET = """
+  o.replica = %s and not exists (
+    select from rows from (pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[])) k (schemaname, relname)
+     where k.schemaname = o.schemaname and k.relname = o.relname)
+"""
+_FORGET = f"""
+delete from logship.object_report o
+ where {_UNMET} and not exists (
+    select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+     where n.nspname = o.schemaname and c.relname = o.relname)
+"""
+_COLD = f"""
+update logship.object_report o
+   set residence = 'cold', rows = null, bytes = null, loads = 0, evictions = 0, dml_memory = 0, dml_persistence = 0,
+       ddl_memory = 0, ddl_persistence = 0, hits = 0, merges = 0, merge_time = interval '0',
+       reason = 'not loaded yet: nothing has changed it'
+ where {_UNMET}
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectReport:
@@ -107,6 +127,7 @@ class Reporter:
         self._stopping = threading.Event()
         self._connection: psycopg.Connection | None = None
         self._reported: dict[tuple[str, str], ObjectReport] = {}
+        self._met = False  # whether what is in the views is of this connection's making
 
     def run(self) -> None:
         while not self._stopping.is_set():
@@ -143,6 +164,7 @@ class Reporter:
             self._connection.close()
             self._connection = None
             self._reported.clear()
+            self._met = False
 
     def _report(self) -> None:
         if self._connection is None or self._connection.closed:
@@ -158,9 +180,13 @@ class Reporter:
         changed = [o for name, o in objects.items() if self._reported.get(name) != o]
         with self._connection.transaction(), self._connection.cursor() as cursor:
             cursor.execute(_REPORT, self._row())
+            if not self._met or self._reported.keys() - objects.keys():
+                names = [self._replica, [schema for schema, _ in objects], [name for _, name in objects]]
+                cursor.execute(_FORGET.encode(), names)
+                cursor.execute(_COLD.encode(), names)
             if changed:
                 cursor.executemany(_OBJECT, [self._object_row(o) for o in changed])
-        self._reported = objects
+        self._reported, self._met = objects, True
         self._trim(self._connection)
 
     def _trim(self, connection: psycopg.Connection) -> None:

@@ -82,7 +82,7 @@ class RelayBackend:
 
     # -- slots ---------------------------------------------------------------------------------------
 
-    def create(self, name: str) -> Lsn:
+    def create(self, name: str, *, temporary: bool) -> Lsn:
         if _SLOT_NAME.match(name) is None:
             raise _refused(
                 INVALID_NAME,
@@ -93,7 +93,7 @@ class RelayBackend:
         if self._registered.get(name) is not None:
             raise _refused(_DUPLICATE, f'replication slot "{name}" already exists')
         # What isn't fsynced here may come again after a crash, from this position on.
-        return self._registered.add(name, self._journal.flushed_lsn).flush_lsn
+        return self._registered.add(name, self._journal.flushed_lsn, temporary=temporary).flush_lsn
 
     def drop(self, name: str) -> None:
         self._require_free(name)

@@ -49,14 +49,15 @@ class RegisteredReplicas:
         with self._lock:
             return list(self._registry)
 
-    def add(self, name: str, flush_lsn: Lsn) -> Registered:
-        """Register, durably. One that is known stays as it is."""
+    def add(self, name: str, flush_lsn: Lsn, *, temporary: bool = False) -> Registered:
+        """Register, durably. One that is known stays as it is. One that is ``temporary`` isn't written down: after a
+        crash nobody would drop it, and the journal be kept for it."""
         with self._writing:
             with self._lock:
                 known = self._registry.get(name)
                 if known is not None:
                     return known
-                found = self._registry.add(name, flush_lsn, now_us())
+                found = self._registry.add(name, flush_lsn, now_us(), temporary=temporary)
             try:
                 self._write()
             except BaseException:

@@ -9,65 +9,124 @@
 --
 -- What is seldom asked has a statement of its own, since what a session never runs it never plans; and there are
 -- no functions in the language SQL, which are planned at each call.
+-- Of anything but what is in pg_class.
 create function logship.ddl_facts(class oid, object oid) returns jsonb
   language plpgsql stable security invoker
 as $function$
 declare
   facts jsonb;
 begin
+  if class = 'pg_catalog.pg_type'::regclass::oid then
+    facts := logship.ddl_type(object);
+  elsif class = 'pg_catalog.pg_proc'::regclass::oid then
+    facts := logship.ddl_routine(object);
+  else
+    facts := logship.ddl_other(class, object);
+  end if;
+  if facts is null then
+    return null;
+  end if;
+  return jsonb_strip_nulls(facts || jsonb_build_object('comment', (
+    select x.description from pg_catalog.pg_description x
+     where x.objoid = object and x.classoid = class and x.objsubid = 0)));
+end
+$function$;
+
+create function logship.ddl_type(type oid) returns jsonb
+  language plpgsql stable security invoker
+as $function$
+declare
+  facts jsonb;
+  kind "char";
+begin
+  select jsonb_build_object(
+           'kind', t.typtype, 'owner', pg_get_userbyid(t.typowner), 'acl', logship.ddl_acl(t.typacl, 'T', t.typowner),
+           'not_null', nullif(t.typnotnull, false), 'default', t.typdefault),
+         t.typtype
+    into facts, kind from pg_catalog.pg_type t where t.oid = ddl_type.type;
+  case kind
+  when 'e' then
+    facts := facts || jsonb_build_object('labels', (
+      select jsonb_agg(e.enumlabel order by e.enumsortorder) from pg_catalog.pg_enum e where e.enumtypid = ddl_type.type));
+  when 'd' then
+    facts := facts || (
+      select jsonb_build_object(
+               'base', format_type(t.typbasetype, t.typtypmod),
+               'collation', nullif(t.typcollation, 0)::regcollation::text,
+               'constraints', (
+                 select jsonb_agg(jsonb_build_object('name', k.conname, 'definition', pg_get_constraintdef(k.oid),
+                                                     'validated', k.convalidated) order by k.conname)
+                   from pg_catalog.pg_constraint k where k.contypid = t.oid and k.contype <> 'n'))
+        from pg_catalog.pg_type t where t.oid = ddl_type.type);
+  when 'c' then
+    facts := facts || jsonb_build_object('attributes', (
+      select jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+               'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
+               'collation', nullif(a.attcollation, 0)::regcollation::text,
+               'comment', (select x.description from pg_catalog.pg_description x
+                            where x.objoid = a.attrelid and x.classoid = 'pg_catalog.pg_class'::regclass
+                              and x.objsubid = a.attnum))) order by a.attnum)
+        from pg_catalog.pg_type t
+        join pg_catalog.pg_attribute a on a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+       where t.oid = ddl_type.type));
+  when 'r' then
+    facts := facts || (
+      select jsonb_build_object(
+               'subtype', r.rngsubtype::regtype::text, 'multirange', r.rngmultitypid::regtype::text,
+               'subtype_collation', nullif(r.rngcollation, 0)::regcollation::text,
+               'subtype_operators', (select o.opcname from pg_catalog.pg_opclass o where o.oid = r.rngsubopc),
+               'canonical', nullif(r.rngcanonical, 0)::regprocedure::text,
+               'subtype_diff', nullif(r.rngsubdiff, 0)::regprocedure::text)
+        from pg_catalog.pg_range r where r.rngtypid = ddl_type.type);
+  when 'b' then
+    facts := facts || (
+      select jsonb_build_object(
+               'length', t.typlen, 'by_value', t.typbyval, 'category', t.typcategory, 'preferred', t.typispreferred,
+               'delimiter', t.typdelim, 'alignment', t.typalign, 'storage', t.typstorage,
+               'input', t.typinput::regprocedure::text, 'output', t.typoutput::regprocedure::text,
+               'receive', nullif(t.typreceive, 0)::regprocedure::text, 'send', nullif(t.typsend, 0)::regprocedure::text,
+               'element', nullif(t.typelem, 0)::regtype::text)
+        from pg_catalog.pg_type t where t.oid = ddl_type.type);
+  else null;
+  end case;
+  return facts;
+end
+$function$;
+
+create function logship.ddl_routine(routine oid) returns jsonb
+  language plpgsql stable security invoker
+as $function$
+declare
+  facts jsonb;
+begin
+  select jsonb_build_object(
+           'kind', p.prokind, 'owner', pg_get_userbyid(p.proowner), 'acl', logship.ddl_acl(p.proacl, 'f', p.proowner),
+           'definition', case when p.prokind <> 'a' then pg_get_functiondef(p.oid) end,
+           'arguments', pg_get_function_arguments(p.oid), 'result', pg_get_function_result(p.oid),
+           'parallel', p.proparallel)
+    into facts from pg_catalog.pg_proc p where p.oid = routine;
+  if facts ->> 'kind' = 'a' then
+    facts := facts || jsonb_build_object('aggregate', (
+      select to_jsonb(g) from (
+        select x.aggkind, x.aggnumdirectargs, x.aggtransfn::text, x.aggfinalfn::text, x.aggcombinefn::text,
+               x.aggserialfn::text, x.aggdeserialfn::text, x.aggmtransfn::text, x.aggminvtransfn::text,
+               x.aggmfinalfn::text, x.aggfinalextra, x.aggmfinalextra, x.aggfinalmodify, x.aggmfinalmodify,
+               nullif(x.aggsortop, 0)::regoperator::text as aggsortop, x.aggtranstype::regtype::text,
+               x.aggtransspace, x.aggmtranstype::regtype::text, x.aggmtransspace, x.agginitval, x.aggminitval
+          from pg_catalog.pg_aggregate x where x.aggfnoid = routine) g));
+  end if;
+  return facts;
+end
+$function$;
+
+-- Of what is neither a relation nor a type nor a routine.
+create function logship.ddl_other(class oid, object oid) returns jsonb
+  language plpgsql stable security invoker
+as $function$
+declare
+  facts jsonb;
+begin
   case class::regclass
-  when 'pg_catalog.pg_class'::regclass then
-    facts := logship.ddl_relation(object);
-
-  when 'pg_catalog.pg_type'::regclass then
-    select jsonb_build_object(
-             'kind', t.typtype, 'owner', pg_get_userbyid(t.typowner), 'acl', logship.ddl_acl(t.typacl, 'T', t.typowner),
-             'labels', (select jsonb_agg(e.enumlabel order by e.enumsortorder)
-                          from pg_catalog.pg_enum e where e.enumtypid = t.oid),
-             'base', case when t.typtype = 'd' then format_type(t.typbasetype, t.typtypmod) end,
-             'not_null', nullif(t.typnotnull, false), 'default', t.typdefault,
-             'collation', case when t.typtype = 'd' and t.typcollation <> 0 then t.typcollation::regcollation::text end,
-             'constraints', (select jsonb_agg(jsonb_build_object('name', k.conname, 'definition', pg_get_constraintdef(k.oid),
-                                                                 'validated', k.convalidated) order by k.conname)
-                               from pg_catalog.pg_constraint k where k.contypid = t.oid and k.contype <> 'n'),
-             'subtype', r.rngsubtype::regtype::text, 'multirange', r.rngmultitypid::regtype::text,
-             'subtype_collation', nullif(r.rngcollation, 0)::regcollation::text,
-             'subtype_operators', (select o.opcname from pg_catalog.pg_opclass o where o.oid = r.rngsubopc),
-             'canonical', nullif(r.rngcanonical, 0)::regprocedure::text,
-             'subtype_diff', nullif(r.rngsubdiff, 0)::regprocedure::text)
-           || case when t.typtype = 'b' then jsonb_build_object(
-             'length', t.typlen, 'by_value', t.typbyval, 'category', t.typcategory, 'preferred', t.typispreferred,
-             'delimiter', t.typdelim, 'alignment', t.typalign, 'storage', t.typstorage,
-             'input', t.typinput::regprocedure::text, 'output', t.typoutput::regprocedure::text,
-             'receive', nullif(t.typreceive, 0)::regprocedure::text, 'send', nullif(t.typsend, 0)::regprocedure::text,
-             'element', nullif(t.typelem, 0)::regtype::text) else '{}' end
-           || case when t.typtype = 'c' then jsonb_build_object('attributes', (
-             select jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
-                      'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
-                      'collation', nullif(a.attcollation, 0)::regcollation::text,
-                      'comment', (select x.description from pg_catalog.pg_description x
-                                   where x.objoid = t.typrelid and x.classoid = 'pg_catalog.pg_class'::regclass
-                                     and x.objsubid = a.attnum))) order by a.attnum)
-               from pg_catalog.pg_attribute a
-              where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped)) else '{}' end
-      into facts
-      from pg_catalog.pg_type t left join pg_catalog.pg_range r on r.rngtypid = t.oid where t.oid = object;
-
-  when 'pg_catalog.pg_proc'::regclass then
-    select jsonb_build_object(
-             'kind', p.prokind, 'owner', pg_get_userbyid(p.proowner), 'acl', logship.ddl_acl(p.proacl, 'f', p.proowner),
-             'definition', case when p.prokind <> 'a' then pg_get_functiondef(p.oid) end,
-             'arguments', pg_get_function_arguments(p.oid), 'result', pg_get_function_result(p.oid),
-             'parallel', p.proparallel,
-             'aggregate', (select to_jsonb(g) from (
-               select x.aggkind, x.aggnumdirectargs, x.aggtransfn::text, x.aggfinalfn::text, x.aggcombinefn::text,
-                      x.aggserialfn::text, x.aggdeserialfn::text, x.aggmtransfn::text, x.aggminvtransfn::text,
-                      x.aggmfinalfn::text, x.aggfinalextra, x.aggmfinalextra, x.aggfinalmodify, x.aggmfinalmodify,
-                      nullif(x.aggsortop, 0)::regoperator::text as aggsortop, x.aggtranstype::regtype::text,
-                      x.aggtransspace, x.aggmtranstype::regtype::text, x.aggmtransspace, x.agginitval, x.aggminitval
-                 from pg_catalog.pg_aggregate x where x.aggfnoid = p.oid) g))
-      into facts from pg_catalog.pg_proc p where p.oid = object;
-
   when 'pg_catalog.pg_namespace'::regclass then
     select jsonb_build_object('owner', pg_get_userbyid(n.nspowner), 'acl', logship.ddl_acl(n.nspacl, 'n', n.nspowner))
       into facts from pg_catalog.pg_namespace n where n.oid = object;
@@ -206,17 +265,14 @@ begin
     -- Access methods, user mappings (whose options hold passwords), text search parsers and templates: that they are there.
     facts := '{}';
   end case;
-  if facts is null then
-    return null;
-  end if;
-  return jsonb_strip_nulls(facts || jsonb_build_object('comment', (
-    select x.description from pg_catalog.pg_description x
-     where x.objoid = object and x.classoid = class and x.objsubid = 0)));
+  return facts;
 end
 $function$;
 
--- Of anything in pg_class.
-create function logship.ddl_relation(relation oid) returns jsonb
+-- Of anything in pg_class but composite types; `type` is what pg_identify_object() calls it. One query for each kind:
+-- what a query costs before it runs, and most of all the first time, is more than what it reads. Numbers of objects are
+-- compared with numbers of objects ('403', and not 403): for other operands PostgreSQL reads all operators of that name.
+create function logship.ddl_relation(relation oid, type text) returns jsonb
   language plpgsql stable security invoker
 as $function$
 declare
@@ -225,70 +281,104 @@ declare
   identity "char";
   tablespace oid;
   method oid;
+  partition boolean;
+  expressions boolean;
 begin
-  select jsonb_build_object(
-           'kind', c.relkind, 'owner', pg_get_userbyid(c.relowner), 'persistence', c.relpersistence,
-           'acl', case when c.relkind not in ('i', 'I', 'c') then logship.ddl_acl(c.relacl,
-             case c.relkind when 'S' then 's'::"char" else 'r' end, c.relowner) end,
-           'options', logship.ddl_sorted(c.reloptions),
-           -- Those that nearly everything has need no look.
-           'access_method', case c.relam when 2 then 'heap' when 403 then 'btree' end),
-         c.relkind, c.relreplident, c.reltablespace, c.relam
-    into facts, kind, identity, tablespace, method
-    from pg_catalog.pg_class c where c.oid = relation;
-  if method not in (0, 2, 403) then
-    facts := facts || jsonb_build_object(
-      'access_method', (select a.amname from pg_catalog.pg_am a where a.oid = method));
-  end if;
-  if tablespace <> 0 then
-    facts := facts || jsonb_build_object(
-      'tablespace', (select t.spcname from pg_catalog.pg_tablespace t where t.oid = tablespace));
-  end if;
-  if kind in ('r', 'p', 'f', 'v', 'm') then
-    facts := facts || jsonb_build_object('columns', (
-      select jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
-               'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
-               'not_null', nullif(a.attnotnull, false),
-               'default', case when a.atthasdef then (
-                 select pg_get_expr(d.adbin, d.adrelid) from pg_catalog.pg_attrdef d
-                  where d.adrelid = a.attrelid and d.adnum = a.attnum) end,
-               'type_default', case when a.atttypid >= 16384 then t.typdefault end,
-               'generated', nullif(a.attgenerated, ''), 'identity', nullif(a.attidentity, ''),
-               'collation', case when a.attcollation <> t.typcollation then a.attcollation::regcollation::text end,
-               'storage', case when a.attstorage <> t.typstorage then a.attstorage end,
-               'compression', nullif(a.attcompression, ''),
-               'statistics', nullif(a.attstattarget, -1),
-               'acl', logship.ddl_sorted(a.attacl::text[]), 'options', logship.ddl_sorted(a.attoptions),
-               'foreign_options', logship.ddl_foreign(a.attfdwoptions),
-               'missing', case when a.atthasmissing then (a.attmissingval::text::text[])[1] end,
-               'comment', (select x.description from pg_catalog.pg_description x
-                            where x.objoid = a.attrelid and x.classoid = 'pg_catalog.pg_class'::regclass
-                              and x.objsubid = a.attnum))) order by a.attnum)
-        from pg_catalog.pg_attribute a
-        join pg_catalog.pg_type t on t.oid = a.atttypid
-       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped));
-  end if;
   case
-  when kind in ('r', 'p', 'f') then
-    facts := facts || (
-      select jsonb_build_object(
-               'replica_identity', c.relreplident,
-               'row_security', nullif(c.relrowsecurity, false),
-               'force_row_security', nullif(c.relforcerowsecurity, false),
-               'of_type', nullif(c.reloftype, 0)::regtype::text,
-               'partition_key', pg_get_partkeydef(c.oid),
-               'partition_bound', pg_get_expr(c.relpartbound, c.oid),
-               'inherits', (select jsonb_agg(h.inhparent::regclass::text order by h.inhseqno)
-                              from pg_catalog.pg_inherits h where h.inhrelid = c.oid),
-               'constraints', (
-                 -- From 18 on NOT NULL stands here too; the columns say it in every version.
-                 select jsonb_agg(jsonb_build_object(
-                          'name', k.conname, 'type', k.contype, 'definition', pg_get_constraintdef(k.oid),
-                          'validated', k.convalidated) order by k.conname)
-                   from pg_catalog.pg_constraint k
-                  where k.conrelid = c.oid and k.contype not in ('n', 't')))
-        from pg_catalog.pg_class c where c.oid = relation);
-    if identity = 'i' then
+  when starts_with(type, 'index') then
+    select jsonb_build_object(
+             'kind', c.relkind, 'owner', pg_get_userbyid(c.relowner), 'persistence', c.relpersistence,
+             'options', logship.ddl_sorted(c.reloptions),
+             -- Those that nearly everything has need no look.
+             'access_method', case c.relam when '403' then 'btree' end,
+             'definition', pg_get_indexdef(i.indexrelid), 'table', i.indrelid::regclass::text,
+             'valid', i.indisvalid, 'primary', nullif(i.indisprimary, false),
+             'clustered', nullif(i.indisclustered, false), 'replica_identity', nullif(i.indisreplident, false),
+             'comment', (select x.description from pg_catalog.pg_description x
+                          where x.objoid = c.oid and x.classoid = 'pg_catalog.pg_class'::regclass::oid and x.objsubid = 0)),
+           c.reltablespace, c.relam, c.relispartition, i.indexprs is not null
+      into facts, tablespace, method, partition, expressions
+      from pg_catalog.pg_class c join pg_catalog.pg_index i on i.indexrelid = c.oid where c.oid = relation;
+    if partition then
+      facts := facts || jsonb_build_object('index_of', (
+        select h.inhparent::regclass::text from pg_catalog.pg_inherits h where h.inhrelid = relation));
+    end if;
+    if expressions then
+      facts := facts || jsonb_build_object('statistics', (
+        select jsonb_agg(a.attstattarget order by a.attnum) from pg_catalog.pg_attribute a
+         where a.attrelid = relation and a.attstattarget >= 0));
+    end if;
+
+  when starts_with(type, 'sequence') then
+    select jsonb_build_object(
+             'kind', c.relkind, 'owner', pg_get_userbyid(c.relowner), 'persistence', c.relpersistence,
+             'acl', to_jsonb(coalesce(c.relacl, acldefault('s', c.relowner))::text[]),
+             'type', s.seqtypid::regtype::text, 'start', s.seqstart, 'increment', s.seqincrement,
+             'min', s.seqmin, 'max', s.seqmax, 'cache', s.seqcache, 'cycle', s.seqcycle,
+             'owned_by', (select (pg_identify_object(d.refclassid, d.refobjid, d.refobjsubid)).identity
+                            from pg_catalog.pg_depend d
+                           where d.classid = 'pg_catalog.pg_class'::regclass::oid and d.objid = c.oid and d.refobjsubid > 0
+                             and d.refclassid = 'pg_catalog.pg_class'::regclass::oid and d.deptype in ('a', 'i')),
+             -- Never asked when the caller may not read it: that would be an error.
+             'last_value', case when has_sequence_privilege(c.oid, 'select') then pg_sequence_last_value(c.oid) end,
+             'comment', (select x.description from pg_catalog.pg_description x
+                          where x.objoid = c.oid and x.classoid = 'pg_catalog.pg_class'::regclass::oid and x.objsubid = 0)),
+           c.reltablespace, c.relam
+      into facts, tablespace, method
+      from pg_catalog.pg_class c join pg_catalog.pg_sequence s on s.seqrelid = c.oid where c.oid = relation;
+
+  else
+    select jsonb_build_object(
+             'kind', c.relkind, 'owner', pg_get_userbyid(c.relowner), 'persistence', c.relpersistence,
+             'acl', to_jsonb(coalesce(c.relacl, acldefault('r', c.relowner))::text[]),
+             'options', logship.ddl_sorted(c.reloptions),
+             'access_method', case c.relam when '2' then 'heap' end,
+             'comment', x.comments ->> '0'::text,
+             'columns', case when c.relkind in ('r', 'p', 'f', 'v', 'm') then (
+               select jsonb_agg(jsonb_build_object(
+                        'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
+                        'not_null', nullif(a.attnotnull, false),
+                        'default', case when a.atthasdef then (
+                          select pg_get_expr(d.adbin, d.adrelid) from pg_catalog.pg_attrdef d
+                           where d.adrelid = a.attrelid and d.adnum = a.attnum) end,
+                        'type_default', case when a.atttypid >= '16384' then t.typdefault end,
+                        'generated', nullif(a.attgenerated, ''), 'identity', nullif(a.attidentity, ''),
+                        'collation', case when a.attcollation <> t.typcollation then a.attcollation::regcollation::text end,
+                        'storage', case when a.attstorage <> t.typstorage then a.attstorage end,
+                        'compression', nullif(a.attcompression, ''),
+                        'statistics', nullif(a.attstattarget, -1),
+                        'acl', logship.ddl_sorted(a.attacl::text[]), 'options', logship.ddl_sorted(a.attoptions),
+                        'foreign_options', logship.ddl_foreign(a.attfdwoptions),
+                        'missing', case when a.atthasmissing then (a.attmissingval::text::text[])[1] end,
+                        'comment', x.comments ->> a.attnum::text) order by a.attnum)
+                 from pg_catalog.pg_attribute a
+                 join pg_catalog.pg_type t on t.oid = a.atttypid
+                where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) end,
+             'replica_identity', case when c.relkind in ('r', 'p', 'f') then c.relreplident end,
+             'row_security', nullif(c.relrowsecurity, false),
+             'force_row_security', nullif(c.relforcerowsecurity, false),
+             'of_type', nullif(c.reloftype, '0')::regtype::text,
+             'partition_key', case c.relkind when 'p' then pg_get_partkeydef(c.oid) end,
+             'partition_bound', pg_get_expr(c.relpartbound, c.oid),
+             'inherits', (select jsonb_agg(h.inhparent::regclass::text order by h.inhseqno)
+                            from pg_catalog.pg_inherits h where h.inhrelid = c.oid),
+             'constraints', (
+               -- From 18 on NOT NULL stands here too; the columns say it in every version.
+               select jsonb_agg(jsonb_build_object(
+                        'name', k.conname, 'type', k.contype, 'definition', pg_get_constraintdef(k.oid),
+                        'validated', k.convalidated) order by k.conname)
+                 from pg_catalog.pg_constraint k
+                where k.conrelid = c.oid and k.contype not in ('n', 't')),
+             'definition', case when c.relkind in ('v', 'm') then pg_get_viewdef(c.oid) end,
+             'populated', case c.relkind when 'm' then c.relispopulated end),
+           c.relkind, c.relreplident, c.reltablespace, c.relam
+      into facts, kind, identity, tablespace, method
+      from pg_catalog.pg_class c,
+           -- All at once: 0 is the table's.
+           (select jsonb_object_agg(d.objsubid, d.description) as comments from pg_catalog.pg_description d
+             where d.objoid = relation and d.classoid = 'pg_catalog.pg_class'::regclass::oid) x
+     where c.oid = relation;
+    if identity = 'i' and kind in ('r', 'p') then
       facts := facts || jsonb_build_object('replica_identity', 'index ' || coalesce((
         select x.relname::text from pg_catalog.pg_index i join pg_catalog.pg_class x on x.oid = i.indexrelid
          where i.indrelid = relation and i.indisreplident), ''));
@@ -299,40 +389,16 @@ begin
           from pg_catalog.pg_foreign_table f join pg_catalog.pg_foreign_server s on s.oid = f.ftserver
          where f.ftrelid = relation);
     end if;
-  when kind in ('v', 'm') then
-    facts := facts || (
-      select jsonb_build_object('definition', pg_get_viewdef(c.oid),
-                                'populated', case c.relkind when 'm' then c.relispopulated end)
-        from pg_catalog.pg_class c where c.oid = relation);
-  when kind in ('i', 'I') then
-    facts := facts || (
-      select jsonb_build_object('definition', pg_get_indexdef(i.indexrelid), 'table', i.indrelid::regclass::text,
-                                'valid', i.indisvalid, 'primary', nullif(i.indisprimary, false),
-                                'clustered', nullif(i.indisclustered, false),
-                                'replica_identity', nullif(i.indisreplident, false),
-                                'index_of', (select h.inhparent::regclass::text from pg_catalog.pg_inherits h
-                                              where h.inhrelid = i.indexrelid),
-                                'statistics', (select jsonb_agg(a.attstattarget order by a.attnum)
-                                                 from pg_catalog.pg_attribute a
-                                                where a.attrelid = i.indexrelid and a.attstattarget >= 0))
-        from pg_catalog.pg_index i where i.indexrelid = relation);
-  when kind = 'S' then
-    facts := facts || (
-      select jsonb_build_object(
-               'type', s.seqtypid::regtype::text, 'start', s.seqstart, 'increment', s.seqincrement,
-               'min', s.seqmin, 'max', s.seqmax, 'cache', s.seqcache, 'cycle', s.seqcycle,
-               'owned_by', (select d.refobjid::regclass::text || '.' || quote_ident(a.attname)
-                              from pg_catalog.pg_depend d
-                              join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
-                             where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = s.seqrelid
-                               and d.refclassid = 'pg_catalog.pg_class'::regclass and d.deptype in ('a', 'i')),
-               -- Never asked when the caller may not read it: that would be an error.
-               'last_value', case when has_sequence_privilege(s.seqrelid, 'select')
-                                  then pg_sequence_last_value(s.seqrelid) end)
-        from pg_catalog.pg_sequence s where s.seqrelid = relation);
-  else null;
   end case;
-  return facts;
+  if method not in ('0', '2', '403') then
+    facts := facts || jsonb_build_object(
+      'access_method', (select a.amname from pg_catalog.pg_am a where a.oid = method));
+  end if;
+  if tablespace <> '0' then
+    facts := facts || jsonb_build_object(
+      'tablespace', (select t.spcname from pg_catalog.pg_tablespace t where t.oid = tablespace));
+  end if;
+  return jsonb_strip_nulls(facts);
 end
 $function$;
 
@@ -385,24 +451,32 @@ create function logship.ddl_described(class oid, object oid, subobject int) retu
   language plpgsql stable security invoker
 as $function$
 declare
-  facts constant jsonb := logship.ddl_facts(class, object);
-  identified record;
+  facts jsonb;
+  identified constant record := pg_identify_object(class, object, subobject);
   address record;
+  owner text;
 begin
-  if facts is null then
-    return null;
-  end if;
-  if facts ->> 'kind' = 'c' and class = 'pg_catalog.pg_class'::regclass then
+  if class <> 'pg_catalog.pg_class'::regclass::oid then
+    facts := logship.ddl_facts(class, object);
+  elsif starts_with(identified.type, 'composite type') then
     -- pg_get_object_address() knows a composite type as a type only.
     return logship.ddl_described('pg_catalog.pg_type'::regclass, (
       select c.reltype from pg_catalog.pg_class c where c.oid = object), 0);
+  else
+    facts := logship.ddl_relation(object, identified.type);
   end if;
-  identified := pg_identify_object(class, object, subobject);
+  if facts is null then
+    return null;
+  end if;
+  owner := facts ->> 'owner'::text;
+  if owner is null then
+    owner := logship.ddl_owner(class, object);
+  end if;
   address := pg_identify_object_as_address(class, object, subobject);
   return jsonb_build_object(
     'class', class::regclass::text, 'type', identified.type, 'names', to_jsonb(address.object_names),
     'args', to_jsonb(address.object_args), 'identity', identified.identity, 'schema', identified.schema,
-    'owner', coalesce(facts ->> 'owner', logship.ddl_owner(class, object)), 'facts', facts);
+    'owner', owner, 'facts', facts);
 end
 $function$;
 
@@ -483,7 +557,8 @@ begin
 end
 $function$;
 
-revoke all on function logship.ddl_facts(oid, oid), logship.ddl_relation(oid), logship.ddl_sorted(text[]),
+revoke all on function logship.ddl_facts(oid, oid), logship.ddl_type(oid), logship.ddl_routine(oid),
+  logship.ddl_other(oid, oid), logship.ddl_relation(oid, text), logship.ddl_sorted(text[]),
   logship.ddl_foreign(text[]), logship.ddl_acl(aclitem[], "char", oid), logship.ddl_family(oid),
   logship.ddl_described(oid, oid, int), logship.ddl_owner(oid, oid), logship.ddl_object(oid, oid, int),
   logship.ddl_object_at(text, text[], text[]) from public;

@@ -173,7 +173,7 @@ def _drop_ddl() -> None:
         "logship.ddl_sequence_send(jsonb), logship.ddl_missing_below(oid), logship.ddl_echo_rows(), "
         "logship.ddl_echo_of(oid, int), logship.ddl_new_columns(oid), logship.ddl_holds_code(oid), "
         "logship.ddl_calls_users(text), "
-        "logship.ddl_keyless(jsonb), logship.ddl_ignored(oid, oid, text), logship.ddl_sign(bytea), "
+        "logship.ddl_keyless(jsonb), logship.ddl_ignored(oid, oid), logship.ddl_sign(bytea), "
         "logship.ddl_capture_on(), "
         "logship.ddl_capture_off()"
     )
@@ -184,7 +184,8 @@ def _drop_ddl() -> None:
     op.execute(
         "drop function logship.ddl_object_at(text, text[], text[]), logship.ddl_object(oid, oid, int), "
         "logship.ddl_described(oid, oid, int), logship.ddl_owner(oid, oid), "
-        "logship.ddl_family(oid), logship.ddl_facts(oid, oid), logship.ddl_relation(oid), "
+        "logship.ddl_family(oid), logship.ddl_facts(oid, oid), logship.ddl_type(oid), logship.ddl_routine(oid), "
+        "logship.ddl_other(oid, oid), logship.ddl_relation(oid, text), "
         'logship.ddl_acl(aclitem[], "char", oid), logship.ddl_sorted(text[]), logship.ddl_foreign(text[])'
     )
     for table in ("ddl_echo", "ddl_sequence", "ddl_failure", "ddl_setting", "ddl_key"):

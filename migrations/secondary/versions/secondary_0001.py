@@ -274,7 +274,8 @@ def downgrade() -> None:
     op.execute(
         "drop function logship.ddl_object_at(text, text[], text[]), logship.ddl_object(oid, oid, int), "
         "logship.ddl_described(oid, oid, int), logship.ddl_owner(oid, oid), "
-        "logship.ddl_family(oid), logship.ddl_facts(oid, oid), logship.ddl_relation(oid), "
+        "logship.ddl_family(oid), logship.ddl_facts(oid, oid), logship.ddl_type(oid), logship.ddl_routine(oid), "
+        "logship.ddl_other(oid, oid), logship.ddl_relation(oid, text), "
         'logship.ddl_acl(aclitem[], "char", oid), logship.ddl_sorted(text[]), logship.ddl_foreign(text[])'
     )
     op.drop_table("ddl_key", schema="logship")

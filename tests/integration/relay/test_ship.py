@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from logship.capture.slot import start_command
 from logship.config import MIB, Address, JournalBounds
+from logship.connection import Side, connect
 from logship.lsn import INVALID, Lsn
 from tests.relay import PUBLICATION, Relay, publish
 from tests.servers import Database, eventually
@@ -65,6 +67,7 @@ def test_facts_a_cancelled_stream_and_log_that_is_gone(relay: Relay) -> None:
         connection.execute("CREATE_REPLICATION_SLOT early LOGICAL pgoutput")
         connection.execute("CREATE_REPLICATION_SLOT watched LOGICAL pgoutput")
         tells_facts(relay, connection)
+        gives_up_a_network_that_swallows(relay)
         ends_a_stream_that_is_cancelled(relay, connection)
         names_the_oldest_lsn(relay)
 
@@ -100,6 +103,16 @@ def tells_facts(relay: Relay, connection: psycopg.Connection) -> None:
     assert int(said["slot_retained_bytes"] or -1) >= 0
     with pytest.raises(psycopg.errors.UndefinedObject):
         connection.execute('SHOW "logship.nothing"')
+
+
+def gives_up_a_network_that_swallows(relay: Relay) -> None:
+    """By itself the system would try for a quarter of an hour, and commits wait."""
+    for more, expected in (({}, 60_000), ({"tcp_user_timeout": "5000"}, 5_000)):
+        with (
+            closing(connect(relay.conninfo(**more), Side.SHIPPER, replication=True)) as client,
+            socket.socket(fileno=os.dup(client.pgconn.socket)) as link,
+        ):
+            assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == expected
 
 
 def ends_a_stream_that_is_cancelled(relay: Relay, connection: psycopg.Connection) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
@@ -15,6 +16,7 @@ from logship.relay.messages import COPY_BOTH, READY_FOR_QUERY
 from logship.relay.ports import ClientInfo, Feed, Outgoing, Rows
 from logship.relay.server import Hub, RelayLimits
 from logship.relay.session import TlsMode
+from tests.servers import eventually
 from tests.unit.relay.client import COPY_DONE, START, login, query, status, tags
 
 TURNS = 3_000  # of the loop: a relay that reads on takes in each what there is
@@ -52,7 +54,7 @@ class OneReplica:
 
     def drop(self, name: str) -> None: ...
 
-    def create(self, name: str) -> Lsn:
+    def create(self, name: str, *, temporary: bool) -> Lsn:
         return INVALID
 
     def read(self, name: str) -> SlotInfo | None:
@@ -109,7 +111,7 @@ class Client:
         """Send as much of it as is taken while nothing is read. The rest."""
         for _ in range(TURNS):
             with contextlib.suppress(BlockingIOError):
-                data = data[self.link.send(data[: 1 << 20]) :]
+                data = data[self.link.send(data[: 1 << 20]) :] if data else data
             turn = self.loop.create_future()
             self.loop.call_soon(turn.set_result, None)
             await turn
@@ -146,3 +148,50 @@ def test_who_streams_is_heard_and_owed_one_answer() -> None:
             assert tags(client.taken) == b"d"
 
     asyncio.run(stream())
+
+
+def test_a_question_that_hangs_keeps_a_place_and_not_the_end() -> None:
+    class Hanging(OneReplica):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked, self.answers = threading.Event(), threading.Event()
+
+        def identify(self) -> SystemInfo:
+            self.asked.set()
+            self.answers.wait(60)
+            return super().identify()
+
+    async def ask() -> None:
+        backend = Hanging()
+        async with Client(backend) as client:
+            await client.loop.sock_sendall(client.link, query("IDENTIFY_SYSTEM"))
+            await client.loop.run_in_executor(None, backend.asked.wait, 20)
+            (call,) = [each for each in threading.enumerate() if each.name.startswith("relay call")]
+            assert call.daemon  # or the interpreter would wait for it at its end
+            assert client.hub.connections == 1
+        assert not backend.answers.is_set()  # `close` has ended all the same
+        backend.answers.set()
+        call.join(20)
+
+    asyncio.run(ask())
+
+
+def test_an_answer_that_comes_late_frees_its_place() -> None:
+    class Slow(OneReplica):
+        answers = threading.Event()
+
+        def identify(self) -> SystemInfo:
+            assert self.answers.wait(20)
+            return super().identify()
+
+    async def ask() -> None:
+        async with Client(Slow()) as client:
+            await client.loop.sock_sendall(client.link, query("IDENTIFY_SYSTEM"))
+            await client.press(b"")
+            client.link.close()
+            await client.press(b"")
+            assert client.hub.connections == 1
+            Slow.answers.set()
+            await client.loop.run_in_executor(None, eventually, lambda: client.hub.connections == 0)
+
+    asyncio.run(ask())

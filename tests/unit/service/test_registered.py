@@ -41,6 +41,19 @@ def test_registrations_and_saved_progress_survive(tmp_path: Path) -> None:
     assert RegisteredReplicas(tmp_path).needed() == {"b": Lsn(20)}
 
 
+def test_a_temporary_one_does_not_survive(tmp_path: Path) -> None:
+    """Its client's connection doesn't either, and the journal would be kept for nobody."""
+    registered = RegisteredReplicas(tmp_path)
+    registered.add("a", Lsn(10))
+    registered.add("t", Lsn(5), temporary=True)
+    registered.flushed("t", Lsn(7))
+    registered.save()
+    assert registered.needed() == {"a": Lsn(10), "t": Lsn(7)}
+    assert RegisteredReplicas(tmp_path).needed() == {"a": Lsn(10)}
+    assert registered.drop("t")
+    assert registered.needed() == {"a": Lsn(10)}
+
+
 def test_nothing_new_is_not_written(tmp_path: Path) -> None:
     registered = RegisteredReplicas(tmp_path)
     registered.save()

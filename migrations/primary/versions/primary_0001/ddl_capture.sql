@@ -16,10 +16,8 @@ create function logship.ddl_sign(body bytea) returns bytea
 as $function$
 declare
   latest record;
-  key bytea;
+  key bit(256);
   head bytea;
-  inner_pad constant bytea := decode(repeat('36', 32), 'hex');
-  outer_pad constant bytea := decode(repeat('5c', 32), 'hex');
 begin
   select k.generation, k.sealed, s.share into latest
     from logship.ddl_key k, logship.ddl_share s order by k.generation desc limit 1;
@@ -27,30 +25,26 @@ begin
     raise exception 'there is no key to sign schema changes with'
       using errcode = 'LS004', hint = 'run logship ddl rotate-key';
   end if;
-  key := logship.ddl_xor(latest.sealed, sha256(latest.share || int4send(latest.generation)));
+  key := ('x' || encode(latest.sealed, 'hex'))::bit(256)
+       # ('x' || encode(sha256(latest.share || int4send(latest.generation)), 'hex'))::bit(256);
   head := convert_to('1 ' || latest.generation || ' ', 'UTF8');
-  -- HMAC-SHA256 (RFC 2104): the block is 64 bytes, the key 32.
+  -- HMAC-SHA256 (RFC 2104): the block is 64 bytes, the key 32. In front of a string of bits, sent, is its length.
   return head || convert_to(encode(
-    sha256(logship.ddl_xor(key, outer_pad) || outer_pad
-      || sha256(logship.ddl_xor(key, inner_pad) || inner_pad || convert_to('logship.ddl ', 'UTF8') || head || body)),
+    sha256(substr(bit_send(key # ('x' || repeat('5c', 32))::bit(256)), 5) || decode(repeat('5c', 32), 'hex')
+      || sha256(substr(bit_send(key # ('x' || repeat('36', 32))::bit(256)), 5) || decode(repeat('36', 32), 'hex')
+        || convert_to('logship.ddl ', 'UTF8') || head || body)),
     'hex'), 'UTF8') || convert_to(' ', 'UTF8') || body;
 end
 $function$;
 
--- Whether it is nobody's business: temporary, logship's own, publications (which each side has for itself), large
--- objects (which logical decoding doesn't carry).
-create function logship.ddl_ignored(class oid, object oid, schema text) returns boolean
+-- Whether it is nobody's business, though it has no schema that says so: of temporary tables, logship's own, publications
+-- (which each side has for itself), large objects (which logical decoding doesn't carry).
+create function logship.ddl_ignored(class oid, object oid) returns boolean
   language plpgsql stable
 as $function$
 declare
   relation oid;
 begin
-  if schema in ('pg_temp', 'logship', 'logship_writers', 'pg_toast') then
-    return true;
-  end if;
-  if class in ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_type'::regclass) then
-    return false;
-  end if;
   if class in ('pg_catalog.pg_publication'::regclass, 'pg_catalog.pg_publication_rel'::regclass,
                'pg_catalog.pg_publication_namespace'::regclass, 'pg_catalog.pg_subscription'::regclass,
                'pg_catalog.pg_event_trigger'::regclass, 'pg_catalog.pg_largeobject'::regclass,
@@ -204,12 +198,12 @@ declare
   sequences jsonb := '{}';
 begin
   for command in
-    select c.classid, c.objid, c.objsubid, c.command_tag, c.object_type, c.schema_name, c.object_identity, c.in_extension
+    select c.classid, c.objid, c.objsubid, c.command_tag, c.object_type, c.object_identity
       from pg_event_trigger_ddl_commands() c
+     -- REINDEX, reported from 18 on, changes no definition.
+     where not c.in_extension and c.command_tag <> 'REINDEX' and c.object_type <> 'LARGE OBJECT'
+       and (c.schema_name is null or c.schema_name not in ('pg_temp', 'logship', 'logship_writers', 'pg_toast'))
   loop
-    -- REINDEX, reported from 18 on, changes no definition.
-    continue when command.in_extension or command.command_tag = 'REINDEX';
-    continue when command.object_type = 'LARGE OBJECT';
     if command.objid is null then
       temporary_only := null;
       granted := logship.ddl_granted(command.object_type, stack);
@@ -230,14 +224,18 @@ begin
       end if;
       continue;
     end if;
-    continue when logship.ddl_ignored(command.classid, command.objid, command.schema_name);
-    -- A serial column's sequence is made, and later given to its column: the catalog says the same of it both times.
-    object := case command.object_type when 'sequence' then sequences -> command.objid::text end;
-    if object is null then
-      object := logship.ddl_described(command.classid, command.objid, command.objsubid);
-      if command.object_type = 'sequence' then
+    if command.object_type = 'sequence' then
+      -- A serial column's is made, and later given to its column: the catalog says the same of it both times.
+      object := sequences -> command.objid::text;
+      if object is null then
+        object := logship.ddl_described(command.classid, command.objid, command.objsubid);
         sequences := sequences || jsonb_build_object(command.objid, object);
       end if;
+    else
+      if command.classid not in ('pg_class'::regclass::oid, 'pg_proc'::regclass::oid, 'pg_type'::regclass::oid) then
+        continue when logship.ddl_ignored(command.classid, command.objid);
+      end if;
+      object := logship.ddl_described(command.classid, command.objid, command.objsubid);
     end if;
     if object is null then
       raise exception 'the catalog has no % % that was just made or changed', command.object_type, command.object_identity
@@ -316,7 +314,7 @@ create function logship.ddl_body(event text, tag text, stack text, context jsonb
   language plpgsql volatile
 as $function$
 begin
-  return convert_to(jsonb_build_object(
+  return convert_to(json_build_object(
     'number', nextval('logship.ddl_number'), 'xid', pg_current_xact_id()::text::bigint,
     'database', current_database(), 'server', current_setting('server_version_num')::int,
     'at', (extract(epoch from statement_timestamp()) * 1000000)::bigint,
@@ -352,20 +350,20 @@ declare
   problem text;
 begin
   begin
-    case event
-    when 'ddl_command_end' then
+    if event = 'ddl_command_end' then
+      event := 'end';
       objects := logship.ddl_commands(tag, stack);
-    when 'sql_drop' then
+    elsif event = 'sql_drop' then
+      event := 'drop';
       objects := logship.ddl_dropped(tag);
     else
+      event := 'rewrite';
       objects := logship.ddl_rewritten();
-    end case;
+    end if;
     if objects is null then
       return;
     end if;
-    content := logship.ddl_sign(logship.ddl_body(
-      case event when 'ddl_command_end' then 'end' when 'sql_drop' then 'drop' else 'rewrite' end,
-      tag, stack, context, objects, null));
+    content := logship.ddl_sign(logship.ddl_body(event, tag, stack, context, objects, null));
   exception when others then
     problem := sqlerrm;
     if (select s.on_failure from logship.ddl_setting s) is distinct from 'warn' then
@@ -386,7 +384,7 @@ begin
     end;
   end if;
   perform pg_logical_emit_message(true, 'logship.ddl', content);
-  if event = 'ddl_command_end' then
+  if event = 'end' then
     if tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE') then
       perform logship.ddl_keyless(objects);
     end if;
@@ -468,7 +466,7 @@ as $function$
 $function$;
 
 revoke all on table logship.ddl_setting, logship.ddl_failure from public;
-revoke all on function logship.ddl_sign(bytea), logship.ddl_ignored(oid, oid, text), logship.ddl_ours(oid),
+revoke all on function logship.ddl_sign(bytea), logship.ddl_ignored(oid, oid), logship.ddl_ours(oid),
   logship.ddl_made_here(xid), logship.ddl_granted(text, text), logship.ddl_granted_object(regclass, oid),
   logship.ddl_commands(text, text), logship.ddl_dropped(text), logship.ddl_rewritten(), logship.ddl_bodies(text, jsonb),
   logship.ddl_body(text, text, text, jsonb, jsonb, text), logship.ddl_capture(text, text, text, jsonb),
