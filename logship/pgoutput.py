@@ -97,12 +97,6 @@ def commit_of(message: bytes) -> Commit:
     return Commit(Lsn(commit_lsn), Lsn(end_lsn), commit_time_us)
 
 
-def commit_end(message: bytes) -> Lsn:
-    """Where the commit record ends that ``message``, which must be a Commit, tells of."""
-    _expect(message, COMMIT, _COMMIT.size)
-    return Lsn(int.from_bytes(message[10:18], "big"))
-
-
 def relation_oid(message: bytes) -> int:
     """The relation of an Insert, Update, Delete or Relation message; the type of a Type message."""
     if len(message) < 5:

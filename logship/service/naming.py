@@ -14,7 +14,6 @@ import psycopg
 
 from logship.catalog.roles import identifier
 from logship.errors import UsageError
-from logship.replay.origins import further
 
 _NAME: Final = re.compile(r"[^\x00-\x1f\x7f]+\Z")
 _SLOT: Final = re.compile(r"[a-z0-9_]{1,63}\Z")
@@ -26,11 +25,6 @@ class Names:
     slot: str
     publication: str
     origin: str
-
-    @property
-    def further_origins(self) -> list[str]:
-        """Those of the replayer's further sessions; they are made when they are asked for."""
-        return further(self.origin)
 
 
 def names(

@@ -161,6 +161,16 @@ def applied_in_memory(primary: Database, secondary: Database, running: Running) 
     assert running.terminate(10).exit_code == 0
 
 
+def lags(secondary: Database) -> tuple[bool | None, bool | None, bool | None]:
+    """Whether persistence lacks something, and for more than a second; whether the journal does."""
+    ((behind, old, received),) = secondary.execute(
+        "select bool_or(lag_bytes > 0) filter (where stage = 'persistence'), "
+        "bool_or(lag > interval '1 s') filter (where stage = 'persistence'), "
+        "bool_or(lag_bytes > 0 or lag > interval '0') filter (where stage = 'flushed') from logship.replica_lag"
+    )
+    return behind, old, received
+
+
 def test_a_long_transaction_on_the_secondary_does_not_delay_the_end(
     replica: Pair, logship: Logship, tmp_path: Path
 ) -> None:
@@ -175,7 +185,19 @@ def test_a_long_transaction_on_the_secondary_does_not_delay_the_end(
             ),
             what="the replayer waits for the lock",
         )
+        eventually(
+            lambda: lags(replica.secondary) == (True, True, False), what="the lag grows while it is busy"
+        )
         finished = running.terminate(10)
+        assert finished.exit_code == 0, finished.stderr
+        again = streaming(logship.start("run", *both(replica), "--journal", tmp_path / "j"))
+        reported = replica.secondary.value("select reported_at from logship.stat_replay")
+        later = "select reported_at > %s and state <> 'stopped' from logship.stat_replay"
+        eventually(lambda: replica.secondary.value(later, [reported]), what="it reports after its restart")
+        # When what the run before received was committed isn't known yet: that it is lacking is.
+        eventually(lambda: lags(replica.secondary)[0] is True, what="the lag is known again")
+        assert lags(replica.secondary)[1] in (None, True)
+        finished = again.terminate(10)
     assert finished.exit_code == 0, finished.stderr
     last = logship.run("run", *both(replica), "--journal", tmp_path / "j", "--stop-at", "current")
     assert last.exit_code == 0, last.stderr

@@ -161,13 +161,12 @@ def test_a_name_in_pg_catalog_is_spelt_out() -> None:
 def test_the_accessors_equal_the_decoder(commit: Commit) -> None:
     message = pgoutput.encode(commit)
     assert pgoutput.commit_of(message) == commit
-    assert pgoutput.commit_end(message) == commit.end_lsn
     assert pgoutput.tag(message) == pgoutput.COMMIT
     begin = Begin(commit.commit_lsn, commit.commit_time_us, 7)
     assert pgoutput.begin_of(pgoutput.encode(begin)) == begin
 
 
-@pytest.mark.parametrize("accessor", [pgoutput.begin_of, pgoutput.commit_of, pgoutput.commit_end])
+@pytest.mark.parametrize("accessor", [pgoutput.begin_of, pgoutput.commit_of])
 def test_an_accessor_refuses_another_message(accessor: object) -> None:
     assert callable(accessor)
     for message in (b"", b"B", b"C", b"Ixxxxxxxx", b"B" + bytes(21), b"C" + bytes(26)):

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from logship.errors import ReplayError
 from logship.lsn import Lsn
 from logship.replay.memory.keys import FEW, KEY_BYTES, DeltaKeys, Key, Known, listed
-from logship.replay.memory.parts import Merge, Parts, Segment
+from logship.replay.memory.parts import Merge, Parts, Segment, Span
 from logship.replay.memory.rows import KeyedPart, KeylessPart, flagged
 from logship.replay.memory.store import Store, size_of
 from logship.replay.memory.table import MemoryColumn, MemoryTable
@@ -99,7 +99,23 @@ class Writing:
             here = last.room(rows.num_rows)
             part, rows = rows.slice(0, here), rows.slice(here)
             self.store.put(part, partial(self.table.insert, last.number))
-            self.parts = self.parts.with_segment(last.gained(here, size_of(part, self.table.columns)))
+            self.parts = self.parts.with_segment(
+                last.gained(here, size_of(part, self.table.columns), self._span(part))
+            )
+
+    def _span(self, rows: Table) -> Span | None:
+        key = self.table.integer_key
+        if key is None or not pa.types.is_integer(rows.schema.field(f"c{key.index}").type):
+            return None
+        ends = pc.min_max(rows.column(f"c{key.index}"))
+        return Span(key.name, ends["min"].as_py(), ends["max"].as_py()) if ends["min"].is_valid else None
+
+    def _merged_span(self, merge: Merge) -> Span | None:
+        key = self.table.integer_key
+        if key is None:
+            return None
+        [(low, high)] = self.store.rows(self.table.span(self.parts.delta, merge.born))
+        return None if low is None else Span(key.name, low, high)
 
     def _open_segment(self) -> Segment:
         last = self.parts.segments[-1]
@@ -317,12 +333,13 @@ class Writing:
         last = self._open_segment()
         old, made = self.parts.delta, self.parts.next_number
         rows = self.store.count(self.table.insert_merged(last.number, old, merge.born))
+        span = self._merged_span(merge) if rows else None
         each = self.parts.delta_bytes / max(1, self.parts.delta_rows)
         in_main = max(0.0, each - KEY_BYTES)
         self.store.execute(self.table.create_delta(made))
         left = self.store.count(self.table.insert_left(old, made, merge.born))
         self.parts = replace(
-            self.parts.with_segment(last.gained(rows, int(rows * in_main))),
+            self.parts.with_segment(last.gained(rows, int(rows * in_main), span) if rows else last),
             next_number=made + 1, delta=made, delta_rows=left, delta_bytes=int(left * each), merge=None,
         )  # fmt: skip
         self.settle()
@@ -330,7 +347,7 @@ class Writing:
 
     def rewrite(self, segment: Segment) -> None:
         """Give back the space of a segment's dead rows. Not while a merge goes through the segments."""
-        made = Segment(self.parts.next_number, segment.rows, 0, segment.live_bytes)
+        made = Segment(self.parts.next_number, segment.rows, 0, segment.live_bytes, segment.span)
         self.store.execute(self.table.rewrite(segment.number, made.number))
         segments = tuple(made if one == segment else one for one in self.parts.segments)
         if not made.rows and len(segments) > 1:

@@ -16,13 +16,36 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from logship.replay.memory.keys import DeltaKeys
 
-SEGMENT_ROWS: Final = 2 * 122_880  # DuckDB's row groups; to rewrite a segment takes less than 50 ms
+SEGMENT_ROWS: Final = 122_880 * 7 // 4  # of DuckDB's row groups; to rewrite a segment takes less than 50 ms
 DELTA_ROWS: Final = 1 << 16  # from here on it is merged between batches, whoever waits
 IDLE_DELTA_S: Final = 1.0  # without a batch: then whatever is there is merged
 _SMALL_ROWS: Final = 1 << 17  # main is changed at once: to look through it costs less than a delta
 _LOOKED_THROUGH: Final = 64  # rows of main that may be looked through for each that changes
+_APART_ROWS: Final = 1 << 13  # in the delta: below, one join of all segments is as good
+_TOGETHER_ROWS: Final = 1 << 11  # of the delta, in one join: as many keys are found in the processor's cache
+_MOST_APART: Final = 32  # joins: each takes a quarter of a millisecond to plan
+_NARROW: Final = 4  # keys that may lie between a segment's least and greatest for each that it could hold
 _FEW_DEAD: Final = 1 << 14
 _DEAD_SHARE: Final = 8  # one in eight
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Every key lies here; of a key that is one column of integers."""
+
+    column: str
+    low: int
+    high: int
+
+    def joined(self, other: Span | None) -> Span | None:
+        if other is None or other.column != self.column:
+            return None
+        return Span(self.column, min(self.low, other.low), max(self.high, other.high))
+
+    @property
+    def narrow(self) -> bool:
+        """Whether a segment of such keys has a good part of them."""
+        return self.high - self.low < _NARROW * SEGMENT_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +54,16 @@ class Segment:
     rows: int = 0
     dead: int = 0  # deleted, and still taking space
     size_bytes: int = 0  # of both
+    span: Span | None = None  # of both; None: not known
 
     def lost(self, rows: int) -> Segment:
         return replace(self, rows=self.rows - rows, dead=self.dead + rows)
 
-    def gained(self, rows: int, size_bytes: int) -> Segment:
-        return replace(self, rows=self.rows + rows, size_bytes=self.size_bytes + size_bytes)
+    def gained(self, rows: int, size_bytes: int, span: Span | None) -> Segment:
+        """``span``: of these rows."""
+        if self.rows + self.dead:
+            span = self.span and self.span.joined(span)
+        return replace(self, rows=self.rows + rows, size_bytes=self.size_bytes + size_bytes, span=span)
 
     @property
     def full(self) -> bool:
@@ -54,6 +81,14 @@ class Segment:
     @property
     def wasteful(self) -> bool:
         return self.dead > max(_FEW_DEAD, (self.rows + self.dead) // _DEAD_SHARE)
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Segments, by their numbers, whose keys lie in one span."""
+
+    span: Span
+    numbers: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +126,30 @@ class Parts:
     @property
     def layout(self) -> object:
         """What the readers' view depends on."""
-        return [segment.number for segment in self.segments], self.delta, self.delta_rows > 0
+        numbers = [segment.number for segment in self.segments]
+        return numbers, self.delta, self.delta_rows > 0, self.apart
+
+    @property
+    def apart(self) -> tuple[Apart, ...]:
+        """The segments that readers join with a part of the delta only: a join with a few thousand keys costs half
+        of one with many. Not the last, whose span grows. They change when the delta has twice as many rows."""
+        if self.delta_rows < _APART_ROWS:
+            return ()
+        narrow = [
+            (one.span, one.number) for one in self.segments[:-1] if one.span is not None and one.span.narrow
+        ]
+        narrow.sort(key=lambda each: each[0].low)
+        joins = min(_MOST_APART, 1 << (self.delta_rows // _TOGETHER_ROWS).bit_length())
+        each = max(1, -(-len(narrow) // joins))
+        found = []
+        for start in range(0, len(narrow), each):
+            spans, numbers = zip(*narrow[start : start + each], strict=True)
+            span: Span | None = spans[0]
+            for other in spans[1:]:
+                span = span and span.joined(other)
+            if span is not None:
+                found.append(Apart(span, frozenset(numbers)))
+        return tuple(found)
 
     @property
     def full(self) -> bool:
@@ -118,6 +176,9 @@ class Parts:
         return replace(
             self, segments=tuple(changed if one.number == changed.number else one for one in self.segments)
         )
+
+    def without_spans(self) -> Parts:
+        return replace(self, segments=tuple(replace(one, span=None) for one in self.segments))
 
     def without_segment(self, number: int) -> Parts:
         return replace(self, segments=tuple(one for one in self.segments if one.number != number))

@@ -21,7 +21,7 @@ def reshape(store: Store, table: MemoryTable, parts: Parts, followed: Followed, 
     """``lsn`` is for errors."""
     writing = Writing(store, table, parts, lsn)
     writing.merge_all()
-    parts, made = writing.parts, followed.table
+    parts, made = writing.parts.without_spans(), followed.table  # the key may be another
     store.execute(table.hide())
     for segment in parts.segments:
         for verb, action in followed.actions:

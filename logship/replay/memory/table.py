@@ -10,16 +10,18 @@ UPDATE (docs/memory.md, "Figures").
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
-from logship.replay.memory.parts import Parts
+from logship.replay.memory.parts import Parts, Segment
 from logship.replay.memory.types import TEXT, MemoryType, memory_type
 from logship.replay.target import Target
 
 DATABASE: Final = "memory"
 
+_INTEGERS: Final = {"SMALLINT", "INTEGER", "BIGINT"}
 _SPACE: Final = "logship "
 _BUILT_IN: Final = 16384  # FirstNormalObjectId: OIDs below are the same on every server
 
@@ -64,6 +66,12 @@ class MemoryTable:
     def key(self) -> tuple[MemoryColumn, ...]:
         by_index = {column.index: column for column in self.columns}
         return tuple(by_index[index] for index in self.target.key)
+
+    @property
+    def integer_key(self) -> MemoryColumn | None:
+        """The key, where it is one column of integers."""
+        key = self.key
+        return key[0] if len(key) == 1 and key[0].type.duckdb in _INTEGERS else None
 
     @property
     def space(self) -> str:
@@ -111,21 +119,50 @@ class MemoryTable:
         return f"drop view if exists {self.qualified}"
 
     def main(self, parts: Parts) -> str:
-        cells = ", ".join(quoted(column.name) for column in self.columns)
+        return self._all(parts.segments)
+
+    def _all(self, segments: Iterable[Segment]) -> str:
         return " union all ".join(
-            f"select {cells} from {self.segment(segment.number)}" for segment in parts.segments
+            f"select {self._cells()} from {self.segment(segment.number)}" for segment in segments
         )
+
+    def _cells(self) -> str:
+        return ", ".join(quoted(column.name) for column in self.columns)
 
     def current(self, parts: Parts) -> str:
         """Every row. With an empty delta, main alone: nobody pays for what isn't there."""
         if not parts.delta_rows:
             return self.main(parts)
-        cells = ", ".join(quoted(column.name) for column in self.columns)
+        key = self.integer_key
+        found, together = [], parts.segments
+        for one in parts.apart:
+            if key is not None and one.span.column == key.name:
+                near = f"d.c{key.index} between {one.span.low} and {one.span.high} and "
+                segments = [segment for segment in together if segment.number in one.numbers]
+                found.append(self._unreplaced(segments, parts.delta, near))
+                together = tuple(segment for segment in together if segment.number not in one.numbers)
         own = ", ".join(f"c{column.index} as {quoted(column.name)}" for column in self.columns)
+        if together:
+            found.append(self._unreplaced(together, parts.delta))
+        found.append(f"select {own} from {self.delta(parts.delta)} where live")
+        return " union all ".join(found)
+
+    def _unreplaced(self, segments: Iterable[Segment], delta: int, entries: str = "") -> str:
+        """Rows in place of which the delta has none; ``entries``: which of them may be at their keys. DuckDB takes
+        less to plan this than NOT EXISTS."""
+        cells = ", ".join(f"m.{quoted(column.name)}" for column in self.columns)
+        keys = ", ".join(f"d.c{column.index}" for column in self.key)
         return (
-            f"select {cells} from ({self.main(parts)}) m where not exists"
-            f" (select 1 from {self.delta(parts.delta)} d where d.main and {self._same('d', 'm')})"
-            f" union all select {own} from {self.delta(parts.delta)} where live"
+            f"select {cells} from ({self._all(segments)}) m anti join (select {keys} from {self.delta(delta)} d"
+            f" where {entries}d.main) d on {self._same('d', 'm')}"
+        )
+
+    def span(self, delta: int, born: int) -> str:
+        """The least and the greatest key of the rows that `insert_merged` takes; of an integer key."""
+        [column] = self.key
+        return (
+            f"select min(c{column.index}), max(c{column.index}) from {self.delta(delta)}"
+            f" where live and born <= {born}"
         )
 
     def complete(self, view: str, parts: Parts) -> str:

@@ -128,7 +128,7 @@ class Asking:
         question = Question(query, self._schemas, timeout_s, limit_bytes, at_least, cold)
         with self._lock:
             try:
-                described = persistence.describe(self._link, query)
+                described = persistence.describe(self._link, query, until)
                 head, table = self._asked(question, until)
                 if head.came is Came.MEMORY:
                     reason = _disagreement(head, described)

@@ -65,8 +65,18 @@ class Described:
     type_names: tuple[str, ...]
 
 
-def describe(link: psycopg.Connection, query: str) -> Described:
-    """`NoSuchQuery` and `QueryFailed` in PostgreSQL's own words. Nothing is executed."""
+def describe(link: psycopg.Connection, query: str, until: float) -> Described:
+    """`NoSuchQuery` and `QueryFailed` in PostgreSQL's own words, `NotInTime`. Nothing is executed, but its tables are
+    locked for a moment, which may have to wait."""
+    link.execute(f"begin read only; set local statement_timeout = {_left_ms(until)}".encode())
+    try:
+        return _described(link, query)
+    finally:
+        if not link.closed:
+            link.execute("rollback")
+
+
+def _described(link: psycopg.Connection, query: str) -> Described:
     for result in (link.pgconn.prepare(b"", query.encode()), link.pgconn.describe_prepared(b"")):
         if result.status not in _FINISHED:
             raise _of_result(result)
@@ -82,6 +92,10 @@ def describe(link: psycopg.Connection, query: str) -> Described:
         [[oid for oid, _ in types], [typmod for _, typmod in types]],
     ).fetchall()
     return Described(names, types, tuple(row[0] for row in rows))
+
+
+def _left_ms(until: float) -> int:
+    return max(1, int((until - time.monotonic()) * 1000))
 
 
 def position(link: psycopg.Connection, replica: str) -> Lsn:
@@ -118,10 +132,9 @@ def answer(
 def _attempt(
     link: psycopg.Connection, replica: str, query: str, width: int, *, until: float, limit_bytes: int
 ) -> tuple[Table, Lsn]:
-    left_ms = max(1, int((until - time.monotonic()) * 1000))
     try:
         link.execute("begin isolation level read committed read only")
-        link.execute(f"set local statement_timeout = {left_ms}".encode())
+        link.execute(f"set local statement_timeout = {_left_ms(until)}".encode())
         link.execute(f"explain {statement(query)}".encode())
         lsn = _open(link, replica, query, until)
         return _fetch(link, width, limit_bytes, until), lsn

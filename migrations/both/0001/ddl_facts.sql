@@ -291,7 +291,7 @@ begin
              'options', logship.ddl_sorted(c.reloptions),
              -- Those that nearly everything has need no look.
              'access_method', case c.relam when '403' then 'btree' end,
-             'definition', pg_get_indexdef(i.indexrelid), 'table', i.indrelid::regclass::text,
+             'definition', pg_get_indexdef(i.indexrelid), 'table', i.indrelid::regclass,
              'valid', i.indisvalid, 'primary', nullif(i.indisprimary, false),
              'clustered', nullif(i.indisclustered, false), 'replica_identity', nullif(i.indisreplident, false),
              'comment', (select x.description from pg_catalog.pg_description x
@@ -301,7 +301,7 @@ begin
       from pg_catalog.pg_class c join pg_catalog.pg_index i on i.indexrelid = c.oid where c.oid = relation;
     if partition then
       facts := facts || jsonb_build_object('index_of', (
-        select h.inhparent::regclass::text from pg_catalog.pg_inherits h where h.inhrelid = relation));
+        select h.inhparent::regclass from pg_catalog.pg_inherits h where h.inhrelid = relation));
     end if;
     if expressions then
       facts := facts || jsonb_build_object('statistics', (
@@ -312,8 +312,8 @@ begin
   when starts_with(type, 'sequence') then
     select jsonb_build_object(
              'kind', c.relkind, 'owner', pg_get_userbyid(c.relowner), 'persistence', c.relpersistence,
-             'acl', to_jsonb(coalesce(c.relacl, acldefault('s', c.relowner))::text[]),
-             'type', s.seqtypid::regtype::text, 'start', s.seqstart, 'increment', s.seqincrement,
+             'acl', coalesce(c.relacl, acldefault('s', c.relowner)),
+             'type', s.seqtypid::regtype, 'start', s.seqstart, 'increment', s.seqincrement,
              'min', s.seqmin, 'max', s.seqmax, 'cache', s.seqcache, 'cycle', s.seqcycle,
              'owned_by', (select (pg_identify_object(d.refclassid, d.refobjid, d.refobjsubid)).identity
                             from pg_catalog.pg_depend d
@@ -330,7 +330,7 @@ begin
   else
     select jsonb_build_object(
              'kind', c.relkind, 'owner', pg_get_userbyid(c.relowner), 'persistence', c.relpersistence,
-             'acl', to_jsonb(coalesce(c.relacl, acldefault('r', c.relowner))::text[]),
+             'acl', coalesce(c.relacl, acldefault('r', c.relowner)),
              'options', logship.ddl_sorted(c.reloptions),
              'access_method', case c.relam when '2' then 'heap' end,
              'comment', x.comments ->> '0'::text,
@@ -340,27 +340,33 @@ begin
                         'not_null', nullif(a.attnotnull, false),
                         'default', case when a.atthasdef then (
                           select pg_get_expr(d.adbin, d.adrelid) from pg_catalog.pg_attrdef d
-                           where d.adrelid = a.attrelid and d.adnum = a.attnum) end,
+                           where d.adrelid = a.attrelid and d.adnum = a.attnum) end)
+                        -- Most columns have nothing of this, and a wide table has many of them.
+                        || case when a.atttypid >= '16384' or a.attgenerated <> '' or a.attidentity <> ''
+                                  or a.attcollation <> t.typcollation or a.attstorage <> t.typstorage
+                                  or a.attcompression <> '' or a.attstattarget <> -1 or a.attacl is not null
+                                  or a.attoptions is not null or a.attfdwoptions is not null or a.atthasmissing
+                                  or x.comments is not null then jsonb_build_object(
                         'type_default', case when a.atttypid >= '16384' then t.typdefault end,
                         'generated', nullif(a.attgenerated, ''), 'identity', nullif(a.attidentity, ''),
-                        'collation', case when a.attcollation <> t.typcollation then a.attcollation::regcollation::text end,
+                        'collation', case when a.attcollation <> t.typcollation then a.attcollation::regcollation end,
                         'storage', case when a.attstorage <> t.typstorage then a.attstorage end,
                         'compression', nullif(a.attcompression, ''),
                         'statistics', nullif(a.attstattarget, -1),
                         'acl', logship.ddl_sorted(a.attacl::text[]), 'options', logship.ddl_sorted(a.attoptions),
                         'foreign_options', logship.ddl_foreign(a.attfdwoptions),
                         'missing', case when a.atthasmissing then (a.attmissingval::text::text[])[1] end,
-                        'comment', x.comments ->> a.attnum::text) order by a.attnum)
+                        'comment', x.comments ->> a.attnum::text) else '{}' end order by a.attnum)
                  from pg_catalog.pg_attribute a
                  join pg_catalog.pg_type t on t.oid = a.atttypid
                 where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) end,
              'replica_identity', case when c.relkind in ('r', 'p', 'f') then c.relreplident end,
              'row_security', nullif(c.relrowsecurity, false),
              'force_row_security', nullif(c.relforcerowsecurity, false),
-             'of_type', nullif(c.reloftype, '0')::regtype::text,
+             'of_type', nullif(c.reloftype, '0')::regtype,
              'partition_key', case c.relkind when 'p' then pg_get_partkeydef(c.oid) end,
              'partition_bound', pg_get_expr(c.relpartbound, c.oid),
-             'inherits', (select jsonb_agg(h.inhparent::regclass::text order by h.inhseqno)
+             'inherits', (select jsonb_agg(h.inhparent::regclass order by h.inhseqno)
                             from pg_catalog.pg_inherits h where h.inhrelid = c.oid),
              'constraints', (
                -- From 18 on NOT NULL stands here too; the columns say it in every version.
@@ -474,8 +480,8 @@ begin
   end if;
   address := pg_identify_object_as_address(class, object, subobject);
   return jsonb_build_object(
-    'class', class::regclass::text, 'type', identified.type, 'names', to_jsonb(address.object_names),
-    'args', to_jsonb(address.object_args), 'identity', identified.identity, 'schema', identified.schema,
+    'class', class::regclass, 'type', identified.type, 'names', address.object_names,
+    'args', address.object_args, 'identity', identified.identity, 'schema', identified.schema,
     'owner', owner, 'facts', facts);
 end
 $function$;
@@ -510,6 +516,7 @@ create function logship.ddl_object(class oid, object oid, subobject int) returns
   set enable_hashjoin = off
   set enable_mergejoin = off
   set enable_seqscan = off
+  set enable_bitmapscan = off
   set jit = off
 as $function$
 begin
@@ -533,6 +540,7 @@ create function logship.ddl_object_at(type text, names text[], args text[]) retu
   set enable_hashjoin = off
   set enable_mergejoin = off
   set enable_seqscan = off
+  set enable_bitmapscan = off
   set jit = off
 as $function$
 declare

@@ -163,8 +163,8 @@ def _drop_ddl() -> None:
     # With the event triggers that stand on them, whoever made those.
     op.execute("drop function logship.ddl_event() cascade")
     op.execute(
-        "drop function logship.ddl_capture(text, text, text, jsonb), "
-        "logship.ddl_body(text, text, text, jsonb, jsonb, text), logship.ddl_bodies(text, jsonb), "
+        "drop function logship.ddl_capture(text, text, text, json), "
+        "logship.ddl_body(text, text, text, json, jsonb, text), logship.ddl_bodies(text, jsonb), "
         "logship.ddl_rewritten(), logship.ddl_dropped(text), logship.ddl_commands(text, text), "
         "logship.ddl_granted_object(regclass, oid), logship.ddl_granted(text, text), logship.ddl_made_here(xid), "
         "logship.ddl_ours(oid), "
@@ -173,7 +173,8 @@ def _drop_ddl() -> None:
         "logship.ddl_sequence_send(jsonb), logship.ddl_missing_below(oid), logship.ddl_echo_rows(), "
         "logship.ddl_echo_of(oid, int), logship.ddl_new_columns(oid), logship.ddl_holds_code(oid), "
         "logship.ddl_calls_users(text), "
-        "logship.ddl_keyless(jsonb), logship.ddl_ignored(oid, oid), logship.ddl_sign(bytea), "
+        "logship.ddl_keyless(jsonb), logship.ddl_keys_dropped(), logship.ddl_ignored(oid, oid), "
+        "logship.ddl_sign(bytea), "
         "logship.ddl_capture_on(), "
         "logship.ddl_capture_off()"
     )

@@ -207,6 +207,32 @@ CASES: Final = (
         drop=("drop table rep",),
     ),
     Case(
+        "keys that go with something else",  # an UPDATE would fail on the primary
+        create=(
+            "create table unkeyed (id int not null, v text); create unique index unkeyed_id on unkeyed (id); "
+            "alter table unkeyed replica identity using index unkeyed_id; insert into unkeyed values (1, 'a')",
+            "create table unkeyed_soon (like unkeyed including indexes); insert into unkeyed_soon values (1, 'a'); "
+            "alter table unkeyed_soon replica identity using index unkeyed_soon_id_idx",
+            "create domain unkeyed_by as int; create table unkeyed_typed (id unkeyed_by primary key, v text); "
+            "create table unkeyed_heir (primary key (id)) inherits (unkeyed_typed); "
+            "insert into unkeyed_heir values (1, 'a')",
+            "create table unkeyed_part (id int primary key, v text) partition by range (id); "
+            "create table unkeyed_part_1 partition of unkeyed_part for values from (0) to (10); "
+            "create table unkeyed_part_2 partition of unkeyed_part default partition by list (id); "
+            "create table unkeyed_part_3 partition of unkeyed_part_2 default; "
+            "insert into unkeyed_part values (1, 'a'), (11, 'b')",
+        ),
+        alter=(
+            "drop index unkeyed_id; update unkeyed set v = 'b'",
+            "drop index concurrently unkeyed_soon_id_idx",
+            "update unkeyed_soon set v = 'b'",
+            "drop domain unkeyed_by cascade; update unkeyed_typed set v = 'b'",
+            "alter table unkeyed_part drop constraint unkeyed_part_pkey; update unkeyed_part set v = 'c'",
+            "alter table unkeyed_part add primary key (id); delete from unkeyed_part where id = 1",
+        ),
+        drop=("drop table unkeyed, unkeyed_soon, unkeyed_part", "drop table unkeyed_typed cascade"),
+    ),
+    Case(
         "row security and policies",
         create=(
             "create table pol (id int primary key, who name default current_user)",

@@ -425,6 +425,16 @@ def test_errors_say_what_to_do(replica: Replica, memory: logship.memory.Memory) 
     assert replica.secondary.value("select count(*) from logship.memory_request") == 0
 
 
+def test_a_locked_table_costs_no_more_than_the_time(replica: Replica, memory: logship.memory.Memory) -> None:
+    """PostgreSQL locks a query's tables to say what its columns are."""
+    query = "select id, v from shop.cold order by id"
+    with psycopg.connect(replica.secondary.conninfo) as other:
+        other.execute("lock table shop.cold in access exclusive mode")
+        with pytest.raises(logship.memory.NotInTime):
+            memory.query(query, timeout_s=0.3)
+    assert texts(memory.query(query).table) == [["1", "a"], ["2", "b"]]
+
+
 def test_what_came_in_between_is_tried_again(replica: Replica, memory: logship.memory.Memory) -> None:
     """The lock of the session outlives the attempt that was rolled back: the second one finds it."""
     for state in ("40001", "40P01"):

@@ -236,7 +236,11 @@ def _merge(world: Objects, draw: Draw) -> None:
 @given(st.data())
 def test_any_batches_and_merges_equal_plain_rows(data: st.DataObject) -> None:
     draw = data.draw
-    small = {**SMALL, "_LOOKED_THROUGH": draw(st.integers(0, 1))}
+    small = {
+        **SMALL, "_LOOKED_THROUGH": draw(st.integers(0, 1)),
+        "_APART_ROWS": draw(st.integers(1, 4)), "_MOST_APART": draw(st.integers(1, 4)),
+        "_TOGETHER_ROWS": 1, "_NARROW": draw(st.integers(1, 2)),
+    }  # fmt: skip
     with sizes(**small), objects(*KEYED, LOOSE) as world:
         for _ in range(draw(st.integers(1, 12))):
             for _ in range(draw(st.integers(0, 4))):
@@ -328,6 +332,80 @@ def test_many_rows_at_a_time_are_cut_into_segments() -> None:
     with sizes(**{**SMALL, "SEGMENT_ROWS": 40}), objects(ONE) as world:
         _filled(world, 130)
         assert [segment.rows for segment in world.known["one"].parts.segments] == [40, 40, 50]
+        world.judge()
+
+
+def _apart(world: Objects) -> list[tuple[int, int, int]]:
+    """How many segments are joined with which keys of the delta."""
+    return [(one.span.low, one.span.high, len(one.numbers)) for one in world.known["one"].parts.apart]
+
+
+APART = {**SMALL, "SEGMENT_ROWS": 10, "DELTA_ROWS": 100, "_APART_ROWS": 2, "_TOGETHER_ROWS": 1}
+
+
+def test_segments_are_joined_with_the_entries_that_their_keys_may_have() -> None:
+    with sizes(**APART), objects(ONE) as world:
+        _filled(world, 48)
+        assert _apart(world) == []
+        _gone(world, 5)
+        assert _apart(world) == []
+        _gone(world, 15, 25, 35, 45)  # each in another segment, one in the last
+        assert _apart(world) == [(0, 9, 1), (10, 19, 1), (20, 29, 1), (30, 39, 1)]
+        reader = world.store.reader()
+        plan = reader.execute("explain select count(*) from public.one").fetchall()[0][1]
+        assert plan.count("ANTI") == 5
+        reader.close()
+        world.judge()
+        world.rows["one"].append([b"100", b"beyond", None])  # the last segment's keys are any
+        world.say(lambda c: c.table(ONE).insert([b"100", b"beyond", None]))
+        world.replay(world.coalescer.take())
+        _gone(world, 100, 47)
+        world.judge()
+        world.write("one", Writing.merge_all)
+        world.judge()
+
+
+def test_segments_share_a_join_where_they_are_many() -> None:
+    with sizes(**APART, _MOST_APART=2), objects(ONE) as world:
+        _filled(world, 58)
+        _gone(world, 5, 15, 25)
+        assert _apart(world) == [(0, 29, 3), (30, 49, 2)]
+        world.judge()
+
+
+def test_a_segment_of_keys_from_everywhere_is_joined_with_all_entries() -> None:
+    with sizes(**APART, _NARROW=1), objects(ONE) as world:
+        _filled(world, 38)
+        _gone(world, *range(0, 30, 3))
+        for number in (1, 5, 13, 17, 25, 29, 37):
+            row: Row = [b"%d" % number, b"changed", None]
+            world.rows["one"] = [row, *(one for one in world.rows["one"] if one[0] != row[0])]
+            world.say(lambda c, row=row: c.table(ONE).update(None, False, row))  # type: ignore[misc]
+        world.replay(world.coalescer.take())
+        world.write("one", Writing.merge_all)  # those stand behind main now
+        for number in range(200, 210):
+            new: Row = [b"%d" % number, b"new", None]
+            world.rows["one"].append(new)
+            world.say(lambda c, row=new: c.table(ONE).insert(list(row)))  # type: ignore[misc]
+        world.replay(world.coalescer.take())
+        _gone(world, 4, 5, 13, 202)
+        numbers = {number for one in world.known["one"].parts.apart for number in one.numbers}
+        spans = {one.number: one.span for one in world.known["one"].parts.segments}
+        assert numbers
+        assert set(spans) - numbers
+        assert all(span is not None and span.narrow for at, span in spans.items() if at in numbers)
+        world.judge()
+
+
+def test_keys_that_became_text_lie_in_no_span() -> None:
+    with sizes(**APART), objects(ONE) as world:
+        _filled(world, 38)
+        world.convert("one", ["id"])
+        _gone(world, 5, 15, 25)
+        reader = world.store.reader()
+        plan = reader.execute("explain select count(*) from public.one").fetchall()[0][1]
+        assert plan.count("ANTI") == 1
+        reader.close()
         world.judge()
 
 

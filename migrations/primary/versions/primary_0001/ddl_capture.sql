@@ -27,13 +27,14 @@ begin
   end if;
   key := ('x' || encode(latest.sealed, 'hex'))::bit(256)
        # ('x' || encode(sha256(latest.share || int4send(latest.generation)), 'hex'))::bit(256);
-  head := convert_to('1 ' || latest.generation || ' ', 'UTF8');
+  head := convert_to('1 ' || latest.generation::text || ' ', 'UTF8');
   -- HMAC-SHA256 (RFC 2104): the block is 64 bytes, the key 32. In front of a string of bits, sent, is its length.
   return head || convert_to(encode(
-    sha256(substr(bit_send(key # ('x' || repeat('5c', 32))::bit(256)), 5) || decode(repeat('5c', 32), 'hex')
-      || sha256(substr(bit_send(key # ('x' || repeat('36', 32))::bit(256)), 5) || decode(repeat('36', 32), 'hex')
-        || convert_to('logship.ddl ', 'UTF8') || head || body)),
-    'hex'), 'UTF8') || convert_to(' ', 'UTF8') || body;
+    sha256(substr(bit_send(key # x'5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c'), 5)
+      || '\x5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c'
+      || sha256(substr(bit_send(key # x'3636363636363636363636363636363636363636363636363636363636363636'), 5)
+        || '\x3636363636363636363636363636363636363636363636363636363636363636' || 'logship.ddl ' || head || body)),
+    'hex'), 'UTF8') || ' ' || body;
 end
 $function$;
 
@@ -121,9 +122,11 @@ begin
                  where a.attnum > 0 and age(a.xmin) <= our_age and logship.ddl_made_here(a.xmin)) x
          group by x.object order by max(x.command) desc limit 20);
     else
+      -- All of pg_class is read, and nearly every row of it is old: that is asked before a row is taken apart.
       objects := array(
-        select c.oid from pg_catalog.pg_class c
-         where c.relacl is not null and age(c.xmin) <= our_age and logship.ddl_made_here(c.xmin)
+        select c.oid from (select c.oid, c.xmin, c.cmin, c.relacl from pg_catalog.pg_class c
+                            where age(c.xmin) <= our_age offset 0) c
+         where c.relacl is not null and logship.ddl_made_here(c.xmin)
          order by c.cmin::text::bigint desc limit 20);
     end if;
   else
@@ -178,8 +181,8 @@ begin
   end if;
   identified := pg_identify_object(class, object, 0);
   address := pg_identify_object_as_address(class, object, 0);
-  return jsonb_build_object('class', class::text, 'type', identified.type, 'names', to_jsonb(address.object_names),
-                            'args', to_jsonb(address.object_args), 'identity', identified.identity,
+  return jsonb_build_object('class', class, 'type', identified.type, 'names', address.object_names,
+                            'args', address.object_args, 'identity', identified.identity,
                             'schema', identified.schema, 'owner', owner, 'facts', jsonb_strip_nulls(facts));
 end
 $function$;
@@ -195,7 +198,7 @@ declare
   schema text;
   objects jsonb := case when tag = 'DROP OWNED' then '[]'::jsonb end;
   temporary_only boolean;
-  sequences jsonb := '{}';
+  sequences jsonb;
 begin
   for command in
     select c.classid, c.objid, c.objsubid, c.command_tag, c.object_type, c.object_identity
@@ -229,7 +232,7 @@ begin
       object := sequences -> command.objid::text;
       if object is null then
         object := logship.ddl_described(command.classid, command.objid, command.objsubid);
-        sequences := sequences || jsonb_build_object(command.objid, object);
+        sequences := coalesce(sequences, '{}') || jsonb_build_object(command.objid, object);
       end if;
     else
       if command.classid not in ('pg_class'::regclass::oid, 'pg_proc'::regclass::oid, 'pg_type'::regclass::oid) then
@@ -310,14 +313,14 @@ begin
 end
 $function$;
 
-create function logship.ddl_body(event text, tag text, stack text, context jsonb, objects jsonb, error text) returns bytea
+create function logship.ddl_body(event text, tag text, stack text, context json, objects jsonb, error text) returns bytea
   language plpgsql volatile
 as $function$
 begin
   return convert_to(json_build_object(
     'number', nextval('logship.ddl_number'), 'xid', pg_current_xact_id()::text::bigint,
     'database', current_database(), 'server', current_setting('server_version_num')::int,
-    'at', (extract(epoch from statement_timestamp()) * 1000000)::bigint,
+    'at', (extract(epoch from statement_timestamp()) * 1000000.0)::bigint,
     'event', event, 'tag', tag, 'stack', stack, 'context', context,
     -- Inside a function the stack has the text, and what was sent may hold what is nobody's business.
     'query', case when strpos(stack, E'\n') = 0 then current_query() else '' end,
@@ -327,7 +330,7 @@ end
 $function$;
 
 -- `event` is tg_event.
-create function logship.ddl_capture(event text, tag text, stack text, context jsonb) returns void
+create function logship.ddl_capture(event text, tag text, stack text, context json) returns void
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
   set datestyle = 'ISO, MDY'
@@ -342,6 +345,7 @@ create function logship.ddl_capture(event text, tag text, stack text, context js
   set enable_hashjoin = off
   set enable_mergejoin = off
   set enable_seqscan = off
+  set enable_bitmapscan = off
   set jit = off
 as $function$
 declare
@@ -395,6 +399,12 @@ begin
     if starts_with(tag, 'ALTER ') then
       perform logship.ddl_echo_rows();
     end if;
+  elsif event = 'drop' and starts_with(tag, 'DROP ') and tag not in ('DROP TABLE', 'DROP OWNED') then
+    -- What is written after this follows the statement: DROP OWNED and ALTER TABLE are whole with their end only.
+    objects := logship.ddl_keys_dropped();
+    if objects is not null then
+      perform logship.ddl_keyless(objects);
+    end if;
   end if;
 end
 $function$;
@@ -406,7 +416,7 @@ declare
   stack pg_catalog.text;
 begin
   get diagnostics stack = pg_context;
-  perform logship.ddl_capture(tg_event, tg_tag, stack, pg_catalog.jsonb_build_object(
+  perform logship.ddl_capture(tg_event, tg_tag, stack, pg_catalog.json_build_object(
     'session_user', session_user, 'role', pg_catalog.current_setting('role'),
     'search_path', pg_catalog.current_setting('search_path'),
     'TimeZone', pg_catalog.current_setting('TimeZone'), 'DateStyle', pg_catalog.current_setting('DateStyle'),
@@ -469,5 +479,5 @@ revoke all on table logship.ddl_setting, logship.ddl_failure from public;
 revoke all on function logship.ddl_sign(bytea), logship.ddl_ignored(oid, oid), logship.ddl_ours(oid),
   logship.ddl_made_here(xid), logship.ddl_granted(text, text), logship.ddl_granted_object(regclass, oid),
   logship.ddl_commands(text, text), logship.ddl_dropped(text), logship.ddl_rewritten(), logship.ddl_bodies(text, jsonb),
-  logship.ddl_body(text, text, text, jsonb, jsonb, text), logship.ddl_capture(text, text, text, jsonb),
+  logship.ddl_body(text, text, text, json, jsonb, text), logship.ddl_capture(text, text, text, json),
   logship.ddl_event(), logship.ddl_capture_on(), logship.ddl_capture_off() from public;
