@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
@@ -97,8 +98,7 @@ class Writing:
             last = self._open_segment()
             here = last.room(rows.num_rows)
             part, rows = rows.slice(0, here), rows.slice(here)
-            with self.store.staged(part) as view:
-                self.store.put(view, self.table.insert(last.number, view))
+            self.store.put(part, partial(self.table.insert, last.number))
             self.parts = self.parts.with_segment(
                 last.gained(here, size_of(part, self.table.columns), self._span(part))
             )
@@ -259,8 +259,7 @@ class Writing:
             self._delete_entries(numbered, known, gone)
             numbered = _replacing(numbered, known)
         if numbered.num_rows:
-            with self.store.staged(numbered) as view:
-                self._insert_entries(numbered, view)
+            self._insert_entries(numbered)
         keys.put(numbered, gone)
         self.parts = replace(self.parts, keys_version=keys.version)
 
@@ -279,12 +278,7 @@ class Writing:
             if known:
                 self._require_right(known, entries)
                 self.store.execute(self.table.delete_entries(self.parts.delta, view))
-            else:
-                self._insert_entries(numbered, view)
-        if known:
-            numbered = _replacing(numbered, known)
-            with self.store.staged(numbered) as view:
-                self._insert_entries(numbered, view)
+        self._insert_entries(_replacing(numbered, known) if known else numbered)
 
     def _require_right(self, known: Sequence[Known], entries: Table) -> None:
         wrong = sum(one.wrong for one in known)
@@ -292,8 +286,9 @@ class Writing:
             rows = entries.num_rows
             raise MemoryDiffers(self.table.target, self._lsn, rows, rows - wrong)
 
-    def _insert_entries(self, entries: Table, view: str) -> None:
-        self.store.put(view, self.table.insert_entries(self.parts.delta, view, set(entries.column_names)))
+    def _insert_entries(self, entries: Table) -> None:
+        delta, columns = self.parts.delta, set(entries.column_names)
+        self.store.put(entries, lambda view: self.table.insert_entries(delta, view, columns))
         self.parts = replace(
             self.parts,
             delta_rows=self.parts.delta_rows + entries.num_rows,

@@ -34,7 +34,7 @@ from logship.replay.memory.load import CouldNotLoad, convert
 from logship.replay.memory.merge import Merger
 from logship.replay.memory.pin import Pinned
 from logship.replay.memory.policy import Policies
-from logship.replay.memory.query import Reading, answer, reader_of
+from logship.replay.memory.query import Reading, answer, snapshot_of
 from logship.replay.memory.reading import Readers
 from logship.replay.memory.replay import (
     Misses,
@@ -156,12 +156,12 @@ class Memory:
 
     def pin(self) -> Pinned:
         """Memory as it is now, to be closed. The caller sees to it that no batch is under way."""
-        return Pinned(self._store.reader(), list(self._residency.objects.values()))
+        return Pinned(*self._store.snapshot(), list(self._residency.objects.values()))
 
     def reading(self) -> Reading:
         """Memory as it is now, for one query in DuckDB's SQL, whatever is replayed meanwhile; to be closed.
         `MemoryClosed`."""
-        return Reading(reader_of(self._store))
+        return Reading(*snapshot_of(self._store))
 
     # -- for the writer ------------------------------------------------------------------------
 
@@ -399,8 +399,7 @@ class Memory:
         if not opened.begun:
             self._store.begin()
             opened.begun = True
-        self._store.move(end_lsn)
-        self._store.commit()
+        self._store.commit(end_lsn)
         opened.begun = False
         self._changes.committed(opened)
 
@@ -431,8 +430,7 @@ class Memory:
             opened.begun = True
             for known in going:
                 self._store.execute(known.held.drop())
-            self._store.move(end_lsn)
-            self._store.commit()
+            self._store.commit(end_lsn)
             opened.begun = False
         except BaseException:
             for known in going:

@@ -1,6 +1,6 @@
 """Memory as it is at one moment, for as long as somebody reads it: sums of rows, and rows where sums differ.
 
-In: a store's reader, and the objects of that moment, from a time when no batch is under way. Out: the
+In: a snapshot of a store, and the objects of that moment, from a time when no batch is under way. Out: the
 LSN, the objects, and for one of them checksums that the secondary's server computes alike (below). One
 read transaction of DuckDB: replay goes on meanwhile, and rows it changes are kept twice until `close`.
 One thread asks; `interrupt` may come from another.
@@ -23,7 +23,7 @@ import duckdb
 from logship.errors import ReplayError, UsageError
 from logship.lsn import Lsn
 from logship.replay.memory.resident import SHOWN, MemoryObject, Name, ObjectState
-from logship.replay.memory.table import POSITION, MemoryColumn, MemoryTable, quoted
+from logship.replay.memory.table import MemoryColumn, MemoryTable, quoted
 
 _MODULUS: Final = 2**64
 
@@ -42,12 +42,11 @@ class PinnedObject:
 
 
 class Pinned:
-    def __init__(self, reader: duckdb.DuckDBPyConnection, objects: Iterable[MemoryObject]) -> None:
+    def __init__(self, reader: duckdb.DuckDBPyConnection, lsn: Lsn, objects: Iterable[MemoryObject]) -> None:
         self._reader = reader
+        self.lsn = lsn
         self._tables: dict[Name, MemoryTable] = {}
         self.objects: list[PinnedObject] = []
-        reader.execute("begin transaction read only").fetchall()
-        self.lsn = Lsn(self._fetch(f"select lsn from {POSITION}")[0][0])
         for known in objects:
             table, state = known.table, known.state()
             if state.residence not in SHOWN or table is None:

@@ -1,8 +1,7 @@
 """Reads memory: one SELECT, in one snapshot, with the LSN that is true for it.
 
 In: SQL in DuckDB's dialect, from any thread. Out: an Arrow table and the `Lsn` up to which exactly
-it holds the primary's transactions. The position is a row of the same database, changed by the same
-transaction as the rows, so no reader sees one without the other. Never writes, never reads a file.
+it holds the primary's transactions: `Store.snapshot` gives both at once. Never writes, never reads a file.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from logship.errors import UsageError
 from logship.lsn import Lsn
 from logship.replay.memory.resident import ObjectState, Residence
 from logship.replay.memory.store import Store
-from logship.replay.memory.table import DATABASE, POSITION, quoted, relation_of
+from logship.replay.memory.table import DATABASE, quoted, relation_of
 from logship.replay.memory.types import text_of
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
@@ -36,10 +35,10 @@ class MemoryClosed(Exception):
     """The store that was to be read is there no more: the replay began anew, or ends."""
 
 
-def reader_of(store: Store) -> duckdb.DuckDBPyConnection:
-    """A connection to read with, to be closed; `MemoryClosed`."""
+def snapshot_of(store: Store) -> tuple[duckdb.DuckDBPyConnection, Lsn]:
+    """A read transaction, to be closed, and what it is true at; `MemoryClosed`."""
     try:
-        return store.reader()
+        return store.snapshot()
     except duckdb.ConnectionException:
         raise MemoryClosed from None
 
@@ -48,15 +47,11 @@ def answer(
     store: Store, query: str, objects: Sequence[ObjectState], *, as_text: bool, limit_bytes: int
 ) -> tuple[Table, Lsn, set[str]]:
     """The result, its LSN, and the names of the tables that were read."""
-    reader = reader_of(store)
+    reader, lsn = snapshot_of(store)
     try:
         _require_read(reader, query)
-        reader.execute("begin transaction read only").fetchall()
-        position = reader.execute(f"select lsn from {POSITION}").fetchall()
-
         table = _run(reader, query, as_text, limit_bytes)
         names = {relation_of(name) for name in reader.get_table_names(query, qualified=True)}
-        return table, Lsn(position[0][0]), names
     except duckdb.OutOfMemoryException as error:
         raise QueryRefused(
             "the query needs more memory than there is",
@@ -64,6 +59,8 @@ def answer(
         ) from error
     except duckdb.Error as error:
         raise _refusal(error, objects) from error
+    else:
+        return table, lsn, names
     finally:
         reader.close()  # ends the transaction too
 
@@ -75,10 +72,10 @@ class CouldNotRead(Exception):
 class Reading:
     """One read transaction of DuckDB. One thread asks; `interrupt` may come from another."""
 
-    def __init__(self, reader: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, reader: duckdb.DuckDBPyConnection, lsn: Lsn) -> None:
+        """``reader`` is in the transaction, true at ``lsn``."""
         self._reader = reader
-        reader.execute("begin transaction read only").fetchall()
-        self.lsn = Lsn(reader.execute(f"select lsn from {POSITION}").fetchall()[0][0])
+        self.lsn = lsn
 
     def columns(self, schema: str, name: str) -> dict[str, str] | None:
         """DuckDB's type of each column; None: there is no such table in memory."""

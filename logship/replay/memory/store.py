@@ -1,15 +1,22 @@
 """The DuckDB database of memory: how it is opened, and the few things its writer does with it.
 
 In: SQL of `logship.replay.memory.table` and Arrow tables of texts. Out: row counts, Arrow tables of
-typed values. One connection writes; `reader` gives others of their own. The database lives in the
-process, spills only where it is told to, and reads no file. Never keeps a row after `close`.
+typed values; snapshots, each with the position that it is true at. One connection writes; readers have others of
+their own. The database lives in the process, spills only where it is told to, and reads no file. Never keeps a row
+after `close`.
+
+Most batches are a few rows, of which one statement writes all. To begin a transaction, to write a position down and
+to commit cost DuckDB twice as much as that statement: so the position stands beside the database, under a lock that a
+commit holds and whoever takes a snapshot; and a transaction begins with the second statement only. The first waits
+for it, or for the commit, and is a transaction by itself then.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -18,11 +25,20 @@ import pyarrow as pa
 
 from logship.lsn import Lsn
 from logship.replay.memory.staging import Staging
-from logship.replay.memory.table import DATABASE, POSITION, MemoryColumn, literal, quoted
+from logship.replay.memory.table import DATABASE, MemoryColumn, literal, quoted
 
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 
 _NEVER: Final = "1000000TB"
+_FEW: Final = 1024  # rows that may be written while nobody can take a snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A statement that has the next transaction's rows."""
+
+    rows: Table
+    insert: Callable[[str], str]
 
 
 class Store:
@@ -30,7 +46,11 @@ class Store:
         self, *, limit_bytes: int, spill_directory: Path | None, threads: int, start_lsn: Lsn
     ) -> None:
         # DuckDB would read variables of this program as tables.
-        settings: dict[str, Any] = {"threads": threads, "python_enable_replacements": False}
+        settings: dict[str, Any] = {
+            "threads": threads,
+            "python_enable_replacements": False,
+            "immediate_transaction_mode": True,  # BEGIN is what takes a snapshot, not the first read behind it
+        }
         self._root = duckdb.connect(":memory:", config=settings)
         self._lock = threading.Lock()
         self.limit_bytes = limit_bytes
@@ -43,9 +63,6 @@ class Store:
         # inserted behind one that it deleted again. Half of the deletes of such rows would miss them.
         self._root.execute("set disabled_optimizers = 'join_filter_pushdown'")
         self._root.execute(f"create schema {DATABASE}.public")
-        self._root.execute(f"create schema {DATABASE}.logship")
-        self._root.execute(f"create table {POSITION} (lsn ubigint)")
-        self._root.execute(f"insert into {POSITION} values ({int(start_lsn)})")
         # As soon as 16 MB have changed it would stop the writer for a second, to compress what hardly pays.
         self._root.execute(f"set checkpoint_threshold = '{_NEVER}'")
         self._root.execute("set enable_external_access = false")
@@ -53,7 +70,22 @@ class Store:
         self._root.execute("set lock_configuration = true")
         self.writer = self._root.cursor()
         self._staging = Staging(self.writer)
-        self._begun = False
+        self._open = False  # a transaction, from `begin` to its end
+        self._begun = False  # in DuckDB
+        self._waiting: _Waiting | None = None
+        self._showing = threading.Lock()  # what readers see, and `_lsn`
+        self._lsn = start_lsn
+
+    def snapshot(self) -> tuple[duckdb.DuckDBPyConnection, Lsn]:
+        """A read transaction, to be ended by closing it, and the position that it is true at. Any thread."""
+        reader = self.reader()
+        try:
+            with self._showing:
+                reader.execute("begin transaction read only").fetchall()
+                return reader, self._lsn
+        except BaseException:
+            reader.close()
+            raise
 
     def reader(self) -> duckdb.DuckDBPyConnection:
         """A connection for another thread; ``public`` is searched as in PostgreSQL. To be closed."""
@@ -69,31 +101,49 @@ class Store:
             self._root.close()
 
     def begin(self) -> None:
-        self.writer.begin()
-        self._begun = True
+        self._open = True
 
-    def commit(self) -> None:
-        """What fails here is rolled back. Lack of memory is `duckdb.OutOfMemoryException`, as everywhere."""
-        self._begun = False
+    def commit(self, lsn: Lsn | None = None) -> None:
+        """``lsn`` is the position that readers see from here on, with the rows. What fails here is rolled back. Lack
+        of memory is `duckdb.OutOfMemoryException`, as everywhere."""
+        begun, waiting = self._begun, self._waiting
+        self._open, self._begun, self._waiting = False, False, None
         try:
-            self.writer.commit()
+            with self._showing:
+                if begun:
+                    self.writer.commit()
+                elif waiting is not None:
+                    self._put(waiting)
+                self._lsn = self._lsn if lsn is None else lsn
         except duckdb.TransactionException as error:
             if "could not allocate" in str(error):
                 raise duckdb.OutOfMemoryException("at commit") from error
             raise
 
     def rollback(self) -> None:
-        if self._begun:
-            self._begun = False
+        begun = self._begun
+        self._open, self._begun, self._waiting = False, False, None
+        if begun:
             self.writer.rollback()
         self._staging.forget()
 
+    def _begin_now(self) -> None:
+        """What comes isn't the transaction's only statement."""
+        if self._open and not self._begun:
+            self.writer.begin()
+            self._begun = True
+            waiting, self._waiting = self._waiting, None
+            if waiting is not None:
+                self._put(waiting)
+
     def execute(self, statement: str) -> None:
+        self._begin_now()
         # A result that isn't read to its end keeps the connection busy.
         self.writer.execute(statement).fetchall()
 
     def count(self, statement: str) -> int:
         """How many rows ``statement`` changed."""
+        self._begin_now()
         return int(self.writer.execute(statement).fetchall()[0][0])
 
     def give_back(self) -> None:
@@ -103,28 +153,36 @@ class Store:
             self.execute(self._limit)  # setting a limit, the same one too, empties DuckDB's allocator
         pa.default_memory_pool().release_unused()
 
-    def move(self, lsn: Lsn) -> None:
-        self.execute(f"update {POSITION} set lsn = {int(lsn)}")
-
     def make_schema(self, schema: str) -> None:
         self.execute(f"create schema if not exists {DATABASE}.{quoted(schema)}")
 
     @contextmanager
     def staged(self, table: Table) -> Iterator[str]:
         """``table`` as a view of the writer's, by the name that is given."""
+        self._begin_now()
         with self._staging.staged(table) as view:
             yield view
 
-    def put(self, view: str, statement: str) -> None:
-        """Execute an INSERT that reads ``view``, which is staged, and no other table."""
-        self._staging.execute(view, statement)
+    def put(self, rows: Table, insert: Callable[[str], str]) -> None:
+        """Write ``rows`` by the statement that ``insert`` makes of the name of a view; it reads no other table."""
+        if self._open and not self._begun and self._waiting is None and rows.num_rows <= _FEW:
+            self._waiting = _Waiting(rows, insert)
+            return
+        self._begin_now()
+        self._put(_Waiting(rows, insert))
+
+    def _put(self, waiting: _Waiting) -> None:
+        with self._staging.staged(waiting.rows) as view:
+            self._staging.execute(view, waiting.insert(view))
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Few rows: takes half of what `table` does."""
+        self._begin_now()
         found: list[tuple[Any, ...]] = self.writer.execute(query).fetchall()
         return found
 
     def table(self, query: str) -> Table:
+        self._begin_now()
         return self.writer.sql(query).to_arrow_table()
 
     def typed(

@@ -20,7 +20,6 @@ from logship.replay.memory.types import TEXT, MemoryType, memory_type
 from logship.replay.target import Target
 
 DATABASE: Final = "memory"
-POSITION: Final = f"{DATABASE}.logship.memory_position"
 
 _INTEGERS: Final = {"SMALLINT", "INTEGER", "BIGINT"}
 _SPACE: Final = "logship "
