@@ -71,7 +71,9 @@ def _counted(connection: psycopg.Connection) -> float:
 
 def later(conninfo: str, numbers: range, measure: Measure) -> list[Figures]:
     with psycopg.connect(conninfo, autocommit=True, options="-c track_functions=pl") as connection:
-        return _figures([measure(connection, each.format(number)) for each in STATEMENTS] for number in numbers)
+        return _figures(
+            [measure(connection, each.format(number)) for each in STATEMENTS] for number in numbers
+        )
 
 
 def first(conninfo: str, numbers: range) -> list[Figures]:
@@ -101,7 +103,9 @@ def main() -> None:
             version = connection.info.server_version // 10000
         columns.insert(1, later(conninfo, range(LATER, 2 * LATER), inside))
         columns.append(first(conninfo, range(2000, 2000 + FIRST)))
-    print(f"PostgreSQL {version}, ms, median (lowest) of {LATER} later and {FIRST} first statements of a session")
+    print(
+        f"PostgreSQL {version}, ms, median (lowest) of {LATER} later and {FIRST} first statements of a session"
+    )
     print("  later: alone       capture  first: alone          with")
     for *figures, statement in zip(*columns, STATEMENTS, strict=True):
         shown = " ".join(f"{middle:6.2f} ({least:5.2f})" for middle, least in figures)
