@@ -10,7 +10,9 @@ from tests.conftest import Pair
 from tests.follow import Follower
 from tests.servers import eventually
 
-REPLAYED = "select coalesce(replay_lsn, '0/0')::text from pg_stat_replication where application_name = 'logship'"
+REPLAYED = (
+    "select coalesce(replay_lsn, '0/0')::text from pg_stat_replication where application_name = 'logship'"
+)
 
 
 def test_a_position_that_is_not_stored_yet_gives_nothing_back(pair: Pair, tmp_path: Path) -> None:
