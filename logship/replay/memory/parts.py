@@ -127,20 +127,27 @@ class Parts:
     def layout(self) -> object:
         """What the readers' view depends on."""
         numbers = [segment.number for segment in self.segments]
-        return numbers, self.delta, self.delta_rows > 0, self.apart
+        spans = [segment.span for segment in self.segments[:-1]] if self._joins else []
+        return numbers, self.delta, self.delta_rows > 0, self._joins, spans
+
+    @property
+    def _joins(self) -> int:
+        """How many readers have of segments that they join apart."""
+        if self.delta_rows < _APART_ROWS:
+            return 0
+        return min(_MOST_APART, 1 << (self.delta_rows // _TOGETHER_ROWS).bit_length())
 
     @property
     def apart(self) -> tuple[Apart, ...]:
         """The segments that readers join with a part of the delta only: a join with a few thousand keys costs half
         of one with many. Not the last, whose span grows. They change when the delta has twice as many rows."""
-        if self.delta_rows < _APART_ROWS:
+        if not self._joins:
             return ()
         narrow = [
             (one.span, one.number) for one in self.segments[:-1] if one.span is not None and one.span.narrow
         ]
         narrow.sort(key=lambda each: each[0].low)
-        joins = min(_MOST_APART, 1 << (self.delta_rows // _TOGETHER_ROWS).bit_length())
-        each = max(1, -(-len(narrow) // joins))
+        each = max(1, -(-len(narrow) // self._joins))
         found = []
         for start in range(0, len(narrow), each):
             spans, numbers = zip(*narrow[start : start + each], strict=True)
