@@ -31,6 +31,7 @@ FIRST: Final = 12
 STATEMENTS: Final = (
     "create table b{0} (id int primary key, v text not null, n int check (n > 0))",
     "create table s{0} (id serial primary key, v text)",
+    f"create table w{{0}} (id int primary key, {', '.join(f'c{n} text not null' for n in range(20))})",
     "alter table b{0} add column z int default 3",
     "create index on b{0} (v)",
     "comment on table b{0} is 'x'",
