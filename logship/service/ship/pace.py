@@ -21,7 +21,7 @@ import psycopg
 from logship.capture.feedback import Sent
 
 GATHER_S: Final = 0.004  # between two reads while nobody waits: the mean of what it adds to lag is half of it
-FSYNC_SPACING_S: Final = 0.02
+FSYNC_SPACING_S: Final = 0.05  # a commit on the same disk waits for each
 STATUS_SPACING_S: Final = 0.1
 _MUCH_BYTES: Final = (
     16 * 1024
