@@ -19,6 +19,7 @@ class JournalBounds:
     segment_bytes: int = 64 * MIB
     limit_bytes: int = 64 * GIB  # past it the oldest segment goes, needed or not
     min_age_s: float = 0.0  # a segment younger than this stays even when nobody needs it
+    lossless: bool = False  # what is needed stays past the limit: whoever fills the journal waits, and can
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,8 @@ def journal_bounds(command: F) -> F:
         type=Size(at_least=2 * MIB),
         default=usual.limit_bytes,
         show_default=written(usual.limit_bytes),
-        help="Past this size the journal drops its oldest file, even one that a replica still needs.",
+        help="Past this size the journal drops its oldest file, even one that a replica still needs; with --shipper "
+        "it takes no more instead, and the rest waits at the shipper.",
     )(command)
     return setting(
         "--segment-size",

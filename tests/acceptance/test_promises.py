@@ -189,3 +189,38 @@ def test_applied_in_memory(pair: Pair, logship: Logship, tmp_path: Path) -> None
     require_in_journal(pair, relayed, acknowledged)
     assert relayed.replay_to_current(pair.secondary, "one").exit_code == 0
     assert_equal(*pair)
+
+
+def test_a_secondary_that_stands_loses_nothing_at_the_journals_limit(
+    pair: Pair, logship: Logship, tmp_path: Path
+) -> None:
+    """What the replayer has acknowledged it keeps; the rest waits at the shipper, which goes on hearing of it."""
+    relayed = Relayed(logship, tmp_path, pair.primary)
+    relayed.init(pair.secondary, "one")
+    shipper = relayed.ship("--synchronous", "FIRST 1 (one)", "--sender-timeout", "2s")
+    bounds = (
+        "--journal-limit",
+        "2MB",
+        "--segment-size",
+        "1MB",
+        "--batch-size",
+        "64kB",
+        "--queue-size",
+        "64kB",
+    )
+    replayer = streams(relayed.replay(pair.secondary, "one", "--memory", "off", *bounds))
+    with pair.secondary.connect() as blocker, pair.primary.connect() as client:
+        blocker.execute("begin")
+        blocker.execute("lock table acknowledged in access exclusive mode")
+        for number in range(40):
+            row = "insert into acknowledged select %s, string_agg(md5(i::text), '') from generate_series(1, 10000) i"
+            client.execute(row.encode(), [number])
+        eventually(lambda: "the rest waits at the shipper" in replayer.stderr, 30, what="it is full")
+        told = relayed.primary.value("select reply_time from logship.stat_replication")
+        later = "select reply_time > %s + interval '3 s' from logship.stat_replication"
+        eventually(lambda: relayed.primary.value(later, [told]), what="it tells where it is all the same")
+        assert len(list((tmp_path / "one").glob("*.seg"))) < 8
+    relayed.caught_up(pair.secondary)
+    assert_equal(*pair)
+    assert "nothing was heard" not in shipper.stderr
+    assert_ended(replayer)

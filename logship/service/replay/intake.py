@@ -45,6 +45,11 @@ class Intake:
     def position(self) -> Lsn:
         return self._position
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the end of a transaction is still to come, without which nothing of it can be committed."""
+        return self._open is not None
+
     def begin(self) -> None:
         """A session begins; the journal has abandoned what was open."""
         self._open, self._skipping = None, False

@@ -5,6 +5,9 @@ nothing that is not so: write is what was handed to the journal's file, flush wh
 what is applied. One thread; the journal's fsync thread and the replayer tell the shipper in its place when a position
 moved while it waits for the stream, so that a commit on the primary that waits is answered at once.
 
+While the journal holds as much as it may of what the secondary lacks, nothing more is received: a slow secondary
+grows the shipper's journal then, and nothing that was acknowledged is dropped. Positions are still told.
+
 A shipper that doesn't listen yet, or no more, is waited for, as is one that serves a predecessor of ours. One
 that ships another server's log is refused, and one that no longer has what comes next ends the program.
 """
@@ -21,11 +24,13 @@ from logship.capture.feedback import is_asked, is_due, wait_s
 from logship.capture.relay_stream import RelayStream
 from logship.capture.stream import System
 from logship.catalog.state import Replica
+from logship.config import JournalBounds
 from logship.errors import PrimaryError, ProtocolViolation, RefusedAsUnsafe, ReplicaUnknown
 from logship.journal.log import Journal
+from logship.lsn import INVALID
 from logship.relay.frames import RelayedRecord, decode_record
 from logship.service.journaling import Journaling
-from logship.service.positions import Positions
+from logship.service.positions import Positions, Stage
 from logship.service.replay.intake import Intake
 from logship.service.ship.acknowledge import Acknowledge
 
@@ -34,6 +39,7 @@ log = logging.getLogger(__name__)
 _FIRST_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 5.0
 _FEW_BYTES: Final = 64 * 1024  # read at once: what a group of commits that wait is made of
+_FULL_LOOK_S: Final = 0.2  # between two looks at a journal that has reached its limit
 _UNKNOWN_S: Final = 30.0  # the shipper sees a new replica about a second after init has made it
 
 
@@ -52,6 +58,7 @@ class Receiver:
         check_epoch: Callable[[int], None],
         feedback_s: float,
         trouble: Callable[[Exception | None], None],
+        bounds: JournalBounds,
     ) -> None:
         self._shipper = shipper
         self._replica = replica
@@ -60,6 +67,10 @@ class Receiver:
         self._check_epoch = check_epoch
         self._feedback_s = feedback_s
         self._trouble = trouble
+        self._positions = positions
+        self._bounds = bounds
+        self._unseen_bytes = 0  # that were received since the journal was last looked at
+        self._full = False
         self._stopping = threading.Event()
         self._stream: RelayStream[RelayedRecord] | None = None
         self._intake = Intake(journal.written_lsn)
@@ -134,19 +145,46 @@ class Receiver:
 
     def _pump(self, stream: RelayStream[RelayedRecord]) -> None:
         while not self._stopping.is_set():
+            if self._is_full():
+                self._stopping.wait(_FULL_LOOK_S)
+                self._tell(stream)
+                continue
             received = stream.read(wait_s(stream.sent, time.monotonic(), interval_s=self._feedback_s))
             self.received_bytes += received.bytes
+            self._unseen_bytes += received.bytes
             records = self._intake.take(r for r in received.items if isinstance(r, RelayedRecord))
             if records:
                 # A commit may wait for what is little at once, and nothing else does.
                 self._journaling.put(records, at_once=received.bytes < _FEW_BYTES)
-            with stream.using:
-                reached = self._journaling.reached()
-                if is_due(
-                    reached, stream.sent, time.monotonic(),
-                    interval_s=self._feedback_s, reply_requested=is_asked(received.keepalives),
-                ):  # fmt: skip
-                    stream.send_status(reached)
+            self._tell(stream, asked=is_asked(received.keepalives))
+
+    def _tell(self, stream: RelayStream[RelayedRecord], *, asked: bool = False) -> None:
+        """The shipper, how far we are, if it is time."""
+        with stream.using:
+            reached = self._journaling.reached()
+            if is_due(
+                reached, stream.sent, time.monotonic(), interval_s=self._feedback_s, reply_requested=asked
+            ):
+                stream.send_status(reached)
+
+    def _is_full(self) -> bool:
+        """Whether the journal holds all that it may of what persistence lacks. Never inside a transaction: the rest of
+        it is what persistence waits for."""
+        if self._intake.in_transaction:
+            return False
+        if not self._full and self._unseen_bytes < self._bounds.segment_bytes // 2:
+            return False  # a look costs something
+        self._unseen_bytes = 0
+        stored = self._positions.lsn(Stage.PERSISTENCE) or INVALID
+        kept = sum(one.bytes for one in self._journal.segments() if one.sealed and one.last_lsn > stored)
+        full = kept > self._bounds.limit_bytes
+        if full and not self._full:
+            log.warning(
+                "the journal holds %d bytes that the secondary lacks, and may hold %d (--journal-limit): "
+                "the rest waits at the shipper", kept, self._bounds.limit_bytes,
+            )  # fmt: skip
+        self._full = full
+        return full
 
 
 def require_same_source(system: System, replica: Replica) -> None:

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import conninfo as libpq
 
 from logship.catalog.state import Replica, note_epoch
-from logship.config import Intervals
+from logship.config import Intervals, JournalBounds
 from logship.connection import Side, connect
 from logship.errors import SecondaryError, ShipperOld
 from logship.journal.log import Journal
@@ -50,6 +50,7 @@ class Receiving(Filling):
         positions: Positions,
         health: Health,
         applied: Stage,
+        bounds: JournalBounds,
         intervals: Intervals,
     ) -> None:
         self._epochs = SeenEpochs(secondary, replica)
@@ -62,6 +63,7 @@ class Receiving(Filling):
             check_epoch=self._epochs.check,
             feedback_s=intervals.feedback_s,
             trouble=trouble(health),
+            bounds=bounds,
         )
         self.probe = RelayProbe(shipper, replica.name, positions, interval_s=intervals.report_s)
         positions.on_reach(Stage.PERSISTENCE, self.receiver.moved)

@@ -6,6 +6,7 @@ replayed. It waits for a shipper that doesn't listen yet. It ends as `logship ru
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from typing import Final
@@ -29,6 +30,10 @@ _ASK_AGAIN_S: Final = 0.5
 @dataclass(slots=True, kw_only=True)
 class ReceiveSettings(FollowSettings):
     shipper: str
+
+    def __post_init__(self) -> None:
+        # What this replica has flushed the shipper doesn't keep: it stays here until the secondary has it.
+        self.journal_bounds = dataclasses.replace(self.journal_bounds, lossless=True)
 
 
 class Replay(Following):
@@ -60,6 +65,7 @@ class Replay(Following):
             positions=ledger.positions,
             health=ledger.health,
             applied=given.applied,
+            bounds=given.journal_bounds,
             intervals=given.intervals,
         )
 

@@ -36,10 +36,15 @@ class Keeper:
             needed = self._needed()
             if needed is None:
                 continue
-            retention = self._journal.apply_retention(
-                needed, limit_bytes=self._bounds.limit_bytes, min_age_s=self._bounds.min_age_s
-            )
-            self._done(retention)
+            self._done(self._give_back(needed))
+
+    def _give_back(self, needed: Mapping[str, Lsn]) -> Retention:
+        """At the limit what is only young goes first, and what is needed only where it may be lost."""
+        journal, bounds = self._journal, self._bounds
+        if not bounds.lossless:
+            return journal.apply_retention(needed, limit_bytes=bounds.limit_bytes, min_age_s=bounds.min_age_s)
+        min_age_s = 0.0 if journal.size_bytes > bounds.limit_bytes else bounds.min_age_s
+        return journal.apply_retention(needed, min_age_s=min_age_s)
 
     def stop(self) -> None:
         self._stopping.set()

@@ -9,6 +9,7 @@ import pytest
 
 from logship.capture.records import Piece, PieceKind
 from logship.catalog.state import Replica
+from logship.config import JournalBounds
 from logship.journal import Journal, Record, RecordKind
 from logship.journal.segment import Stretch
 from logship.kernel import plain
@@ -75,6 +76,7 @@ def received(journal: Journal, positions: Positions, records: list[Record | Stre
     receiver = Receiver(
         shipper="", replica=replica, journal=journal, positions=positions,
         acknowledge=OwnReplica(positions), check_epoch=lambda _: None, feedback_s=1.0, trouble=lambda _: None,
+        bounds=JournalBounds(),
     )  # fmt: skip
     receiver._journaling.put(records, at_once=False)
 
