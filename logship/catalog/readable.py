@@ -8,7 +8,7 @@ columns only, row level security, a view: all that is left to the server itself,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -90,3 +90,48 @@ def orders_by_bytes(secondary: psycopg.Connection) -> bool:
     query = f"select pg_catalog.getdatabaseencoding() = 'UTF8' and ({_DEFAULT})"
     row = secondary.execute(query.encode()).fetchone()
     return row is not None and bool(row[0])
+
+
+# Types of arguments that memory's own functions may have, and the polymorphic ones.
+_ARGUMENTS = [
+    16,
+    17,
+    19,
+    20,
+    21,
+    23,
+    25,
+    700,
+    701,
+    705,
+    1042,
+    1043,
+    1082,
+    1083,
+    1114,
+    1184,
+    1700,
+    2276,
+    2283,
+    2776,
+    2950,
+    5077,
+]
+
+
+def takes_the_place(
+    secondary: psycopg.Connection, schemas: Sequence[str], names: Iterable[str]
+) -> str | None:
+    """A function of somebody's own, found in ``schemas`` under one of ``names``, which PostgreSQL may call where it has
+    one of that name itself: for a varchar, length(varchar) comes before length(text)."""
+    row = secondary.execute(
+        """
+        select pg_catalog.format('%%s.%%s', n.nspname, p.proname)
+          from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+         where p.proname = any(%s) and n.nspname = any(%s) and n.nspname <> 'pg_catalog'
+           and p.proargtypes::pg_catalog.oid[] <@ %s::pg_catalog.oid[]
+         limit 1
+        """,
+        [sorted(names), list(schemas), _ARGUMENTS],
+    ).fetchone()
+    return None if row is None else str(row[0])

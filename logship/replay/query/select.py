@@ -99,6 +99,15 @@ def names_in(select: Node) -> list[tuple[str | None, str]]:
     return list(found)
 
 
+def functions_in(select: Node) -> set[str]:
+    """Every function that the query calls without naming its schema."""
+    return {
+        node.funcname[0].string.sval
+        for _, node in postgast.walk(select)
+        if node.DESCRIPTOR.name == "FuncCall" and len(node.funcname) == 1
+    }
+
+
 def carry(text: str, look_up: LookUp, *, ordered: bool) -> Carried:
     """``ordered``: texts that are no column's come in the order of their bytes, too. `NotOneSelect`, or `Elsewhere`
     with the reason."""

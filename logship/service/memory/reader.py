@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import psycopg
 import pyarrow.compute as pc
 
-from logship.catalog.readable import Readable, orders_by_bytes, readable
+from logship.catalog.readable import Readable, orders_by_bytes, readable, takes_the_place
 from logship.config import Cold
 from logship.errors import UsageError
 from logship.lsn import Lsn
@@ -29,7 +29,7 @@ from logship.replay.memory.resident import SHOWN, Residence
 from logship.replay.memory.types import memory_type
 from logship.replay.query.kinds import Elsewhere, Kind, Type, column_type
 from logship.replay.query.relations import Column, Relation
-from logship.replay.query.select import Carried, carry, names_in, parsed
+from logship.replay.query.select import Carried, carry, functions_in, names_in, parsed
 from logship.service.memory.words import Came, Head, Question
 from logship.service.positions import Positions, Stage
 
@@ -122,7 +122,9 @@ class MemoryReader:
             raise Elsewhere(_ANEW if self._switched_on else "memory is off")
         if work.question.at_least is not None:
             self._reach(work.question.at_least, memory, work)
-        wanted = names_in(parsed(work.question.sql))
+        select = parsed(work.question.sql)
+        self._require_own_functions(link, work, functions_in(select))
+        wanted = names_in(select)
         if len(wanted) > _MOST_NAMES:
             raise Elsewhere("it names more than a hundred tables")
         loaded: dict[Name, None] = {}
@@ -164,6 +166,11 @@ class MemoryReader:
         if self._ordered is None:
             self._ordered = orders_by_bytes(link)
         return self._ordered
+
+    def _require_own_functions(self, link: psycopg.Connection, work: Work, names: set[str]) -> None:
+        found = takes_the_place(link, work.question.schemas, names) if names else None
+        if found is not None:
+            raise Elsewhere(f"it may call {found}, which isn't PostgreSQL's own")
 
     def _position(self, link: psycopg.Connection) -> Lsn:
         row = link.execute(_POSITION, [self._replica]).fetchone()

@@ -435,6 +435,23 @@ def test_a_locked_table_costs_no_more_than_the_time(replica: Replica, memory: lo
     assert texts(memory.query(query).table) == [["1", "a"], ["2", "b"]]
 
 
+def test_a_function_of_somebodys_own_is_the_secondarys(
+    replica: Replica, memory: logship.memory.Memory
+) -> None:
+    query = "select length('abc'::text), max(rank) > 0 from shop.place"
+    assert memory.query(query).source == "memory"
+    replica.secondary.execute("create function public.max(shop.pair) returns int language sql as 'select 1'")
+    assert memory.query(query).source == "memory", "it can't be meant"
+    replica.secondary.execute(
+        "create function public.length(varchar) returns int language sql as 'select 42'"
+    )
+    try:
+        answer = memory.query(query)
+        assert (answer.source, "public.length" in answer.reason) == ("persistence", True)
+    finally:
+        replica.secondary.execute("drop function public.length(varchar); drop function public.max(shop.pair)")
+
+
 def test_what_came_in_between_is_tried_again(replica: Replica, memory: logship.memory.Memory) -> None:
     """The lock of the session outlives the attempt that was rolled back: the second one finds it."""
     for state in ("40001", "40P01"):
