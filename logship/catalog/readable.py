@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import psycopg
 
@@ -93,30 +94,10 @@ def orders_by_bytes(secondary: psycopg.Connection) -> bool:
 
 
 # Types of arguments that memory's own functions may have, and the polymorphic ones.
-_ARGUMENTS = [
-    16,
-    17,
-    19,
-    20,
-    21,
-    23,
-    25,
-    700,
-    701,
-    705,
-    1042,
-    1043,
-    1082,
-    1083,
-    1114,
-    1184,
-    1700,
-    2276,
-    2283,
-    2776,
-    2950,
-    5077,
-]
+_ARGUMENTS: Final = (
+    16, 17, 19, 20, 21, 23, 25, 700, 701, 705, 1042, 1043, 1082, 1083,
+    1114, 1184, 1700, 2276, 2283, 2776, 2950, 5077,
+)  # fmt: skip
 
 
 def takes_the_place(
@@ -132,6 +113,6 @@ def takes_the_place(
            and p.proargtypes::pg_catalog.oid[] <@ %s::pg_catalog.oid[]
          limit 1
         """,
-        [sorted(names), list(schemas), _ARGUMENTS],
+        [sorted(names), list(schemas), list(_ARGUMENTS)],
     ).fetchone()
     return None if row is None else str(row[0])
