@@ -160,8 +160,7 @@ class Filled:
         prepared = prepare(batch, self.store, lambda _: self.known)
         self.store.begin()
         carry_out(prepared, opened, self.store, Lsn(2))
-        self.store.move(Lsn(2))
-        self.store.commit()
+        self.store.commit(Lsn(2))
         opened.add(prepared)
         parts = next(iter(opened.changes.values())).parts
         assert parts is not None
