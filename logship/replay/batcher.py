@@ -313,6 +313,7 @@ class Batcher:
             yield self._cut()
         self._pieces_out = self._changing = True
         self._classifier.forget()
+        self._classifier.renames(change)
         self._making.coalescer.ask_again()
         yield Batch(
             end_lsn=self._position, commit_time_us=0, complete=False, steps=(change,), transactions=0,

@@ -21,6 +21,7 @@ from logship.kernel import split_run
 from logship.lsn import Lsn
 from logship.replay.batch import SchemaChange
 from logship.replay.ddl.message import PREFIX, Gatherer, SequenceState, Statement, Verdict, Verifier
+from logship.replay.ddl.spelled import parts
 from logship.replay.ddl.text import locate
 from logship.replay.ddl.whose import made_without_key, tables, without
 from logship.replay.target import Target
@@ -94,6 +95,19 @@ class Classifier:
     def forget(self) -> None:
         """The secondary's schema has changed: every target is looked up anew."""
         self._targets.clear()
+
+    def renames(self, change: SchemaChange) -> None:
+        """The walsender announces a type once in a session, and doesn't say when it is called otherwise."""
+        if change.statement.tag not in ("ALTER TYPE", "ALTER DOMAIN"):
+            return
+        for one in change.statement.objects:
+            known, spelled = self._types.get(one.oid), parts(one.names[0]) if one.names else ()
+            if one.catalog != "pg_type" or known is None or len(spelled) != 2:
+                continue
+            self._types[one.oid] = TypeName(one.oid, *spelled)
+            for oid, each in list(self._types.items()):  # its array goes with it
+                if (each.schema, each.name) == (known.schema, f"_{known.name}"):
+                    self._types[oid] = TypeName(oid, spelled[0], f"_{spelled[1]}")
 
     def passed_over(self, relation_oid: int, commit_lsn: Lsn) -> bool:
         """Whether the table's rows hold this transaction already."""

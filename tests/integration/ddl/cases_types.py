@@ -31,6 +31,20 @@ CASES = (
         drop=("drop table felt", 'drop type typed.feeling, "Empty Enum"', "drop schema typed"),
     ),
     Case(
+        "types renamed between rows",  # the walsender has announced them, and doesn't again
+        create=(
+            "create type met as enum ('a'); create domain met_by as text; "
+            "create table meeting (id int primary key, m met, ms met[], d met_by)",
+            "insert into meeting values (1, 'a', '{a}', 'd')",
+            "alter type met rename to met_once",
+            "update meeting set id = 2",
+            "begin; insert into meeting values (3, 'a', '{a}', 'd'); alter type met_once rename to met_twice; "
+            "alter domain met_by rename to met_with; insert into meeting values (4, 'a', '{a}', 'd'); commit",
+            "insert into meeting values (5, 'a', '{a}', 'd')",
+        ),
+        drop=("drop table meeting", "drop type met_twice", "drop domain met_with"),
+    ),
+    Case(
         "CREATE TYPE … AS (composite), ALTER TYPE … ATTRIBUTE, DROP TYPE",
         create=(
             'create type pair as (a int, b varchar(10) collate "C")',
