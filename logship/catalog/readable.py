@@ -101,18 +101,29 @@ _ARGUMENTS: Final = (
 
 
 def takes_the_place(
-    secondary: psycopg.Connection, schemas: Sequence[str], names: Iterable[str]
+    secondary: psycopg.Connection, schemas: Sequence[str], functions: Iterable[str], operators: Iterable[str]
 ) -> str | None:
-    """A function of somebody's own, found in ``schemas`` under one of ``names``, which PostgreSQL may call where it has
-    one of that name itself: for a varchar, length(varchar) comes before length(text)."""
+    """A function or an operator of somebody's own, found in ``schemas`` under one of these names, which PostgreSQL may
+    call where it has one of that name itself: for a varchar, length(varchar) comes before length(text)."""
     row = secondary.execute(
         """
         select pg_catalog.format('%%s.%%s', n.nspname, p.proname)
           from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-         where p.proname = any(%s) and n.nspname = any(%s) and n.nspname <> 'pg_catalog'
-           and p.proargtypes::pg_catalog.oid[] <@ %s::pg_catalog.oid[]
+         where p.proname = any(%(functions)s) and n.nspname = any(%(schemas)s) and n.nspname <> 'pg_catalog'
+           and p.proargtypes::pg_catalog.oid[] <@ %(types)s::pg_catalog.oid[]
+        union all
+        select pg_catalog.format('%%s.%%s', n.nspname, o.oprname)
+          from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
+         where o.oprname = any(%(operators)s) and n.nspname = any(%(schemas)s) and n.nspname <> 'pg_catalog'
+           and o.oprright = any(%(types)s::pg_catalog.oid[])
+           and (o.oprleft = 0 or o.oprleft = any(%(types)s::pg_catalog.oid[]))
          limit 1
         """,
-        [sorted(names), list(schemas), list(_ARGUMENTS)],
+        {
+            "functions": sorted(functions),
+            "operators": sorted(operators),
+            "schemas": list(schemas),
+            "types": list(_ARGUMENTS),
+        },
     ).fetchone()
     return None if row is None else str(row[0])

@@ -182,11 +182,6 @@ class Session:
             rows = result.command_tuples or 0
         return rows, failure
 
-    @property
-    def flights(self) -> int:
-        """How many answers are due."""
-        return self._flights
-
     def discard(self) -> None:
         """Take the answers that are due, whatever they say: their transaction is to be rolled back."""
         while self._flights:

@@ -186,6 +186,3 @@ class Parts:
 
     def without_spans(self) -> Parts:
         return replace(self, segments=tuple(replace(one, span=None) for one in self.segments))
-
-    def without_segment(self, number: int) -> Parts:
-        return replace(self, segments=tuple(one for one in self.segments if one.number != number))

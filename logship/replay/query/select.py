@@ -27,6 +27,7 @@ from logship.replay.query.relations import LookUp, Relation
 _JOINS = {
     "JOIN_INNER": "inner join", "JOIN_LEFT": "left join", "JOIN_RIGHT": "right join", "JOIN_FULL": "full join",
 }  # fmt: skip
+_UNWRITTEN = frozenset({"=", "<>", "<", "<=", ">", ">="})  # what IN, BETWEEN, CASE and NULLIF find by name
 _MOST_CHARACTERS = 1 << 20
 _MOST_NESTING = 4_000  # a thread's stack bears three times as many
 _FLAT = frozenset(
@@ -106,6 +107,16 @@ def functions_in(select: Node) -> set[str]:
         for _, node in postgast.walk(select)
         if node.DESCRIPTOR.name == "FuncCall" and len(node.funcname) == 1
     }
+
+
+def operators_in(select: Node) -> set[str]:
+    """Every operator that the query may call without naming its schema."""
+    named = {
+        node.name[0].string.sval
+        for _, node in postgast.walk(select)
+        if node.DESCRIPTOR.name == "A_Expr" and len(node.name) == 1
+    }
+    return named | _UNWRITTEN
 
 
 def carry(text: str, look_up: LookUp, *, ordered: bool) -> Carried:

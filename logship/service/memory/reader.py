@@ -29,7 +29,7 @@ from logship.replay.memory.resident import SHOWN, Residence
 from logship.replay.memory.types import memory_type
 from logship.replay.query.kinds import Elsewhere, Kind, Type, column_type
 from logship.replay.query.relations import Column, Relation
-from logship.replay.query.select import Carried, carry, functions_in, names_in, parsed
+from logship.replay.query.select import Carried, carry, functions_in, names_in, operators_in, parsed
 from logship.service.memory.words import Came, Head, Question
 from logship.service.positions import Positions, Stage
 
@@ -123,7 +123,7 @@ class MemoryReader:
         if work.question.at_least is not None:
             self._reach(work.question.at_least, memory, work)
         select = parsed(work.question.sql)
-        self._require_own_functions(link, work, functions_in(select))
+        self._require_own(link, work, functions_in(select), operators_in(select))
         wanted = names_in(select)
         if len(wanted) > _MOST_NAMES:
             raise Elsewhere("it names more than a hundred tables")
@@ -167,8 +167,10 @@ class MemoryReader:
             self._ordered = orders_by_bytes(link)
         return self._ordered
 
-    def _require_own_functions(self, link: psycopg.Connection, work: Work, names: set[str]) -> None:
-        found = takes_the_place(link, work.question.schemas, names) if names else None
+    def _require_own(
+        self, link: psycopg.Connection, work: Work, functions: set[str], operators: set[str]
+    ) -> None:
+        found = takes_the_place(link, work.question.schemas, functions, operators)
         if found is not None:
             raise Elsewhere(f"it may call {found}, which isn't PostgreSQL's own")
 

@@ -435,21 +435,25 @@ def test_a_locked_table_costs_no_more_than_the_time(replica: Replica, memory: lo
     assert texts(memory.query(query).table) == [["1", "a"], ["2", "b"]]
 
 
-def test_a_function_of_somebodys_own_is_the_secondarys(
-    replica: Replica, memory: logship.memory.Memory
-) -> None:
-    query = "select length('abc'::text), max(rank) > 0 from shop.place"
-    assert memory.query(query).source == "memory"
-    replica.secondary.execute("create function public.max(shop.pair) returns int language sql as 'select 1'")
+def test_what_is_somebodys_own_is_the_secondarys(replica: Replica, memory: logship.memory.Memory) -> None:
+    query = "select length('abc'::text), max(rank) > 0 from shop.place where rank between 1 and 9"
+    run = replica.secondary.execute
+    run("create function public.max(shop.pair) returns int language sql as 'select 1'")
     assert memory.query(query).source == "memory", "it can't be meant"
-    replica.secondary.execute(
-        "create function public.length(varchar) returns int language sql as 'select 42'"
+    run(
+        "create function public.length(varchar, varchar default '') returns bool language sql as 'select true'"
     )
     try:
         answer = memory.query(query)
         assert (answer.source, "public.length" in answer.reason) == ("persistence", True)
+        run("alter function public.length(varchar, varchar) rename to ever")
+        assert memory.query(query).source == "memory"
+        run("create operator public.<= (function = public.ever, leftarg = varchar, rightarg = varchar)")
+        answer = memory.query(query)
+        assert (answer.source, "public.<=" in answer.reason) == ("persistence", True)
     finally:
-        replica.secondary.execute("drop function public.length(varchar); drop function public.max(shop.pair)")
+        run("drop function if exists public.length(varchar, varchar), public.ever(varchar, varchar) cascade")
+        run("drop function public.max(shop.pair)")
 
 
 def test_what_came_in_between_is_tried_again(replica: Replica, memory: logship.memory.Memory) -> None:
