@@ -24,7 +24,7 @@ _LOOKED_THROUGH: Final = 64  # rows of main that may be looked through for each 
 _APART_ROWS: Final = 1 << 13  # in the delta: below, one join of all segments is as good
 _TOGETHER_ROWS: Final = 1 << 11  # of the delta, in one join: as many keys are found in the processor's cache
 _MOST_APART: Final = 32  # joins: each takes a quarter of a millisecond to plan
-_NARROW: Final = 4  # keys that may lie between a segment's least and greatest for each that it could hold
+_NARROW: Final = 2  # keys that may lie between a segment's least and greatest for each that it could hold
 _FEW_DEAD: Final = 1 << 14
 _DEAD_SHARE: Final = 8  # one in eight
 
