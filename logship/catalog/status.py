@@ -155,13 +155,11 @@ def shippers(primary: psycopg.Connection) -> list[ShipperStatus]:
     found: dict[str, list[StandbyStatus]] = {}
     for row in primary.execute(
         """
-        select coalesce(r.slot, t.slot), s.application_name, s.state, s.sent_lsn::pg_catalog.text,
+        select s.slot, s.application_name, s.state, s.sent_lsn::pg_catalog.text,
                s.write_lsn::pg_catalog.text, s.flush_lsn::pg_catalog.text, s.replay_lsn::pg_catalog.text,
                s.write_lag, s.flush_lag, s.replay_lag, s.sync_priority, s.sync_state,
                pg_catalog.clock_timestamp() - s.reply_time
-          from logship.stat_replication s
-          left join logship.replica r on r.name = s.application_name
-          left join logship.replication_report t on t.replica = s.application_name
+          from logship.replica_by_slot s
          order by 2
         """
     ).fetchall():

@@ -152,7 +152,7 @@ def _ddl() -> None:
 
 def downgrade() -> None:
     _drop_ddl()
-    op.execute("drop view logship.stat_replication")
+    op.execute("drop view logship.stat_replication, logship.replica_by_slot")
     op.drop_table("replication_report", schema="logship")
     op.drop_table("shipper", schema="logship")
     op.drop_table("identity_set", schema="logship")

@@ -12,6 +12,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from logship.catalog import migrate
+from logship.catalog.status import shippers
 from logship.connection import Side
 from logship.lsn import Lsn
 from logship.relay.policy import parse
@@ -114,6 +115,26 @@ def test_those_that_are_registered_are_shown_while_they_are_away(
         eventually(lambda: [r["state"] for r in rows(primary)] == ["away"])
         (row,) = rows(primary)
         assert (row["application_name"], row["pid"], row["flush_lsn"]) == ("made", None, "0/7")
+
+
+def test_two_shippers_with_clients_of_one_name_are_told_apart(primary: Database, slot: str) -> None:
+    primary.execute(
+        "insert into logship.shipper (slot, epoch, started_at) values ('first', 1, now()), ('second', 1, now())"
+    )
+    primary.execute(
+        "insert into logship.replica (name, slot, publication, created_at) values ('one', 'first', 'p', now())"
+    )
+    primary.execute(
+        "insert into logship.replication_report (slot, replica, flush_lsn, reported_at) "
+        "values ('first', 'one', '0/1', now()), ('second', 'one', '0/2', now())"
+    )
+    with primary.connect() as connection:
+        found = {
+            shipper.slot: [(one.replica, one.flush_lsn) for one in shipper.replicas]
+            for shipper in shippers(connection)
+        }
+    assert found == {"first": [("one", Lsn(1))], "second": [("one", Lsn(2))]}
+    assert [row["flush_lsn"] for row in rows(primary)] in (["0/1", "0/2"], ["0/2", "0/1"])
 
 
 def test_when_the_shipper_is_dead_nothing_is_said_of_now(

@@ -2,8 +2,10 @@
 -- The shipper reports once a second; a report older than that by far means that nobody knows: then what can
 -- only be said of now (state, lags, who is synchronous) is NULL. Positions never move back, so the last
 -- ones are still true, and reply_time shows how old they are.
-create view logship.stat_replication as
-select case when f.fresh then t.pid end as pid,
+-- replica_by_slot says of which shipper each row is: two of one primary may have clients of one name.
+create view logship.replica_by_slot as
+select coalesce(t.slot, r.slot) as slot,
+       case when f.fresh then t.pid end as pid,
        a.oid as usesysid,
        t.usename::pg_catalog.name as usename,
        coalesce(t.replica, r.name) as application_name,
@@ -29,6 +31,14 @@ select case when f.fresh then t.pid end as pid,
  cross join lateral (
          select t.reported_at > pg_catalog.clock_timestamp() - interval '10 s' as fresh
        ) as f;
+
+comment on view logship.replica_by_slot is 'the rows of logship.stat_replication, with the slot that the shipper reads';
+
+create view logship.stat_replication as
+select s.pid, s.usesysid, s.usename, s.application_name, s.client_addr, s.client_hostname, s.client_port,
+       s.backend_start, s.backend_xmin, s.state, s.sent_lsn, s.write_lsn, s.flush_lsn, s.replay_lsn,
+       s.write_lag, s.flush_lag, s.replay_lag, s.sync_priority, s.sync_state, s.reply_time
+  from logship.replica_by_slot s;
 
 comment on view logship.stat_replication is
   'one row per replica of the shipper, as pg_stat_replication has one per walsender; those that are away included';
