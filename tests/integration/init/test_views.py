@@ -70,21 +70,38 @@ def test_what_nobody_measured_is_null_and_the_position_is_known(catalog: Databas
 def test_lag_is_what_is_between_and_never_negative(catalog: Database) -> None:
     report(
         catalog, state="streaming", primary_lsn="0/180", received_lsn="0/190", flush_lsn="0/140",
-        flushed_lag="2 s", reported_at="2020-01-01Z", primary_lsn_at="2019-12-31Z",
+        received_lag="0 s", flushed_lag="2 s", reported_at="2020-01-01Z", primary_lsn_at="2019-12-31Z",
     )  # fmt: skip
     rows = catalog.execute(
-        "select stage, lag_bytes, lag::text, extract(year from as_of)::int from logship.replica_lag"
+        "select stage, lag_bytes, extract(year from as_of)::int, extract(year from (now() - lag))::int "
+        "from logship.replica_lag"
     )
+    # The report stopped coming: its lags are as old as it is, and nothing is shown as 0.
     assert rows == [
-        ("received", 0, None, 2019),
-        ("flushed", 0x50, "00:00:02", 2019),
-        ("memory", None, None, 2019),
-        ("persistence", 0x90, None, 2019),
+        ("received", 0, 2019, 2019),
+        ("flushed", 0x50, 2019, 2019),
+        ("memory", None, 2019, None),
+        ("persistence", 0x90, 2019, None),
     ]
     # the state is what was last reported, and its age shows
     assert catalog.execute(
         "select state, extract(year from reported_at)::int, replay_lsn::text from logship.stat_replay"
     ) == [("streaming", 2020, "0/100")]
+
+
+def test_a_report_that_comes_shows_its_lag_as_measured(catalog: Database) -> None:
+    now = catalog.value("select now()::text")
+    report(
+        catalog, state="streaming", primary_lsn="0/180", received_lsn="0/180", flush_lsn="0/140",
+        received_lag="0 s", flushed_lag="2 s", reported_at=now, primary_lsn_at=now,
+    )  # fmt: skip
+    lags = "select stage, lag::text from logship.replica_lag where lag is not null order by lag"
+    assert catalog.execute(lags) == [("received", "00:00:00"), ("flushed", "00:00:02")]
+    # As long ago as nobody knows of is neither 0 nor what it was.
+    catalog.execute("update logship.replay_report set reported_at = reported_at - interval '1 h'")
+    catalog.execute("update logship.replay_report set primary_lsn_at = primary_lsn_at - interval '1 h'")
+    old = "select stage, lag >= interval '1 h' from logship.replica_lag where lag is not null order by lag"
+    assert catalog.execute(old) == [("received", True), ("flushed", True)]
 
 
 def test_public_reads_the_views_waits_and_asks_and_nothing_else(catalog: Database) -> None:

@@ -6,7 +6,12 @@ select r.name as replica,
        -- an unknown difference.
        case when t.primary_lsn is not null and s.lsn is not null
             then greatest(greatest(t.primary_lsn, t.received_lsn) - s.lsn, 0)::bigint end as lag_bytes,
-       s.lag,
+       -- Who doesn't report any more measures nothing: what was lacking then is older by now, and where nothing was,
+       -- all that is known is since when nobody has looked.
+       case when t.reported_at >= pg_catalog.clock_timestamp() - interval '10 s' then s.lag
+            when s.lag > interval '0' then s.lag + (pg_catalog.clock_timestamp() - t.reported_at)
+            else s.lag + (pg_catalog.clock_timestamp() - least(t.primary_lsn_at, t.reported_at))
+       end as lag,
        least(t.primary_lsn_at, t.reported_at) as as_of
   from logship.replica r
   left join logship.position p on p.replica = r.name
@@ -29,7 +34,7 @@ comment on column logship.replica_lag.lsn is
 comment on column logship.replica_lag.lag_bytes is
   'bytes of WAL between the primary''s position, as of as_of or as received since, and lsn; never negative';
 comment on column logship.replica_lag.lag is
-  'time from the commit on the primary until the stage had it, or the age of the oldest commit it lacks';
+  'age of the oldest commit that the stage lacks, as last reported; after 10 s without a report it grows with that report''s age';
 comment on column logship.replica_lag.as_of is 'what this is true of: when the primary''s position was last heard of, and no later than the last report';
 
 create view logship.stat_replay as
