@@ -147,12 +147,20 @@ class SyncRep:
     def _replica_state(self, replica: _Replica) -> ReplicaState:
         if replica.here and replica.reported_at_s is None:
             return ReplicaState.STARTUP
-        if self.policy is not None and replica.priority and self.state is State.FRACTURED:
+        if self.policy is not None and replica.priority and self._is_fractured_for(replica):
             current = replica.here and replica.caught_up and self._has_all(replica)
             return ReplicaState.STREAMING if current else ReplicaState.FRACTURED
         if not replica.here:
             return ReplicaState.AWAY
         return ReplicaState.STREAMING if replica.caught_up else ReplicaState.CATCHUP
+
+    def _is_fractured_for(self, replica: _Replica) -> bool:
+        """Whether commits no longer wait for what it tells of. Of a replay that it never spoke of, none could: that
+        is `remote_apply`'s and the policy's to show, and doesn't say that the replica fell behind."""
+        counted = [self._write, self._flush]
+        if replica.positions.replay != INVALID:
+            counted.append(self._replay)
+        return any(position.state is State.FRACTURED for position in counted)
 
     # -- the machine ---------------------------------------------------------------------------------
 
@@ -178,6 +186,10 @@ class SyncRep:
     def _event(self, position: _Position, name: str, now_s: float) -> Event:
         fractured = position.state is State.FRACTURED
         heard = self._here(position.fractured_at_s if fractured else None)
+        if (
+            fractured
+        ):  # one that doesn't tell of this position, as pg_recvlogical of replay, doesn't catch up with it
+            heard = [replica for replica in heard if getattr(replica.positions, name) != INVALID]
         if not self._enough(heard):
             again = self._limit_s is not None and (fractured or position.state is State.CATCH_UP)
             late = again or self._older(position.told, now_s, self._limit_s)
@@ -203,6 +215,9 @@ class SyncRep:
             case State.IN_SYNC | State.BLOCKED:
                 since_s, limit_s = self._marks.first_after(position.told), self._limit_s
             case State.CATCH_UP:
+                own = self._flush.told if position is self._replay else position.told
+                if position.told >= own and self._marks.first_after(own) is None:
+                    return None  # all there is was told already
                 behind = _agreed(self.policy, self._here(), name)
                 since_s, limit_s = self._marks.first_after(behind), self._hold_s
             case State.FRACTURED:
@@ -241,7 +256,7 @@ class SyncRep:
     def _has_all(self, replica: _Replica) -> bool:
         """Whether it has everything that was told, so that it isn't why the policy is fractured."""
         have, told = replica.positions, self._told()
-        return have.flush >= told.flush and have.replay >= told.replay
+        return have.flush >= told.flush and (have.replay == INVALID or have.replay >= told.replay)
 
     def _replica(self, name: str) -> _Replica:
         if name not in self._replicas:

@@ -203,6 +203,38 @@ def test_a_replay_that_stands_degrades_to_what_on_promises_and_no_further() -> N
     assert core.state is State.FRACTURED
 
 
+def test_a_replica_that_never_reports_replay_is_not_fractured_while_on_holds() -> None:
+    """pg_recvlogical: what it confirms is flushed. `remote_apply` degrades, and the policy says so."""
+    core = sync("a", DegradeAfter(10.0))
+    core.connected("a", 0.0)
+    for lsn, now_s in ((50, 0.0), (60, 11.0), (70, 22.0), (80, 33.0)):
+        core.reported("a", Positions3(Lsn(lsn), Lsn(lsn), INVALID), now_s)
+        told(core, lsn, now_s)
+    assert core.states == {"write": State.IN_SYNC, "flush": State.IN_SYNC, "replay": State.FRACTURED}
+    assert core.state is State.FRACTURED
+    assert core.status("a").state is ReplicaState.STREAMING
+    assert told(core, 90, 34.0) == at(80, 80, 80)  # `remote_apply` promises what `on` does, which waits
+    told(core, 90, 45.0)
+    assert core.status("a").state is ReplicaState.FRACTURED  # its flush is late now
+    core.reported("a", Positions3(Lsn(90), Lsn(90), INVALID), 46.0)
+    assert core.status("a").state is ReplicaState.STREAMING
+    core.reported("a", Positions3(Lsn(90), Lsn(90), Lsn(60)), 47.0)
+    told(core, 100, 47.0)
+    assert core.states["replay"] is State.CATCH_UP  # it tells of replay now, and is behind
+
+
+def test_catching_up_keeps_nobody_busy_when_all_there_is_was_told() -> None:
+    core = sync("a", DegradeAfter(10.0))
+    here(core, "a", at(50))
+    told(core, 60)
+    told(core, 60, 11.0)
+    core.reported("a", at(60, 60, 50), 12.0)
+    told(core, 60, 12.0)
+    told(core, 60, 14.0)
+    assert core.states["replay"] is State.CATCH_UP
+    assert core.next_due_s(14.0) is None
+
+
 def test_after_a_restart_what_the_primary_was_told_is_remembered() -> None:
     core = sync("a", DegradeAfter(10.0))
     core.began(Lsn(50))
