@@ -63,6 +63,7 @@ class Run(Following):
 
     def _shipping(self, ledger: Ledger, epoch: Epoch) -> Shipping:
         given, replica, positions = self._settings, ledger.found.replica, ledger.positions
+        own = OwnReplica(positions, given.applied)
         shipping = Shipping(
             primary=given.primary,
             slot=replica.slot,
@@ -72,8 +73,8 @@ class Run(Following):
             positions=positions,
             health=ledger.health,
             epoch=epoch,
-            acknowledge=OwnReplica(positions, given.applied),
-            rows=OwnRow(replica.name, positions),
+            acknowledge=own,
+            rows=OwnRow(replica.name, positions, own, lambda: shipping.shipper.pace.awaited),
             intervals=given.intervals,
         )
         if given.applied is Stage.MEMORY:

@@ -59,6 +59,20 @@ class OwnReplica:
     def due_s(self, now_s: float) -> float | None:
         return None
 
+    def replayed(self) -> Lsn:
+        """What a status update says now of replay; INVALID: nothing."""
+        flushed = self._positions.lsn(Stage.FLUSHED) or INVALID
+        with self._lock:
+            return max(self._replayed, min(self._now(), flushed))
+
+    @property
+    def replaying(self) -> Stage:
+        """The stage that replay is the position of: the one of memory and persistence that is ahead, where memory
+        counts."""
+        memory = self._positions.lsn(Stage.MEMORY)
+        ahead = memory is not None and memory >= (self._positions.lsn(Stage.PERSISTENCE) or INVALID)
+        return Stage.MEMORY if self._applied is Stage.MEMORY and ahead else Stage.PERSISTENCE
+
     def _now(self) -> Lsn:
         persisted = self._positions.lsn(Stage.PERSISTENCE) or INVALID
         if self._applied is Stage.PERSISTENCE:

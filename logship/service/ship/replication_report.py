@@ -21,6 +21,7 @@ from logship.lsn import INVALID, Lsn
 from logship.relay.lag import Lag
 from logship.relay.synchrony import Positions3, ReplicaState, SyncState
 from logship.service.positions import Positions, Stage
+from logship.service.ship.acknowledge import OwnReplica
 from logship.service.ship.replicas import ReplicaRow
 
 log = logging.getLogger(__name__)
@@ -74,20 +75,25 @@ class ReplicationReport:
 
 
 class OwnRow:
-    """The row of the replica that is this process: it has no session, and what it has is the journal's."""
+    """The row of the replica that is this process: it has no session, and what it has is the journal's.
 
-    def __init__(self, name: str, positions: Positions) -> None:
+    ``own``: what the primary is told of its replay. ``awaited``: whether commits may wait for this process, as
+    the primary says; where they don't it is asynchronous, as pg_stat_replication shows our connection."""
+
+    def __init__(self, name: str, positions: Positions, own: OwnReplica, awaited: Callable[[], bool]) -> None:
         self._name = name
         self._positions = positions
+        self._own = own
+        self._awaited = awaited
         self._since = dt.datetime.now(dt.UTC)
 
     def __call__(self) -> list[ReplicaRow]:
         lsn = self._positions.lsn
         received = lsn(Stage.RECEIVED) or INVALID
-        positions = Positions3(received, lsn(Stage.FLUSHED) or INVALID, lsn(Stage.PERSISTENCE) or INVALID)
-        replays = positions.replay != INVALID
+        positions = Positions3(received, lsn(Stage.FLUSHED) or INVALID, self._own.replayed())
+        replays, awaited = positions.replay != INVALID, self._awaited()
         write, flush, replay = (
-            self._lag(stage) for stage in (Stage.RECEIVED, Stage.FLUSHED, Stage.PERSISTENCE)
+            self._lag(stage) for stage in (Stage.RECEIVED, Stage.FLUSHED, self._own.replaying)
         )
         return [
             ReplicaRow(
@@ -98,8 +104,8 @@ class OwnRow:
                 sent_lsn=received,
                 positions=positions,
                 lags_s=(write, flush, replay),
-                sync_priority=1,
-                sync_state=SyncState.SYNC,
+                sync_priority=1 if awaited else 0,
+                sync_state=SyncState.SYNC if awaited else SyncState.ASYNC,
                 reply_time=dt.datetime.now(dt.UTC),
                 pid=os.getpid(),
             )

@@ -44,6 +44,8 @@ class Ship:
         self.journal = open_journal(directory, system, Lsn.parse(start), JournalBounds(segment_bytes=4 * MIB))
         self.positions = positions_of(self.journal)
         self.health = Health()
+        own = OwnReplica(self.positions)
+        awaited = lambda: self.shipping.shipper.pace.awaited  # noqa: E731  asked once it ships
         self.shipping = Shipping(
             primary=conninfo,
             slot=slot,
@@ -53,8 +55,8 @@ class Ship:
             positions=self.positions,
             health=self.health,
             epoch=Epoch(slot, application_name),
-            acknowledge=replicas or OwnReplica(self.positions),
-            rows=replicas.rows if replicas else OwnRow("own", self.positions),
+            acknowledge=replicas or own,
+            rows=replicas.rows if replicas else OwnRow("own", self.positions, own, awaited),
             intervals=Intervals(report_s=0.05, feedback_s=0.2, heartbeat_s=heartbeat_s),
         )
         self._crew = Crew(self.shipping.stop)

@@ -156,6 +156,22 @@ def test_when_the_shipper_is_dead_nothing_is_said_of_now(
     assert dead["reply_time"] == alive["reply_time"]
 
 
+def test_the_own_replica_is_synchronous_only_where_the_primary_lists_it(
+    make_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    primary = Database(make_server("listing", durable=False), "postgres")
+    migrate.upgrade(primary.conninfo, Side.PRIMARY)
+    primary.execute("create table t (id int primary key)")
+    with Ship(primary, publish(primary, PUBLICATION), tmp_path / "j").streaming():
+        shown = "select sync_state, sync_priority from {} where application_name = %s"
+        own, theirs = shown.format("logship.stat_replication"), shown.format("pg_catalog.pg_stat_replication")
+        for names, expected in (("", ("async", 0)), ("logship", ("sync", 1)), ("another", ("async", 0))):
+            primary.execute(f"alter system set synchronous_standby_names = '{names}'")
+            primary.execute("select pg_reload_conf()")
+            for query, name in ((theirs, "logship"), (own, "own")):
+                eventually(lambda q=query, n=name, e=expected: primary.execute(q, [n]) == [e], what=names)  # type: ignore[misc]
+
+
 def test_monitoring_roles_read_it_and_others_do_not(primary: Database, slot: str) -> None:
     primary.execute("create role test_watch login in role pg_monitor; create role test_nobody login")
     with primary.connect("test_watch") as connection:

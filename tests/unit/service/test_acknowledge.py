@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from logship.capture.copydata import Positions as Reported
 from logship.capture.copydata import check_progress
 from logship.lsn import INVALID, Lsn
+from logship.relay.synchrony import SyncState
 from logship.service.positions import Positions, Stage
 from logship.service.ship.acknowledge import OwnReplica
+from logship.service.ship.replication_report import OwnRow
 
 
 def test_replay_is_what_persistence_committed_and_never_past_the_journal() -> None:
@@ -34,6 +36,24 @@ def test_without_memory_persistence_is_what_counts() -> None:
     positions = Positions()
     positions.reach(Stage.PERSISTENCE, Lsn(10))
     assert OwnReplica(positions, Stage.MEMORY).reached(Lsn(30), Lsn(20), 0.0).replay == Lsn(10)
+
+
+def test_its_row_says_of_replay_what_the_primary_is_told_and_whether_commits_wait() -> None:
+    positions = Positions()
+    positions.reach(Stage.RECEIVED, Lsn(30))
+    positions.reach(Stage.FLUSHED, Lsn(20))
+    positions.reach(Stage.MEMORY, Lsn(25))
+    positions.reach(Stage.PERSISTENCE, Lsn(10))
+    for applied, stage in ((Stage.MEMORY, Stage.MEMORY), (Stage.PERSISTENCE, Stage.PERSISTENCE)):
+        own = OwnReplica(positions, applied)
+        (row,) = OwnRow("own", positions, own, lambda: True)()
+        assert row.positions.replay == own.reached(Lsn(30), Lsn(20), 0.0).replay
+        assert own.replaying is stage
+        assert (row.sync_state, row.sync_priority) == (SyncState.SYNC, 1)
+    positions.restart(Stage.MEMORY, None)
+    assert OwnReplica(positions, Stage.MEMORY).replaying is Stage.PERSISTENCE
+    (row,) = OwnRow("own", positions, own, lambda: False)()
+    assert (row.sync_state, row.sync_priority) == (SyncState.ASYNC, 0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 99)), min_size=2))
