@@ -24,6 +24,7 @@ class Relayed:
     directory: Path
     primary: Database
     port: int = field(default_factory=free_port)
+    upstream: str | None = None  # the shipper's way to the primary, where it is another
 
     @property
     def shipper(self) -> str:
@@ -37,7 +38,7 @@ class Relayed:
 
     def ship(self, *more: str, env: Mapping[str, str] | None = None) -> Running:
         return self.logship.start(
-            "ship", "--primary", self.primary.conninfo, "--journal", self.directory / "shipper",
+            "ship", "--primary", self.upstream or self.primary.conninfo, "--journal", self.directory / "shipper",
             "--listen", f"127.0.0.1:{self.port}", "--auth", "trust", *more, env=env,
         )  # fmt: skip
 

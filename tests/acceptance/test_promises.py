@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from logship.journal.segment import Source
 from logship.lsn import Lsn
@@ -143,6 +144,54 @@ def test_a_network_that_is_cut_at_every_step(pair: Pair, logship: Logship, tmp_p
             proxy.cut_all()  # a new session comes to that step
             eventually(cut, 60, what=f"cut at {step!r}")
         for size in (1, 30, 700, 5_000, 20_000):  # inside frames of the log, and between
+            both.go_on()
+            cut = _cut(proxy)
+            proxy.cut_at(size)
+            eventually(cut, 60, what=f"cut behind {size} bytes")
+        both.go_on()
+        both.end()
+        assert (shipper.alive, replayer.alive) == (True, True), shipper.stderr + replayer.stderr
+        relayed.caught_up(pair.secondary)
+        assert_equal(*pair)
+        assert_ended(replayer)
+        require_in_journal(pair, relayed, both.eventual.acknowledged)
+    finally:
+        proxy.close()
+
+
+# Messages to the primary's walsender, in the same order.
+UPSTREAM = (b"replication\0database", b"IDENTIFY_SYSTEM", b"START_REPLICATION", b"d\0\0\0\x26r")
+
+
+@pytest.mark.parametrize(
+    ("steps", "sizes"),
+    [
+        pytest.param([(UPSTREAM[2], True), (UPSTREAM[3], False)], [], id="short"),
+        # Each cut of a session that was short doubles the shipper's pause, up to ten seconds.
+        pytest.param(
+            [*itertools.product(UPSTREAM, (True, False))], [30, 5_000], id="long", marks=pytest.mark.soak
+        ),
+    ],
+)
+def test_a_walsenders_link_that_is_cut_at_every_step(
+    pair: Pair, logship: Logship, tmp_path: Path, steps: list[tuple[bytes, bool]], sizes: list[int]
+) -> None:
+    relayed = Relayed(logship, tmp_path, pair.primary)
+    relayed.init(pair.secondary, "one")
+    proxy = Proxy(pair.primary.server.port)
+    try:
+        through = pair.primary.conninfo_as("postgres", tcp=True)
+        relayed.upstream = make_conninfo(through, port=proxy.port)
+        shipper = streams(relayed.ship("--synchronous", "FIRST 1 (one)"))
+        replayer = streams(relayed.replay(pair.secondary, "one"))
+        both = Both(pair)
+        for step, deliver in steps:
+            both.go_on()
+            cut = _cut(proxy)
+            proxy.cut_after(step, deliver=deliver)
+            proxy.cut_all()  # a new session comes to that step
+            eventually(cut, 60, what=f"cut at {step!r}")
+        for size in sizes:  # inside frames of the log, and between
             both.go_on()
             cut = _cut(proxy)
             proxy.cut_at(size)

@@ -45,7 +45,6 @@ class Ship:
         self.positions = positions_of(self.journal)
         self.health = Health()
         own = OwnReplica(self.positions)
-        awaited = lambda: self.shipping.shipper.pace.awaited  # noqa: E731  asked once it ships
         self.shipping = Shipping(
             primary=conninfo,
             slot=slot,
@@ -56,11 +55,14 @@ class Ship:
             health=self.health,
             epoch=Epoch(slot, application_name),
             acknowledge=replicas or own,
-            rows=replicas.rows if replicas else OwnRow("own", self.positions, own, awaited),
+            rows=replicas.rows if replicas else OwnRow("own", self.positions, own, self._awaited),
             intervals=Intervals(report_s=0.05, feedback_s=0.2, heartbeat_s=heartbeat_s),
         )
         self._crew = Crew(self.shipping.stop)
         self.shipping.start(self._crew)
+
+    def _awaited(self) -> bool:
+        return self.shipping.shipper.pace.awaited
 
     def __enter__(self) -> Self:
         return self
