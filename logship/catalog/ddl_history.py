@@ -47,11 +47,11 @@ def carried(
 
 def trim(secondary: psycopg.Connection, replica: str, statements: int, age_s: float) -> int:
     """Forget what is older than the newest ``statements``, or than ``age_s``; how many went. What one commit of the
-    primary changed stays together."""
+    primary changed stays together; what renamed a type stays, since the log may say its old name for long."""
     return secondary.execute(
         """
         delete from logship.ddl_replayed d
-         where d.replica = %(replica)s
+         where d.replica = %(replica)s and d.renamed is null
            and (d.replayed_at < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %(age_s)s)
                 or d.lsn < (select n.lsn from logship.ddl_replayed n where n.replica = %(replica)s
                              order by n.lsn desc offset %(last)s limit 1))

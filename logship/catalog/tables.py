@@ -375,6 +375,8 @@ ddl_replayed: Final = Table(
     Column("target", Text),
     Column("made_from", Text),
     Column("duration", Interval),
+    Column("number", BigInteger),
+    Column("renamed", Text),  # types: what the log calls them until they are announced again, JSON
     Index("ddl_replayed_replica_lsn", "replica", "lsn"),
     comment="schema changes replayed here",
 )

@@ -18,6 +18,7 @@ from logship.replay.target import Target
 
 if TYPE_CHECKING:
     from logship.replay.ddl.message import SequenceState, Statement
+    from logship.replay.ddl.renames import Renamed
     from logship.replay.ddl.text import Found
 
 Cells: TypeAlias = Sequence[Cell]  # a row, or the cells of a key in the order of `Target.key`
@@ -142,6 +143,7 @@ class SchemaChange:
     in_memory: bool = False  # memory holds what it concerns, and changes with it
     # Tables that it makes and that are not replicated from here on: noted, and nothing is run.
     leaves_out: frozenset[tuple[str, str]] = frozenset()
+    renamed: tuple[Renamed, ...] = ()  # types that the log has announced under another name
 
     @property
     def number(self) -> int:

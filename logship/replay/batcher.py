@@ -117,10 +117,10 @@ class Batcher:
         return self._commit_time_us
 
     def schema(self, run: bytes) -> None:
-        """Relations and types in force from here on (a segment opens with them)."""
+        """Relations and types in force where reading begins, which was described before."""
         self._making.coalescer.ask_again()
         for message in kernel.split_run(run):
-            self._classifier.schema(message)
+            self._classifier.in_force(message)
 
     def advance(self, lsn: Lsn) -> None:
         """Nothing happened up to ``lsn``."""
@@ -313,7 +313,7 @@ class Batcher:
             yield self._cut()
         self._pieces_out = self._changing = True
         self._classifier.forget()
-        self._classifier.renames(change)
+        change = self._classifier.renames(change)
         self._making.coalescer.ask_again()
         yield Batch(
             end_lsn=self._position, commit_time_us=0, complete=False, steps=(change,), transactions=0,

@@ -21,7 +21,7 @@ from logship.kernel import split_run
 from logship.lsn import Lsn
 from logship.replay.batch import SchemaChange
 from logship.replay.ddl.message import PREFIX, Gatherer, SequenceState, Statement, Verdict, Verifier
-from logship.replay.ddl.spelled import parts
+from logship.replay.ddl.renames import Renamed, now, renamed
 from logship.replay.ddl.text import locate
 from logship.replay.ddl.whose import made_without_key, tables, without
 from logship.replay.target import Target
@@ -48,6 +48,8 @@ class Classifier:
     verifier: Callable[[], Verifier] | None = None
     # Told of tables that are made without key, when those aren't to be replicated: ``left_out`` has them then.
     leave_out: Callable[[tuple[str, str]], None] | None = None
+    # What schema changes up to the position have renamed, in order: a journal knows names from before.
+    renamed: tuple[Renamed, ...] = ()
     foreign_messages: int = 0  # logical messages of other programs: passed over
     marks: int = 0  # heartbeats and the like
     # Messages that claim to be ours and aren't proven to be, by what is wrong with them.
@@ -96,18 +98,28 @@ class Classifier:
         """The secondary's schema has changed: every target is looked up anew."""
         self._targets.clear()
 
-    def renames(self, change: SchemaChange) -> None:
-        """The walsender announces a type once in a session, and doesn't say when it is called otherwise."""
-        if change.statement.tag not in ("ALTER TYPE", "ALTER DOMAIN"):
-            return
-        for one in change.statement.objects:
-            known, spelled = self._types.get(one.oid), parts(one.names[0]) if one.names else ()
-            if one.catalog != "pg_type" or known is None or len(spelled) != 2:
-                continue
-            self._types[one.oid] = TypeName(one.oid, *spelled)
-            for oid, each in list(self._types.items()):  # its array goes with it
-                if (each.schema, each.name) == (known.schema, f"_{known.name}"):
-                    self._types[oid] = TypeName(oid, spelled[0], f"_{spelled[1]}")
+    def in_force(self, message: bytes) -> None:
+        """As `schema`, of a message from before the position: what types have been renamed to since holds for it."""
+        event = self.schema(message)
+        if isinstance(event, TypeName):
+            name = now(event.oid, (event.schema, event.name), self.renamed)
+            self._types[event.oid] = TypeName(event.oid, *name)
+
+    def renames(self, change: SchemaChange) -> SchemaChange:
+        """``change`` with the types that it renames, which are called so from here on."""
+        found = renamed(change.statement, change.found, self._types, self._relations)
+        for each in found:
+            self._types[each.oid] = TypeName(each.oid, *each.after)
+        for one in change.statement.objects:  # it is described anew with its next row
+            described = self._relations.get(one.oid) if one.catalog == "pg_class" else None
+            if described is not None and len(one.names) == 2:
+                self._relations[one.oid] = replace(described, schema=one.names[0], name=one.names[1])
+        return replace(change, renamed=found) if found else change
+
+    @property
+    def types(self) -> Mapping[int, TypeName]:
+        """What the log calls them, as of what was taken in."""
+        return self._types
 
     def passed_over(self, relation_oid: int, commit_lsn: Lsn) -> bool:
         """Whether the table's rows hold this transaction already."""

@@ -22,7 +22,7 @@ from typing import Any, Final
 from logship.failpoints import hit
 from logship.kernel import binary_text_array
 from logship.replay.batch import SchemaChange
-from logship.replay.ddl import made, values
+from logship.replay.ddl import made, renames, values
 from logship.replay.ddl.facts import compare
 from logship.replay.ddl.message import Dropped, Object
 from logship.replay.ddl.plan import Plan, describe, plan
@@ -53,10 +53,11 @@ select pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(p.pron
  limit 1
 """
 _DONE: Final = b"""
-insert into logship.ddl_replayed (replica, lsn, replayed_at, owner, tag, statement, target, made_from, duration)
-values ($1, $2, pg_catalog.clock_timestamp(), $3, $4, $5, $6, $7, $8)
+insert into logship.ddl_replayed
+  (replica, lsn, replayed_at, owner, tag, statement, target, made_from, duration, number, renamed)
+values ($1, $2, pg_catalog.clock_timestamp(), $3, $4, $5, $6, $7, $8, $9, $10)
 """
-_DONE_TYPES: Final = (TEXT, 3220, TEXT, TEXT, TEXT, TEXT, TEXT, 1186)
+_DONE_TYPES: Final = (TEXT, 3220, TEXT, TEXT, TEXT, TEXT, TEXT, 1186, 20, TEXT)
 _SKIPPED: Final = b"""
 select 1 from logship.ddl_skip s
  where s.replica operator(pg_catalog.=) $1 and s.lsn operator(pg_catalog.=) $2
@@ -244,5 +245,6 @@ def _note(session: Session, replica: str, change: SchemaChange, planned: Plan, t
         without_secrets(planned.text).encode(), b"both" if change.in_memory else b"persistence",
         planned.made_from.encode(),
         b"%.6f s" % took_s,
+        b"%d" % change.number, renames.encode(change.renamed).encode() if change.renamed else None,
     ]  # fmt: skip
     session.run([Command(_DONE, parameters, _DONE_TYPES)])

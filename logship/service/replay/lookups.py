@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -12,6 +13,8 @@ import psycopg
 from logship.change import Relation, TypeName
 from logship.connection import Side, connect
 from logship.errors import SecondaryError
+from logship.replay.ddl import renames
+from logship.replay.ddl.renames import Renamed
 from logship.replay.target import Target
 from logship.replay.targets import Targets
 from logship.service.crew import Stopped
@@ -38,6 +41,10 @@ class Lookups:
     def ddl_keys(self) -> Mapping[int, bytes]:
         """The keys that prove schema changes, by generation; none where init has handed none over."""
         return self._ask("the keys of schema changes", _keys)
+
+    def renamed(self, replica: str) -> tuple[Renamed, ...]:
+        """Types that schema changes have renamed, in order."""
+        return self._ask("types that were renamed", lambda connection: _renamed(connection, replica))
 
     def _ask(self, what: str, ask: Callable[[psycopg.Connection], T]) -> T:
         while not self._stopping.is_set():
@@ -69,3 +76,12 @@ class Lookups:
 def _keys(connection: psycopg.Connection) -> dict[int, bytes]:
     rows = connection.execute("select k.generation, k.key from logship.ddl_keys() k").fetchall()
     return {generation: bytes(key) for generation, key in rows}
+
+
+def _renamed(connection: psycopg.Connection, replica: str) -> tuple[Renamed, ...]:
+    rows = connection.execute(
+        "select d.renamed from logship.ddl_replayed d where d.replica = %s and d.renamed is not null "
+        "order by d.lsn, d.number",
+        [replica],
+    ).fetchall()
+    return tuple(each for (said,) in rows for each in renames.decode(json.loads(said)))

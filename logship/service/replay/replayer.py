@@ -33,6 +33,7 @@ from logship.replay.batch import Batch
 from logship.replay.batcher import Batcher, Item
 from logship.replay.classify import OWN_SCHEMA, Classifier, Resolve
 from logship.replay.ddl.message import Verifier
+from logship.replay.ddl.renames import Renamed
 from logship.replay.persistence import Persistence, TransactionLost
 from logship.service.crew import Crew, Stopped
 from logship.service.positions import Positions, Stage
@@ -69,6 +70,7 @@ class Replayer:
         persistence: Persistence,
         resolve: Resolve,
         verifier: Callable[[], Verifier] | None,
+        renamed: Callable[[], tuple[Renamed, ...]],
         make_memory: MakeMemory | None,
         left_out: Container[tuple[str, str]],
         leave_out: Callable[[tuple[str, str]], None] | None = None,
@@ -81,6 +83,7 @@ class Replayer:
         self._persistence = persistence
         self._resolve = resolve
         self._verifier = verifier
+        self._renamed = renamed  # types, by schema changes up to the position
         self._make_memory = make_memory
         self._left_out = left_out
         self._leave_out = leave_out
@@ -170,7 +173,7 @@ class Replayer:
         relations = Relations(self._resolve)
         classifier = Classifier(
             relations.resolve, self._left_out, self._persistence.copied, verifier=self._verifier,
-            leave_out=self._leave_out, refused=self.replayed.refused,
+            leave_out=self._leave_out, refused=self.replayed.refused, renamed=self._renamed(),
         )  # fmt: skip
         return _Session(
             reader=self._journal.reader(position),
@@ -182,6 +185,7 @@ class Replayer:
                 one_by_one_upto=self._one_by_one_upto,
                 read_ahead=ReadAhead(self._journal, self._is_ending),
             ),
+            types=classifier.types,
             relations=relations,
             persistence=self._persistence,
             make_memory=self._make_memory,
@@ -203,6 +207,7 @@ class _Session:
         *,
         reader: JournalReader,
         batcher: Batcher,
+        types: Mapping[int, TypeName],
         relations: Relations,
         persistence: Persistence,
         make_memory: MakeMemory | None,
@@ -225,7 +230,7 @@ class _Session:
         self._to_persistence: ByteQueue[Item | LookUp] = ByteQueue(bounds.queue_bytes, self._is_idle)
         self._to_memory: ByteQueue[Item] | None = None
         self._left_out = left_out
-        self._types: dict[int, TypeName] = {}
+        self._types = types
         self._backlog = Backlog()
         self.memory: Memory | None = None
         self._crew = Crew(self._close_queues)
@@ -331,9 +336,7 @@ class _Session:
         relations: list[Relation] = []
         for message in split_run(run):
             event = pgoutput.decode(message)
-            if isinstance(event, TypeName):
-                self._types[event.oid] = event
-            elif isinstance(event, Relation) and not self._is_left_out(event):
+            if isinstance(event, Relation) and not self._is_left_out(event):
                 relations.append(event)
         for relation in relations:
             self.memory.heard(relation, self._types)

@@ -88,6 +88,7 @@ class Replaying:
             persistence=self._persistence,
             resolve=self._lookups.resolve,
             verifier=lambda: Verifier(self._lookups.ddl_keys, found.replica.database),
+            renamed=lambda: self._lookups.renamed(replica),
             make_memory=given.memory and given.memory(given.secondary, replica),
             left_out=unreplicated,
             leave_out=unreplicated.since.add if found.replica.keyless == "leave-out" else None,

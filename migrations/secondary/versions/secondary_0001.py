@@ -196,6 +196,8 @@ def _reports() -> None:
         _time("replayed_at", nullable=False),
         *(sa.Column(name, sa.Text) for name in ("owner", "tag", "statement", "target", "made_from")),
         sa.Column("duration", sa.Interval),
+        sa.Column("number", sa.BigInteger),
+        sa.Column("renamed", sa.Text),
         schema="logship",
         comment="schema changes replayed here",
     )

@@ -45,6 +45,23 @@ CASES = (
         drop=("drop table meeting", "drop type met_twice", "drop domain met_with"),
     ),
     Case(
+        "schemas and row types renamed between rows",
+        create=(
+            "create schema seen; create type seen.enough as enum ('a'); create type seen.both as (a int, b int); "
+            "create table row_of_it (a int primary key)",
+            "create table sighting (id int primary key, e seen.enough, es seen.enough[], c seen.both, r row_of_it)",
+            "insert into sighting values (1, 'a', '{a}', (1, 2), row(1))",
+            'alter schema seen rename to "Seen again"',
+            "insert into sighting values (2, 'a', '{a}', (1, 2), row(1))",
+            'alter type "Seen again".both rename to pair_of_them; alter table row_of_it rename to row_of_them',
+            "begin; insert into sighting values (3, 'a', '{a}', (1, 2), row(1)); "
+            'alter schema "Seen again" rename to seen; alter table public.row_of_them set schema seen; '
+            "insert into sighting values (4, 'a', '{a}', (1, 2), row(1)); commit",
+            "insert into sighting values (5, 'a', '{a}', (1, 2), row(1))",
+        ),
+        drop=("drop table sighting", "drop schema seen cascade"),
+    ),
+    Case(
         "CREATE TYPE … AS (composite), ALTER TYPE … ATTRIBUTE, DROP TYPE",
         create=(
             'create type pair as (a int, b varchar(10) collate "C")',

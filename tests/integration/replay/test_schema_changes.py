@@ -208,3 +208,48 @@ def test_what_is_pinned_is_there_before_its_first_change_after_a_restart(pair: P
         pair.primary.execute("alter table t add column n int; update t set n = 5; update p set w = 4")
         following.assert_equal()
         assert {one.relname: one.loads for one in following.objects()} == {"t": 1, "low": 1}
+
+
+def test_types_that_were_renamed_stay_known_when_replay_begins_again(following: Follower) -> None:
+    """The walsender's session goes on, and doesn't announce them again; memory holds a table of theirs."""
+    primary, secondary = following.primary, following.secondary
+    primary.execute(
+        "create type mood as enum ('sad', 'glad'); create domain short as mood; create schema s; "
+        "create type s.pair as (a int, b int); create table other (id int primary key)"
+    )
+    primary.execute("create table felt (id int primary key, m mood, ms mood[], d short, p s.pair)")
+    primary.execute("insert into felt values (1, 'sad', '{glad}', 'sad', (1, 2))")
+    following.assert_equal()
+    assert _residence(following, "felt") == "resident"
+    primary.execute("alter type mood rename to feeling")
+    primary.execute("alter domain short rename to shorter")
+    primary.execute("alter schema s rename to s2")
+    primary.execute("update felt set m = 'glad', p = (3, 4)")
+    primary.execute("insert into felt values (2, 'glad', '{sad}', 'glad', (1, 2))")
+    following.assert_equal()
+    assert _residence(following, "felt") == "resident"
+    primary.execute("alter type feeling rename to felt_so")
+    with secondary.connect() as blocker:
+        blocker.autocommit = False
+        blocker.execute("lock other in share mode")
+        primary.execute(
+            "begin; create table later (id int primary key); insert into other values (1); "
+            "alter table t add column more int; commit"
+        )
+        waiting = "select pid from pg_stat_activity where wait_event_type = 'Lock' and application_name like 'logship%'"
+        eventually(
+            lambda: secondary.execute(waiting), what="the transaction that is replayed in pieces waits"
+        )
+        secondary.execute(f"select pg_terminate_backend(pid) from ({waiting}) w")
+        replaying = following.run._replaying
+        assert replaying is not None
+        replayer = replaying.replayer
+        eventually(lambda: replayer.restarts == 1, what="replay begins again")
+    primary.execute("insert into felt values (3, 'sad', '{sad}', 'sad', (5, 6))")
+    following.assert_equal()
+    assert _residence(following, "felt") == "resident"
+
+
+def _residence(following: Follower, relname: str) -> str:
+    (known,) = [one for one in following.objects() if one.relname == relname]
+    return known.residence.value
