@@ -186,9 +186,8 @@ class SyncRep:
     def _event(self, position: _Position, name: str, now_s: float) -> Event:
         fractured = position.state is State.FRACTURED
         heard = self._here(position.fractured_at_s if fractured else None)
-        if (
-            fractured
-        ):  # one that doesn't tell of this position, as pg_recvlogical of replay, doesn't catch up with it
+        if fractured:
+            # One that doesn't tell of this position, as pg_recvlogical of replay, doesn't catch up with it.
             heard = [replica for replica in heard if getattr(replica.positions, name) != INVALID]
         if not self._enough(heard):
             again = self._limit_s is not None and (fractured or position.state is State.CATCH_UP)
