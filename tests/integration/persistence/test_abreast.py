@@ -291,6 +291,7 @@ def test_whoever_begins_waits_for_every_session_of_a_predecessor(rows: Replica) 
     second, found = rows.persistence(), []
     name = further(f"origin_{rows.database.name}")[0]
     first.close()
+    eventually(lambda: not rows.execute(f"select 1 {SESSIONS}"), what="the first one's sessions have ended")
     with psycopg.connect(rows.database.conninfo, autocommit=True) as left:
         left.execute("select pg_replication_origin_session_setup(%s)", [name])
         thread = threading.Thread(target=lambda: found.append(second.open()))
