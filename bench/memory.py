@@ -97,12 +97,13 @@ def main() -> None:
     if "tight" in chosen:  # the first: what others gave back to nobody would be free for it
         with Bench() as bench:
             tight(bench, figures)
+    if "fresh" in chosen:
+        with Bench() as bench:
+            freshness(bench, figures, 5 if given.quick else 15)
     if "batch" in chosen:
         batches(figures, max(scale, 0.2))
-    if {"fresh", "replay", "aggregate"} & set(chosen):
+    if {"replay", "aggregate"} & set(chosen):
         with Bench() as bench:
-            if "fresh" in chosen:
-                freshness(bench, figures, 5 if given.quick else 15)
             if "replay" in chosen:
                 for name in given.loads.split(","):
                     replay(bench, figures, name, scale * REPLAYED)

@@ -34,7 +34,7 @@ from logship.replay.memory.load import CouldNotLoad, convert
 from logship.replay.memory.merge import Merger
 from logship.replay.memory.pin import Pinned
 from logship.replay.memory.policy import Policies
-from logship.replay.memory.query import Reading, answer, snapshot_of
+from logship.replay.memory.query import Reading, TablesRead, answer, snapshot_of
 from logship.replay.memory.reading import Readers
 from logship.replay.memory.replay import (
     Misses,
@@ -92,6 +92,7 @@ class Memory:
             catch_up=self._catch_up,
         )
         self._changes = SchemaChanges(self._store, self._residency)
+        self._tables_read = TablesRead()
         self._merger = Merger(self._store, now)
         self._open: OpenTransaction | None = None
         self._decisions: dict[tuple[Lsn, int, bool], Future[bool]] = {}
@@ -129,7 +130,7 @@ class Memory:
         With ``as_text`` every cell is text as PostgreSQL would write it.
         """
         table, lsn, names = answer(
-            self._store, query, self.objects(), as_text=as_text, limit_bytes=limit_bytes
+            self._store, query, self.objects(), self._tables_read, as_text=as_text, limit_bytes=limit_bytes
         )
         self.used(
             known.name

@@ -7,6 +7,8 @@ it holds the primary's transactions: `Store.snapshot` gives both at once. Never 
 from __future__ import annotations
 
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
@@ -24,6 +26,8 @@ from logship.replay.memory.types import text_of
 Table: TypeAlias = Any  # pyarrow.Table; pyarrow has no types
 
 _BATCH_ROWS: Final = 16_384
+_REMEMBERED: Final = 256  # queries, of so many characters each
+_SHORT_CHARACTERS: Final = 16_384
 _MISSING_TABLE: Final = re.compile(r'Table with name "?(.+?)"? does not exist')
 
 
@@ -43,15 +47,44 @@ def snapshot_of(store: Store) -> tuple[duckdb.DuckDBPyConnection, Lsn]:
         raise MemoryClosed from None
 
 
+class TablesRead:
+    """The names of the tables that a query reads, as its text says; those of the latest queries are remembered, since
+    DuckDB plans a query to tell. Any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, frozenset[str]] = OrderedDict()
+
+    def of(self, reader: duckdb.DuckDBPyConnection, query: str) -> frozenset[str]:
+        with self._lock:
+            names = self._known.get(query)
+            if names is not None:
+                self._known.move_to_end(query)
+                return names
+        names = frozenset(relation_of(name) for name in reader.get_table_names(query, qualified=True))
+        if len(query) <= _SHORT_CHARACTERS:
+            with self._lock:
+                self._known[query] = names
+                if len(self._known) > _REMEMBERED:
+                    self._known.popitem(last=False)
+        return names
+
+
 def answer(
-    store: Store, query: str, objects: Sequence[ObjectState], *, as_text: bool, limit_bytes: int
-) -> tuple[Table, Lsn, set[str]]:
+    store: Store,
+    query: str,
+    objects: Sequence[ObjectState],
+    tables_read: TablesRead,
+    *,
+    as_text: bool,
+    limit_bytes: int,
+) -> tuple[Table, Lsn, frozenset[str]]:
     """The result, its LSN, and the names of the tables that were read."""
     reader, lsn = snapshot_of(store)
     try:
         _require_read(reader, query)
         table = _run(reader, query, as_text, limit_bytes)
-        names = {relation_of(name) for name in reader.get_table_names(query, qualified=True)}
+        names = tables_read.of(reader, query)
     except duckdb.OutOfMemoryException as error:
         raise QueryRefused(
             "the query needs more memory than there is",
