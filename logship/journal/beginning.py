@@ -48,6 +48,15 @@ class Beginning:
             self.mark = place if opens else None if record.last or kind is RecordKind.ABANDON else self.mark
         return Verdict.SKIP
 
+    def passes_over(self, end_lsn: Lsn, name: str, offsets: range) -> bool:
+        """Whether each verdict on transactions that are whole, with nothing but rows in them, the last of which ends
+        at ``end_lsn``, is to skip it; they stand there in that segment."""
+        aim = self._aim
+        if end_lsn > self._position if aim is None else aim[0] == name and aim[1] in offsets:
+            return False
+        self.mark = None
+        return True
+
     def _begins(self, record: Record) -> bool:
         if record.kind is RecordKind.POSITION or (record.first and record.last):
             return record.end_lsn > self._position

@@ -35,6 +35,10 @@ from logship.journal.segment import Malformed, Record, RecordKind, Stretch, deco
 from logship.lsn import Lsn
 
 _INTERNAL = frozenset({RecordKind.SCHEMA, RecordKind.INDEX})
+_STRIDE_BYTES = (
+    256 << 10
+)  # of plain transactions, looked at together for where reading begins; then of an eighth …
+_LEAST_STRIDE_BYTES = 4 << 10
 
 
 class JournalReader:
@@ -47,6 +51,7 @@ class JournalReader:
         self._woken = False
         self._closed = False
         self._beginning: Beginning | None = None
+        self._stride_bytes = 0
         self._file: SegmentFile | None = None
         self._cursor: Cursor | None = None
         self._name = ""
@@ -131,6 +136,7 @@ class JournalReader:
         if name is None:
             raise self._too_old()
         self._beginning = Beginning(self._start, aim=aim)
+        self._stride_bytes = _STRIDE_BYTES
         self._enter(name)
 
     def _enter(self, name: str) -> None:
@@ -166,6 +172,8 @@ class JournalReader:
                 records += self._admit(self._begin_anew())
             if self._cursor is None and not self._enter_next():
                 break
+            if self._beginning is not None and self._passed_over(self._beginning):
+                continue
             stretch = self._gather(max_bytes - size) if together else None
             if stretch is not None:
                 records.append(stretch)
@@ -253,6 +261,26 @@ class JournalReader:
         if stretch is not None:
             self._latest = None  # a transaction that is whole
         return stretch
+
+    def _passed_over(self, beginning: Beginning) -> bool:
+        """Whether reading begins behind the plain transactions that stand next, which are many in a segment."""
+        file, cursor = self._file, self._cursor
+        if file is None or cursor is None or self._stride_bytes < _LEAST_STRIDE_BYTES:
+            return False
+        self._look(file, cursor)
+        before = cursor.at, cursor.offset, cursor.synced
+        try:
+            stretch = cursor.gather(self._stride_bytes, self._limit)
+        except Malformed as error:
+            raise file.damaged(cursor.offset, error.message) from error
+        if stretch is None:
+            return False
+        if beginning.passes_over(stretch.end_lsn, self._name, range(before[1], cursor.offset)):
+            self._latest = None
+            return True
+        cursor.at, cursor.offset, cursor.synced = before
+        self._stride_bytes //= 8
+        return False
 
     def _search(self, beginning: Beginning, record: Record) -> list[Record]:
         verdict = beginning.judge(record, (self._name, self._cursor.at if self._cursor else 0))

@@ -30,6 +30,7 @@ from logship.journal.segment import (
     Short,
     decode_record,
 )
+from logship.kernel import encode_plain
 
 _ZEROS: Final = bytes(CHUNK_BYTES)
 
@@ -57,6 +58,16 @@ def read_tail(file: SegmentFile) -> Tail:
     cursor = Cursor(file)
     while not tail.sealed:
         try:
+            if (
+                tail.records
+                and contents.open is None
+                and (stretch := cursor.gather(CHUNK_BYTES, size)) is not None
+            ):
+                contents.note_stretch(stretch, encode_plain(stretch.run, header.salt, cursor.synced))
+                tail.end, tail.records = cursor.offset, tail.records + stretch.transactions
+                tail.proven = max(tail.proven, cursor.synced)
+                tail.marked = False
+                continue
             record = cursor.step(size)
             if record is None:
                 break

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from logship.errors import InternalError
 from logship.journal import Journal, Record, RecordKind
+from logship.journal.cursor import Cursor
 from logship.journal.segment import Stretch
 from logship.kernel import frame
 from logship.lsn import Lsn
@@ -56,6 +57,32 @@ def logs(draw: st.DrawFn) -> list[list[Record] | Stretch]:
     return groups
 
 
+@settings(max_examples=30, deadline=None)
+@given(logs(), st.data())
+def test_from_every_lsn_all_that_ends_behind_it_is_read(
+    groups: list[list[Record] | Stretch], data: st.DataObject
+) -> None:
+    alone = [group.records() if isinstance(group, Stretch) else [group] for group in groups]
+    whole = [one if isinstance(one, list) else [one] for group in alone for one in group]
+    with (
+        TemporaryDirectory() as directory,
+        Journal.open(Path(directory), SOURCE, segment_bytes=SMALL) as journal,
+    ):
+        for group in groups:
+            if isinstance(group, Stretch):
+                journal.append_stretch(group)
+            else:
+                write_groups(journal, [group])
+        journal.write()
+        ends = [one[-1].end_lsn for one in whole]
+        start = Lsn(max(0, data.draw(st.sampled_from(ends)) + data.draw(st.integers(-12, 3))))
+        expected = [record for one in whole if one[-1].end_lsn > start for record in one]
+        with journal.reader(start) as read:
+            assert shape(one_by_one(together(read, 3000))) == expected
+        with journal.reader(start, whole=True) as read:
+            assert shape(one_by_one(together(read, 3000))) == expected
+
+
 @settings(max_examples=15, deadline=None)
 @given(logs(), st.integers(1, 3000), st.integers(0, 20))
 def test_the_journal_is_the_same_as_of_records_by_themselves(
@@ -99,6 +126,34 @@ def test_a_backlog_of_small_transactions_is_read_in_few_steps(tmp_path: Path) ->
     assert [one.kind for one in found if isinstance(one, Record)] == [RecordKind.SCHEMA, RecordKind.CHANGES]
     assert told == [Lsn(100 + 10 * 499 + 8)]
     assert [record.xid for record in shape(one_by_one(found))] == list(range(1, 501))
+
+
+def test_where_reading_begins_is_found_in_few_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so is where the records end, when a journal is opened: not by a step for each transaction."""
+    runs = [transaction(100 + 10 * n, row(1, b"x" * 50), xid=n + 1) for n in range(20_000)]
+    with Journal.open(tmp_path, SOURCE) as journal:
+        journal.append_stretch(stretch_of(runs))
+        journal.write()
+        expected = journal.segments()
+    steps = [0]
+    step = Cursor.step
+
+    def counted(cursor: Cursor, limit: int) -> Record | None:
+        steps[0] += 1
+        return step(cursor, limit)
+
+    monkeypatch.setattr(Cursor, "step", counted)
+    with Journal.open(tmp_path, SOURCE) as journal:
+        opened = steps[0]
+        assert journal.written_lsn == 100 + 10 * 19_999 + 8
+        assert journal.segments()[0].transactions == expected[0].transactions
+        for start in (5_000, 123_456, 200_000):
+            steps[0] = 0
+            with journal.reader(Lsn(start)) as reader:
+                found = shape(one_by_one(reader.read_together(1 << 22, 0)))
+            assert found[0].xid == (start - 108) // 10 + 2
+            assert steps[0] < 100
+    assert opened < 100
 
 
 def test_a_stretch_stands_behind_all_that_is_there(tmp_path: Path) -> None:
