@@ -73,7 +73,7 @@ class _Trial:
                 drop_databases(self.pair, self.database)  # which pglogical's processes would hold up for ever
 
     def _round(self, number: int) -> None:
-        # With the checkpoint's record of what runs, slots let go of the rounds before: a walsender would decode them again.
+        # A checkpoint records what runs: slots let go of earlier rounds then, which walsenders would decode again.
         run(self.source, "checkpoint")
         self._write(self.load.before(number))
         for peer in self.peers:
