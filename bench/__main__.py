@@ -43,6 +43,12 @@ def main() -> None:
         "--no-pglogical", action="store_true", help="leave pglogical out where it is installed"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    parser.add_argument(
+        "--also",
+        type=Path,
+        metavar="FILE",
+        help="take the parts that are left out from an earlier run's --json",
+    )
     parser.add_argument("--write", action="store_true", help="put table and plot into docs/performance.md")
     given = parser.parse_args()
     chosen = given.only.split(",")
@@ -56,6 +62,8 @@ def main() -> None:
         chosen, rounds=rounds, scale=scale, quick=given.quick, loads=given.loads.split(",") if given.loads else [],
         pglogical=not given.no_pglogical and not given.quick and pglogical_is_installed(),
     )  # fmt: skip
+    if given.also:
+        results.also(given.also, [name for name in PARTS if name not in chosen])
     print(f"\n{results.machine}\n{results.text()}")
     if given.json:
         results.save(given.json)

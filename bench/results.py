@@ -15,6 +15,11 @@ from typing import Final, NamedTuple
 from bench.loads import Load
 
 BUILT_IN: Final = "built-in"
+# How what is measured begins, by the part of the bench.
+_BEGINS: Final = {
+    "catch-up": ("catch-up:", "memory while catching up"), "lag": ("lag ",), "synchronous": ("commits that wait",),
+    "replicas": ("4 replicas",), "copy": ("initial copy",),
+}  # fmt: skip
 
 
 class CaughtUp(NamedTuple):
@@ -60,6 +65,13 @@ class Results:
     def add(self, row: Row) -> None:
         self.rows.append(row)
         print(f"  {row.what}: {row.peer}: {row.value:.3g} {row.unit} {row.note}", flush=True)
+
+    def also(self, path: Path, parts: Sequence[str]) -> None:
+        """Rows of these parts, as another run has saved them."""
+        other = json.loads(path.read_text())
+        rows = [Row(**row) for row in other["rows"]]
+        self.rows += [row for row in rows if any(row.what.startswith(_BEGINS[part]) for part in parts)]
+        self.began += f"; {', '.join(parts)}: {other['began']}"
 
     def all(self) -> list[Row]:
         return [*self._catch_up_rows(), *self.rows]
