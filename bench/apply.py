@@ -242,7 +242,7 @@ def ours(prepared: Prepared, sessions: int) -> Round:
     ) as journal:
         replayer = Replayer(
             journal=journal, persistence=persistence, resolve=lookups.resolve,
-            verifier=lambda: Verifier(lookups.ddl_keys, replica.database), make_memory=None,
+            verifier=lambda: Verifier(lookups.ddl_keys, replica.database), renamed=lambda: (), make_memory=None,
             left_out=found.left_out, gate=Gate(), positions=positions, bounds=bounds, intervals=Intervals(),
         )  # fmt: skip
         began = time.monotonic()
