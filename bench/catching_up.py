@@ -74,11 +74,13 @@ class _Trial:
 
     def _round(self, number: int) -> None:
         # A checkpoint records what runs: slots let go of earlier rounds then, which walsenders would decode again.
-        run(self.source, "checkpoint")
-        self._write(self.load.before(number))
-        for peer in self.peers:
-            with peer.following():
-                self._arrived(peer)
+        before = self.load.before(number)
+        if number or before:
+            run(self.source, "checkpoint")
+            self._write(before)
+            for peer in self.peers:
+                with peer.following():
+                    self._arrived(peer)
         self._write(self.load.measured(number), measured=True)
         for peer in self.peers[number % len(self.peers) :] + self.peers[: number % len(self.peers)]:
             peer.load_ended()
