@@ -73,18 +73,29 @@ class _Trial:
                 drop_databases(self.pair, self.database)  # which pglogical's processes would hold up for ever
 
     def _round(self, number: int) -> None:
-        # A checkpoint records what runs: slots let go of earlier rounds then, which walsenders would decode again.
         before = self.load.before(number)
         if number or before:
-            run(self.source, "checkpoint")
             self._write(before)
-            for peer in self.peers:
-                with peer.following():
-                    self._arrived(peer)
+            self._let_go()
         self._write(self.load.measured(number), measured=True)
         for peer in self.peers[number % len(self.peers) :] + self.peers[: number % len(self.peers)]:
             peer.load_ended()
             self._measure(peer)
+
+    def _let_go(self) -> None:
+        """Let every peer take what is there, and its slot let go of it: walsenders would decode it again, and for
+        some peers more of it than for others. A checkpoint records what runs, by which slots know what they need."""
+        ended = self.pair.flushed()
+        run(self.source, "checkpoint")
+        self._write([])
+        going = (
+            f"select count(*) > 0 and bool_and(restart_lsn >= '{ended}') from pg_replication_slots "
+            "where database = current_database() and active"
+        )
+        for peer in self.peers:
+            with peer.following():
+                self._arrived(peer)
+                until(lambda: run(self.source, going) == [(True,)], f"{peer.name} to let go of the log")
 
     def _write(self, statements: Sequence[str], *, measured: bool = False) -> None:
         with psycopg.connect(self.source, autocommit=True, options="-c synchronous_commit=off") as link:

@@ -43,10 +43,9 @@ class ReplayBounds:
     lock_timeout_s: float = 10.0  # on the secondary; then others pass, and it is tried again
 
 
-def usual_apply_sessions(cores: int, *, capturing: bool) -> int:
-    """Where nobody says how many: each session on the secondary keeps a core busy while there is a backlog, and so
-    do, where the log is captured as well, the walsender and the one that captures."""
-    return max(1, min(4, cores - 2 if capturing else cores))
+def usual_apply_sessions(cores: int) -> int:
+    """Where nobody says how many: each session on the secondary keeps a core busy while there is a backlog."""
+    return max(1, min(4, cores))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,13 @@ class Link:
     def __init__(self, pgconn: pq.abc.PGconn) -> None:
         self._pgconn = pgconn
         self._socket = pgconn.socket
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.PollSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._lock = threading.Lock()  # a descriptor that was closed may be somebody else's already
         self._closed = False
         # Sending may have read meanwhile: libpq may hold what no wait for the socket tells of. Who reads takes it back.
         self.has_read = False
-        self._socket_only = selectors.DefaultSelector()
+        self._socket_only = selectors.PollSelector()
         self._socket_only.register(self._socket, selectors.EVENT_READ)
         self._selector.register(self._socket, selectors.EVENT_READ)
         self._selector.register(self._wake_read, selectors.EVENT_READ, _WAKE)

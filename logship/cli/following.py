@@ -10,7 +10,7 @@ import functools
 import logging
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -154,7 +154,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--apply-sessions",
         type=click.IntRange(1, MOST_SESSIONS),
         metavar="N",
-        show_default="one for each core, up to 4; two cores less where the log is captured too; at least 1",
+        show_default="one for each core, up to 4",
         help="In a backlog, write batches of full size that don't touch the same rows over so many sessions; they are "
         "committed in the order of the log. 1: one after the other.",
     ),
@@ -234,7 +234,8 @@ def follow_options(command: Callable[..., int]) -> Callable[..., int]:
             replay_bounds=ReplayBounds(
                 batch_bytes=given.pop("batch_size"),
                 queue_bytes=given.pop("queue_size"),
-                apply_sessions=given.pop("apply_sessions") or _usual_sessions(given),
+                apply_sessions=given.pop("apply_sessions")
+                or usual_apply_sessions(len(os.sched_getaffinity(0))),
                 history=History(given.pop("ddl_history"), given.pop("ddl_history_age")),
                 refresh_views=given.pop("materialized_views") == "refresh",
                 lock_timeout_s=given.pop("lock_timeout"),
@@ -284,10 +285,6 @@ def memory_of(settings: MemorySettings) -> Callable[[str, str], MakeMemory]:
     from logship.service.replay.remember import memory_maker
 
     return memory_maker(settings)
-
-
-def _usual_sessions(given: Mapping[str, Any]) -> int:
-    return usual_apply_sessions(len(os.sched_getaffinity(0)), capturing=given.get("shipper") is None)
 
 
 def _memory(settings: MemorySettings) -> Callable[[str, str], MakeMemory] | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Gathered,
         Keyed,
         Keyless,
+        KeySet,
         Net,
         Operation,
         Plain,
@@ -53,6 +54,7 @@ else:
     _kernel = implementation(IN_USE)
     CopySource, Drain, Drained = _kernel.CopySource, _kernel.Drain, _kernel.Drained
     Keyed, Keyless, Net, Operation = _kernel.Keyed, _kernel.Keyless, _kernel.Net, _kernel.Operation
+    KeySet = _kernel.KeySet
     Rows, binary_text_array, feed, frame = (
         _kernel.Rows,
         _kernel.binary_text_array,
@@ -77,8 +79,8 @@ else:
     commit_times, plain_at, relations_of = _kernel.commit_times, _kernel.plain_at, _kernel.relations_of
 
 __all__ = [
-    "IN_USE", "UNCHANGED", "Cell", "CopySource", "Drain", "Drained", "Encoded", "Gathered", "Keyed", "Keyless", "Net",
-    "Operation", "Plain", "Rows", "Transaction", "Unchanged", "binary_text_array", "changing", "commit_times", "cut",
-    "encode_plain", "feed", "frame", "gather", "message_at", "plain", "plain_at", "relations_of", "row_change",
-    "split_run", "survey", "tuple_at", "xlogdata",
+    "IN_USE", "UNCHANGED", "Cell", "CopySource", "Drain", "Drained", "Encoded", "Gathered", "KeySet", "Keyed",
+    "Keyless", "Net", "Operation", "Plain", "Rows", "Transaction", "Unchanged", "binary_text_array", "changing", "commit_times",
+    "cut", "encode_plain", "feed", "frame", "gather", "message_at", "plain", "plain_at", "relations_of",
+    "row_change", "split_run", "survey", "tuple_at", "xlogdata",
 ]  # fmt: skip

@@ -257,6 +257,26 @@ cdef class Rows:
         finally:
             free(picked)
 
+    def copy_binary(self, columns, str kinds):
+        """Tuples for COPY … FROM STDIN, binary format, without header and trailer, of these columns in this order.
+        ``kinds``: a letter for each, see `logship.kernel._python_binary`. `ValueError` where a text isn't the very
+        text of a value."""
+        cdef Py_ssize_t count = 0
+        cdef bytes letters = kinds.encode("ascii")
+        cdef Py_ssize_t* picked = places(columns, self.width, &count)
+        try:
+            if len(letters) != count or not _known.issuperset(kinds):
+                raise ValueError(f"{count} columns of the kinds {kinds}")
+            return tuples_of(self.first, self.width, self.count, picked, count, PyBytes_AS_STRING(letters))
+        finally:
+            free(picked)
+
+    def since_2000(self, Py_ssize_t column, bint zone):
+        """A column of timestamps as ``text[]``, in binary format, of microseconds since 2000; ``zone``: UTC stands
+        behind. `ValueError` where a text isn't the very text of one, or a double doesn't hold the number."""
+        self.check(column)
+        return since_2000(self.first + column, self.width, self.count, zone)
+
     def arrow_text(self, Py_ssize_t column):
         """Validity (None: no NULLs), offsets (int32) and data of an Arrow string or binary array. Whether
         it is UTF-8 isn't checked."""

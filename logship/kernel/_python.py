@@ -6,6 +6,7 @@ knows the file or the message.
 
 from logship.kernel._python_coalesce import Keyed, Keyless, Net, Operation, feed
 from logship.kernel._python_drain import CopySource, Drain, Drained
+from logship.kernel._python_keys import KeySet
 from logship.kernel._python_messages import (
     binary_text_array,
     frame,
@@ -33,8 +34,8 @@ from logship.kernel._python_plain import (
 from logship.kernel._python_rows import Rows
 
 __all__ = [
-    "CopySource", "Drain", "Drained", "Encoded", "Gathered", "Keyed", "Keyless", "Net", "Operation", "Plain", "Rows",
-    "Transaction", "binary_text_array", "changing", "commit_times", "cut", "encode_plain", "feed", "frame",
+    "CopySource", "Drain", "Drained", "Encoded", "Gathered", "KeySet", "Keyed", "Keyless", "Net", "Operation", "Plain",
+    "Rows", "Transaction", "binary_text_array", "changing", "commit_times", "cut", "encode_plain", "feed", "frame",
     "gather", "message_at", "plain", "plain_at", "relations_of", "row_change", "split_run", "survey", "tuple_at",
     "xlogdata",
 ]  # fmt: skip

@@ -17,11 +17,13 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, overload
 
+from logship.kernel._python_binary import KINDS, copy_tuples, microseconds
 from logship.kernel._python_messages import binary_text_array
 from logship.kernel._python_typed import (
     dates,
     decimals,
     floats,
+    integer,
     times,
     timestamps,
     unhexed,
@@ -168,6 +170,19 @@ class Rows:
             return b"\n" * len(self)
         return b"".join([b"\t".join(cells) + b"\n" for cells in zip(*escaped, strict=True)])
 
+    def copy_binary(self, columns: Sequence[int], kinds: str) -> bytes:
+        """Tuples for COPY … FROM STDIN, binary format, without header and trailer, of these columns in this order.
+        ``kinds``: a letter for each, see `logship.kernel._python_binary`. `ValueError` where a text isn't the very
+        text of a value."""
+        if len(kinds) != len(columns) or not KINDS.issuperset(kinds):
+            raise ValueError(f"{len(columns)} columns of the kinds {kinds}")
+        return copy_tuples([self._carried(column) for column in columns], kinds, len(self))
+
+    def since_2000(self, column: int, zone: bool) -> bytes:
+        """A column of timestamps as ``text[]``, in binary format, of microseconds since 2000; ``zone``: UTC stands
+        behind. `ValueError` where a text isn't the very text of one, or a double doesn't hold the number."""
+        return microseconds(self._carried(column), zone)
+
     def arrow_text(self, column: int) -> tuple[bytes | None, bytes, bytes]:
         """Validity (None: no NULLs), offsets (int32) and data of an Arrow string or binary array. Whether
         it is UTF-8 isn't checked."""
@@ -179,7 +194,7 @@ class Rows:
         if bits not in _FORMATS:
             raise ValueError(f"integers of {bits} bits")
         cells = self._carried(column)
-        values = [0 if cell is None else _integer(cell, bits) for cell in cells]
+        values = [0 if cell is None else integer(cell, bits) for cell in cells]
         return _validity(cells), struct.pack(f"<{len(values)}{_FORMATS[bits]}", *values)
 
     def arrow_bool(self, column: int) -> tuple[bytes | None, bytes]:
@@ -251,15 +266,6 @@ def _size(row: Sequence[Cell]) -> int:
 
 def _escaped(cell: bytes | None) -> bytes:
     return rb"\N" if cell is None else _ESCAPED.sub(lambda found: _ESCAPES[found[0]], cell)
-
-
-def _integer(cell: bytes, bits: int) -> int:
-    digits = cell[1:] if cell[:1] == b"-" else cell
-    if digits.isdigit() and len(digits) <= 19:
-        value = int(cell)
-        if b"%d" % value == cell and -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
-            return value
-    raise ValueError(f"a text that is no integer of {bits} bits")
 
 
 def _texts(cells: Sequence[bytes | None]) -> tuple[bytes | None, bytes, bytes]:

@@ -36,6 +36,15 @@ _FIGURES: Final = {32: 6, 64: 15}
 MAX_PRECISION: Final = 38
 
 
+def integer(cell: bytes, bits: int) -> int:
+    digits = cell[1:] if cell[:1] == b"-" else cell
+    if digits.isdigit() and len(digits) <= 19:
+        value = int(cell)
+        if b"%d" % value == cell and -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
+            return value
+    raise ValueError(f"a text that is no integer of {bits} bits")
+
+
 def dates(cells: Sequence[bytes | None]) -> bytes:
     return _packed("i", cells, _date)
 

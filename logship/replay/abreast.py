@@ -23,6 +23,7 @@ abreast.written (the rows are there, and it waits for its turn), and persistence
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -100,9 +101,14 @@ class Figures:
     again: int = 0  # were rolled back, and replayed by themselves
 
 
+_numbers = itertools.count()
+
+
 @dataclass
 class _Waiting:
     batch: Batch
+    number: int = field(default_factory=lambda: next(_numbers))
+    met: dict[int, bool] = field(default_factory=dict)  # others, by number
 
     @cached_property
     def footprint(self) -> Footprint:
@@ -113,7 +119,12 @@ class _Waiting:
         return self.batch.size_bytes + _BATCH_BYTES
 
     def meets(self, others: Iterable[_Waiting]) -> bool:
-        return any(self.footprint.meets(other.footprint) for other in others)
+        return any(self._meets(other) for other in others)
+
+    def _meets(self, other: _Waiting) -> bool:
+        if other.number not in self.met:
+            self.met[other.number] = self.footprint.meets(other.footprint)
+        return self.met[other.number]
 
 
 @dataclass(eq=False)
@@ -349,7 +360,15 @@ class Abreast:
         else:
             self._looked = self._clock()
         room = max(0, self._held_bytes - held)
-        self._waiting += map(_Waiting, self._source.more(room, look_s))
+        for batch in self._source.more(room, look_s):
+            self._stand_by(_Waiting(batch))
+
+    def _stand_by(self, waiting: _Waiting) -> None:
+        """What has to be known before it may begin is found out while the sessions write."""
+        if plain(waiting.batch, self._alone):
+            before = [*(other for job in self._line for other in job.batches), *self._waiting]
+            waiting.meets(other for other in before if plain(other.batch, self._alone))
+        self._waiting.append(waiting)
 
     def _look(self, first: _Job, other: _Job) -> None:
         """Whether the first waits for a lock that one behind it has, or waits for. If so, all of those leave."""

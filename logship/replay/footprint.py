@@ -11,15 +11,13 @@ row to another, the later batch waits for the earlier one or violates the index,
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from logship import kernel
+from logship.kernel import KeySet
 from logship.replay.batch import Batch, NetChanges, Rows
 from logship.replay.ladder import secondary
-
-Keys: TypeAlias = set[object]  # cells, or tuples of them
 
 
 def plain(batch: Batch, alone: Container[int] = ()) -> bool:
@@ -47,38 +45,28 @@ def _plain(step: Rows, alone: Container[int]) -> bool:
 class Footprint:
     """The keys that a plain batch finds rows by, and leaves rows under; by the table's oid on the secondary."""
 
-    tables: dict[int, Keys]
+    tables: dict[int, KeySet]
 
     @staticmethod
     def of(batch: Batch) -> Footprint:
-        tables: dict[int, Keys] = {}
+        parts: dict[int, list[tuple[kernel.Rows, Sequence[int]]]] = {}
         for step in batch.steps:
             assert isinstance(step, Rows)
             for changes in step.tables:
                 assert isinstance(changes, NetChanges)
-                keys = tables.setdefault(secondary(changes.target).oid, set())
-                for some in _keys(changes):
-                    keys.update(some)
-        return Footprint(tables)
+                parts.setdefault(secondary(changes.target).oid, []).extend(_keys(changes))
+        return Footprint({oid: KeySet(some) for oid, some in parts.items()})
 
     def meets(self, other: Footprint) -> bool:
         common = self.tables.keys() & other.tables.keys()
-        return any(not self.tables[oid].isdisjoint(other.tables[oid]) for oid in common)
+        return any(self.tables[oid].meets(other.tables[oid]) for oid in common)
 
 
-def _keys(changes: NetChanges) -> Iterator[Iterable[object]]:
+def _keys(changes: NetChanges) -> Iterator[tuple[kernel.Rows, Sequence[int]]]:
     every = range(len(changes.target.key))
-    yield _cells(changes.deletes, every)
+    yield changes.deletes, every
     for group in changes.updates:
-        yield _cells(group.keys, every)
-    yield _cells(changes.move_keys, every)
-    yield _cells(changes.move_rows, changes.target.key)
-    yield _cells(changes.inserts, changes.target.key)
-
-
-def _cells(rows: kernel.Rows, columns: Sequence[int]) -> Iterable[object]:
-    if not len(rows):
-        return ()
-    if len(columns) == 1:
-        return rows.column(columns[0])
-    return zip(*(rows.column(column) for column in columns), strict=True)
+        yield group.keys, every
+    yield changes.move_keys, every
+    yield changes.move_rows, changes.target.key
+    yield changes.inserts, changes.target.key

@@ -240,9 +240,7 @@ class Transaction:
             self._failed = bulk
             try:
                 if self._may_copy(bulk):
-                    pieces = bulk.values.chunks(_PIECE_ROWS, _FLIGHT_BYTES)
-                    lines = (piece.copy_text(bulk.columns) for piece in pieces)
-                    self._count(bulk, self.session.copy_in(copying.copy_in(bulk), lines))
+                    self._count(bulk, self._copy(bulk))
                     return
             except ServerError as error:
                 if error.sqlstate != _FORBIDDEN:
@@ -252,6 +250,18 @@ class Transaction:
             self.not_copied[target.oid] = target
         for statement in inserts(target, bulk.values):
             self._write(statement)
+
+    def _copy(self, bulk: BulkInsert) -> int:
+        """How many rows were taken: in binary form as long as all have one, then as text."""
+        pieces = deque(bulk.values.chunks(_PIECE_ROWS, _FLIGHT_BYTES))
+        letters, rows = copying.kinds(bulk), 0
+        if letters:
+            tuples = copying.tuples(pieces, bulk.columns, letters)
+            rows += self.session.copy_in(copying.copy_in(bulk, "binary"), tuples)
+        if pieces:
+            lines = copying.lines(pieces, bulk.columns)
+            rows += self.session.copy_in(copying.copy_in(bulk, "text"), lines)
+        return rows
 
     def _may_copy(self, bulk: BulkInsert) -> bool:
         asked = [copying.lock(bulk.target), copying.question(bulk.target, bulk.columns)]

@@ -58,8 +58,8 @@ class Persisting:
         self._wanted = wanted
         self._failed = failed
         self._held_bytes = bounds.queue_bytes
-        if bounds.apply_sessions > 1:  # a batch of full size for each
-            self._held_bytes = max(bounds.queue_bytes, bounds.apply_sessions * bounds.batch_bytes)
+        if bounds.apply_sessions > 1:  # a batch of full size for each, and one that stands by
+            self._held_bytes = max(bounds.queue_bytes, (bounds.apply_sessions + 1) * bounds.batch_bytes)
         self._in_pieces = False  # persistence has an open transaction, with pieces of one of the log
         self._idle = IdlePosition(persistence, position_s)
         self._abreast = Abreast(

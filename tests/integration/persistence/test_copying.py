@@ -11,7 +11,7 @@ import pytest
 
 from logship.change import Column, Relation
 from logship.lsn import Lsn
-from logship.replay import copying, ladder
+from logship.replay import copying, ladder, transaction
 from logship.replay.batch import Batch
 from logship.replay.failures import ConstraintViolated, StatementFailed
 from logship.replay.session import TEXT_ARRAY, Command, Session
@@ -87,6 +87,31 @@ def test_many_rows_are_copied_as_they_are(granted: Replica, copies: list[int]) -
     persistence.apply([log.batch()])
     assert copies == [MANY]
     assert count(granted) == MANY + 5
+
+
+def test_rows_without_a_binary_form_are_copied_as_text(
+    granted: Replica, copies: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction, "_PIECE_ROWS", 400)
+    granted.create("create table t (id int primary key, at timestamptz, n numeric(9,2), f float8)")
+    granted.create("create table u (id int primary key, at timestamptz, n numeric(9,2), v text)")
+    odd, persistence, log = (
+        {900: "infinity", 901: "-infinity", 1300: "0044-03-15 00:00:00+00 BC"},
+        granted.opened(),
+        Log(),
+    )
+    for table, last in (("t", "0.1"), ("u", "x")):  # of float8 there is none at all
+        target = granted.target(table)
+        for n in range(MANY):
+            at = odd.get(n, "2026-11-23 02:51:20.5+00")
+            log.insert(target, cells(str(n), at, "NaN" if n == 950 else f"{n}.50", last))
+        persistence.apply([log.batch()])
+    assert copies == [MANY, 800, MANY - 800]
+    for table in ("t", "u"):
+        got = granted.execute(f"select id, format('%s', at), format('%s', n) from {table} order by id")
+        assert got == [
+            (n, odd.get(n, "2026-11-23 02:51:20.5+00"), "NaN" if n == 950 else f"{n}.50") for n in range(MANY)
+        ]
 
 
 def test_without_the_privilege_the_writer_writes(replica: Replica, copies: list[int]) -> None:

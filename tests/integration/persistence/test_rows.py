@@ -50,6 +50,47 @@ def test_order_of_columns_extra_generated_and_identity_columns(replica: Replica)
     assert rows == [(1, "z", 7, 14, "kept"), (3, "moved", 8, 16, "own")]
 
 
+@pytest.mark.parametrize(
+    "odd", [None, "infinity", "0044-03-15 12:00:00 BC", "2300-01-01 00:00:00", "1700-01-01 00:00:00"]
+)
+def test_moments_of_many_rows(replica: Replica, odd: str | None) -> None:
+    """They go as numbers, where all of a column do, into every kind of column that holds them."""
+    replica.create(
+        "create table t (at timestamptz primary key, plain timestamp, rounded timestamptz(3), day date, "
+        "many timestamp[])"
+    )
+    replica.create("alter table t replica identity full")
+    target, log, persistence = replica.target("t"), Log(), replica.opened()
+    replica.database.execute("alter role all set timezone = 'America/St_Johns'")
+
+    def row(n: int, microseconds: int) -> list[str | None]:
+        at = f"{1900 + n}-02-28 23:59:59.{microseconds:06}".rstrip("0").rstrip(".")
+        many = None if n % 2 else f'{{"{at}"}}'
+        return [
+            f"{1900 + n}-07-01 00:00:00.5+00",
+            None if n == 7 else at,
+            f"{1900 + n}-01-01 12:00:00.123+00",
+            "2000-01-01",
+            many,
+        ]
+
+    first = [row(n, 0) for n in range(150)]
+    second = [row(n, n) for n in range(150)]
+    if odd is not None:
+        second[3][1] = odd
+        second[4][2] = (
+            odd if odd == "infinity" else f"{odd.removesuffix(' BC')}+00{' BC' * odd.endswith('BC')}"
+        )
+    for rows in (first, second):
+        for n, new in enumerate(rows):
+            if rows is first:
+                log.insert(target, cells(*new))
+            else:
+                log.update(target, cells(*new), old=cells(*first[n]))
+        persistence.apply([log.batch()])
+        assert text_rows(replica.rows("t")) == sorted(rows, key=lambda each: str(each[0]))
+
+
 def test_an_always_identity_column_that_is_no_key(replica: Replica) -> None:
     replica.create("create table t (k text primary key, id int generated always as identity, a text)")
     target, log, persistence = replica.target("t"), Log(), replica.opened()

@@ -110,7 +110,54 @@ def test_equality_and_what_is_refused(kernel: ModuleType) -> None:
         with pytest.raises(IndexError):
             rows.copy_text([column])
         with pytest.raises(IndexError):
+            rows.copy_binary([column], "t")
+        with pytest.raises(IndexError):
+            rows.since_2000(column, False)
+        with pytest.raises(IndexError):
             rows.take([column])
+
+
+def test_each_column_of_a_tuple_has_a_kind(kernel: ModuleType) -> None:
+    rows = kernel.Rows.of(2, [[b"7", b"t"], [None, b"f"]])
+    assert rows.copy_binary([1, 0], "b4") == (b"\0\2\0\0\0\1\1\0\0\0\4\0\0\0\7\0\2\0\0\0\1\0\xff\xff\xff\xff")
+    assert rows.copy_binary([], "") == b"\0\0\0\0"
+    for kinds in ("b", "b44", "b?", "B4"):
+        with pytest.raises(ValueError, match="of the kinds"):
+            rows.copy_binary([1, 0], kinds)
+
+
+def test_microseconds_since_2000(kernel: ModuleType) -> None:
+    texts = [b"2000-01-01 00:00:00.000001", None, b"1999-12-31 23:59:59.5", b"2285-01-01 00:00:00"]
+    made = kernel.Rows.of(1, [[text] for text in texts]).since_2000(0, False)
+    assert made == kernel.binary_text_array([b"1", None, b"-500000", b"8993808000000000"])
+    assert kernel.Rows.of(1, [[b"2000-01-01 00:00:00+00"]]).since_2000(0, True) == kernel.binary_text_array(
+        [b"0"]
+    )
+    assert kernel.Rows(1).since_2000(0, False) == kernel.binary_text_array([])
+    for text in (b"infinity", b"2286-01-01 00:00:00", b"1714-01-01 00:00:00", b"0044-03-15 12:00:00 BC"):
+        with pytest.raises(ValueError, match="exactly"):
+            kernel.Rows.of(1, [[text]]).since_2000(0, False)
+
+
+keys = st.lists(st.lists(st.none() | st.binary(max_size=2), min_size=2, max_size=2), max_size=5)
+
+
+@given(keys, keys, keys)
+@settings(deadline=None)
+def test_sets_of_keys_meet_when_they_share_one(
+    kernel: ModuleType,
+    one: list[list[bytes | None]],
+    more: list[list[bytes | None]],
+    other: list[list[bytes | None]],
+) -> None:
+    rows = [kernel.Rows.of(2, table) for table in (one, more, other)]
+    mine = kernel.KeySet([(rows[0], [1, 0]), (rows[1], range(2))])
+    theirs = kernel.KeySet([(rows[2], [0, 1])])
+    share = {(b, a) for a, b in one} | {(a, b) for a, b in more}
+    assert mine.meets(theirs) == theirs.meets(mine) == any((a, b) in share for a, b in other)
+    assert not kernel.KeySet().meets(mine)
+    with pytest.raises(IndexError):
+        kernel.KeySet([(rows[0], [2])])
 
 
 def test_what_the_log_does_not_carry_never_leaves(kernel: ModuleType) -> None:
@@ -118,6 +165,8 @@ def test_what_the_log_does_not_carry_never_leaves(kernel: ModuleType) -> None:
     for form in (
         lambda: rows.text_array(0),
         lambda: rows.copy_text([0]),
+        lambda: rows.copy_binary([0], "t"),
+        lambda: rows.since_2000(0, True),
         lambda: rows.arrow_text(0),
         lambda: rows.arrow_int(0, 32),
         lambda: rows.arrow_bool(0),

@@ -154,6 +154,24 @@ def test_random_values_are_what_the_cast_makes_of_them(
 @pytest.mark.skipif(not is_built(), reason=WHY)
 @given(
     st.lists(texts.map(str.encode) | st.binary(max_size=40) | st.none(), max_size=3),
+    st.sampled_from("tjb248dmszuyn"),
+)
+@settings(deadline=None)
+def test_binary_forms_are_made_or_refused_alike(cells: Texts, kind: str) -> None:
+    made = [implementation(name).Rows.of(1, [[cell] for cell in cells]) for name in (PYTHON, CYTHON)]
+    for form in (lambda rows: rows.copy_binary([0], kind), lambda rows: rows.since_2000(0, kind == "z")):
+        found = []
+        for rows in made:
+            try:
+                found.append(form(rows))
+            except ValueError:
+                found.append(ValueError)
+        assert found[0] == found[1]
+
+
+@pytest.mark.skipif(not is_built(), reason=WHY)
+@given(
+    st.lists(texts.map(str.encode) | st.binary(max_size=40) | st.none(), max_size=3),
     st.sampled_from([*(memory_type(*kind).duckdb for kind in TYPES + NUMERICS), "VARCHAR"]),
 )
 @settings(deadline=None)

@@ -53,6 +53,27 @@ def test_insert_names_only_what_may_be_written() -> None:
     assert statement.rows == 2
 
 
+def test_moments_of_many_rows_are_numbers() -> None:
+    at = SecondaryColumn(
+        "at", "timestamp(3) with time zone", 1184, 3, False, "", "", True, "operator(pg_catalog.=)"
+    )
+    many = [[b"2000-01-01 00:00:00.%05d1+00" % n] for n in range(100)]
+    made = statements.insert(make_target(at), Rows.of(1, many))
+    assert made.sql == (
+        'insert into "s"."t""t" ("at") select '
+        "('2000-01-01 00:00:00+00'::pg_catalog.timestamptz operator(pg_catalog.+) (u.c0::pg_catalog.float8 "
+        "operator(pg_catalog.*) '00:00:00.000001'::pg_catalog.interval))::timestamp(3) with time zone "
+        "from rows from (pg_catalog.unnest($1)) as u (c0)"
+    )
+    assert cells_of(made.arrays[0])[:2] == [b"1", b"11"]
+    for rows in (many[:99], [*many, [b"infinity"]]):
+        plain = statements.insert(make_target(at), Rows.of(1, rows))
+        assert "select u.c0::timestamp(3) with time zone from" in plain.sql
+        assert cells_of(plain.arrays[0]) == [cell for (cell,) in rows]
+    with pytest.raises(InternalError, match="does not carry"):
+        statements.insert(make_target(at), Rows.of(1, [*many, [UNCHANGED]]))
+
+
 def test_update_never_sets_a_key() -> None:
     target = make_target(column("id"), column("v"), column("g", generated="s"))
     statement = statements.update(target, (0, 1, 2), KEY, Rows.of(3, [[b"1", b"2", b"3"]]))
@@ -182,7 +203,7 @@ def test_many_rows_may_be_copied_where_nothing_of_users_runs(rung: Rung, *, keyl
 def test_a_copy_names_only_what_may_be_written() -> None:
     target = make_target(column("id", identity="a"), column("g", generated="s"), column('a "b"'))
     bulk = BulkInsert(target, Rows.of(3, [[b"1", b"2", b"3"]]))
-    assert copying.copy_in(bulk) == b'copy "s"."t""t" ("id", "a ""b""") from stdin with (format text)'
+    assert copying.copy_in(bulk, "text") == b'copy "s"."t""t" ("id", "a ""b""") from stdin with (format text)'
     assert copying.lock(target).sql == b'lock table only "s"."t""t" in row exclusive mode'
     asked = copying.question(target, bulk.columns)
     assert list(asked.parameters[:3]) == [b"s", b't"t', b"1"]
