@@ -80,7 +80,7 @@ else:
 
 __all__ = [
     "IN_USE", "UNCHANGED", "Cell", "CopySource", "Drain", "Drained", "Encoded", "Gathered", "KeySet", "Keyed",
-    "Keyless", "Net", "Operation", "Plain", "Rows", "Transaction", "Unchanged", "binary_text_array", "changing", "commit_times",
-    "cut", "encode_plain", "feed", "frame", "gather", "message_at", "plain", "plain_at", "relations_of",
-    "row_change", "split_run", "survey", "tuple_at", "xlogdata",
+    "Keyless", "Net", "Operation", "Plain", "Rows", "Transaction", "Unchanged", "binary_text_array", "changing",
+    "commit_times", "cut", "encode_plain", "feed", "frame", "gather", "message_at", "plain", "plain_at",
+    "relations_of", "row_change", "split_run", "survey", "tuple_at", "xlogdata",
 ]  # fmt: skip
