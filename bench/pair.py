@@ -36,6 +36,7 @@ class Pair:
     """``with Pair() as pair``: a primary and a secondary; databases of both bear the same name."""
 
     def __init__(self, *, pglogical: bool = False) -> None:
+        self.pglogical = pglogical
         settings = SETTINGS | ({"shared_preload_libraries": "pglogical"} if pglogical else {})
         binaries = find_binaries()
         self.primary = Server(binaries, "primary", settings)

@@ -55,8 +55,7 @@ class _Following:
 
     def close(self) -> None:
         self.peer.take_down()
-        if not isinstance(self.peer, Pglogical):  # its processes would hold that up for ever
-            drop_databases(self.pair, self.database)
+        drop_databases(self.pair, self.database)
 
 
 def lag(pair: Pair, results: Results, *, seconds: int, rounds: int, pglogical: bool) -> None:

@@ -31,6 +31,8 @@ class Link:
     def __init__(self, pgconn: pq.abc.PGconn) -> None:
         self._pgconn = pgconn
         self._socket = pgconn.socket
+        # Not epoll: a socket that is registered there makes each of the peer's writes wake it, also while it is read
+        # without a pause, which took 6 % of a walsender's CPU.
         self._selector = selectors.PollSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._lock = threading.Lock()  # a descriptor that was closed may be somebody else's already
