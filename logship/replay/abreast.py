@@ -50,6 +50,7 @@ log = logging.getLogger(__name__)
 _LOOK_S: Final = (
     0.3  # how long the first may write while another has written, before it is asked what it waits for
 )
+_FEW: Final = 8  # batches with which another is compared in advance
 _BATCH_BYTES: Final = 512  # what one takes however small it is
 _VIOLATIONS: Final = ("23505", "23P01")
 # Whether one session waits, itself or through others, for one of these.
@@ -364,10 +365,10 @@ class Abreast:
             self._stand_by(_Waiting(batch))
 
     def _stand_by(self, waiting: _Waiting) -> None:
-        """What has to be known before it may begin is found out while the sessions write."""
-        if plain(waiting.batch, self._alone):
-            before = [*(other for job in self._line for other in job.batches), *self._waiting]
-            waiting.meets(other for other in before if plain(other.batch, self._alone))
+        """What has to be known before a large one may begin is found out while the sessions write."""
+        before = [*(other for job in self._line for other in job.batches), *self._waiting]
+        if len(before) <= _FEW and all(plain(each.batch, self._alone) for each in (waiting, *before)):
+            waiting.meets(before)
         self._waiting.append(waiting)
 
     def _look(self, first: _Job, other: _Job) -> None:

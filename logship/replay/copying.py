@@ -114,7 +114,7 @@ def copy_in(bulk: BulkInsert, form: str) -> bytes:
 
 
 def kinds(bulk: BulkInsert) -> str:
-    """The letters of the columns' binary forms; empty when one of them, or none, has any."""
+    """The letters of the columns' binary forms; empty unless each of them has one."""
     letters = [KINDS.get(bulk.target.columns[i].type_oid, "") for i in bulk.columns]
     return "".join(letters) if all(letters) else ""
 
