@@ -31,7 +31,7 @@ from logship.journal.contents import schema_record
 from logship.journal.cursor import Cursor, SegmentFile
 from logship.journal.directory import following_name
 from logship.journal.files import Files
-from logship.journal.segment import Malformed, Record, RecordKind, Stretch, decode_index
+from logship.journal.segment import TRAILER_BYTES, Malformed, Record, RecordKind, Stretch, decode_trailer
 from logship.lsn import Lsn
 
 _INTERNAL = frozenset({RecordKind.SCHEMA, RecordKind.INDEX})
@@ -296,11 +296,15 @@ class JournalReader:
 
     def _pass(self, index: Record) -> None:
         """The segment is read to its end; the next one may not be there yet."""
-        file = self._file
-        if file is None:
+        file, cursor = self._file, self._cursor
+        if file is None or cursor is None:
             return
         header = file.header
-        last_lsn = decode_index(index.run, header.salt).trailer.last_lsn
+        try:
+            # Not the whole index: it names each transaction, of which a segment may have some hundred thousand.
+            last_lsn = decode_trailer(index.run[-TRAILER_BYTES:], header.salt).last_lsn
+        except Malformed as error:
+            raise file.damaged(cursor.at, error.message) from error
         self._start = max(self._start, last_lsn)
         self._leave()
         self._name = following_name(header.first_lsn, header.part, last_lsn)
