@@ -55,13 +55,13 @@ def test_order_of_columns_extra_generated_and_identity_columns(replica: Replica)
 )
 def test_moments_of_many_rows(replica: Replica, odd: str | None) -> None:
     """They go as numbers, where all of a column do, into every kind of column that holds them."""
+    replica.database.execute(f"alter database {replica.database.name} set timezone = 'America/St_Johns'")
     replica.create(
         "create table t (at timestamptz primary key, plain timestamp, rounded timestamptz(3), day date, "
         "many timestamp[])"
     )
     replica.create("alter table t replica identity full")
     target, log, persistence = replica.target("t"), Log(), replica.opened()
-    replica.database.execute("alter role all set timezone = 'America/St_Johns'")
 
     def row(n: int, microseconds: int) -> list[str | None]:
         at = f"{1900 + n}-02-28 23:59:59.{microseconds:06}".rstrip("0").rstrip(".")
