@@ -33,7 +33,7 @@ def main() -> None:
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--quick", action="store_true", help="a tenth of the logs, one round: under 3 minutes"
+        "--quick", action="store_true", help="a twentieth of the logs, one round: some 3 minutes"
     )
     parser.add_argument("--rounds", type=int, help="of each part (default: 3)")
     parser.add_argument("--scale", type=float, help="of the logs (default: 1; a million rows)")
@@ -57,7 +57,7 @@ def main() -> None:
     if given.write and importlib.util.find_spec("matplotlib") is None:
         parser.error("--write needs matplotlib: pip install -e '.[bench]'")
     rounds = given.rounds or (1 if given.quick else 3)
-    scale = given.scale or (0.1 if given.quick else 1.0)
+    scale = given.scale or (0.05 if given.quick else 1.0)
     results = measured(
         chosen, rounds=rounds, scale=scale, quick=given.quick, loads=given.loads.split(",") if given.loads else [],
         pglogical=not given.no_pglogical and not given.quick and pglogical_is_installed(),
@@ -79,7 +79,7 @@ def measured(
         began = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, median of {rounds}, scale {scale:g}"
         results = Results(pair.described(), began)
         print(results.machine, flush=True)
-        seconds = 3 if quick else 10
+        seconds = 2 if quick else 10
         parts: dict[str, Callable[[], None]] = {
             "catch-up": lambda: catch_up(
                 pair, results, scale=scale, rounds=rounds, only=loads, pglogical=pglogical
