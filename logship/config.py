@@ -43,9 +43,12 @@ class ReplayBounds:
     lock_timeout_s: float = 10.0  # on the secondary; then others pass, and it is tried again
 
 
+MOST_USUAL_SESSIONS = 4
+
+
 def usual_apply_sessions(cores: int) -> int:
     """Where nobody says how many: each session on the secondary keeps a core busy while there is a backlog."""
-    return max(1, min(4, cores))
+    return max(1, min(MOST_USUAL_SESSIONS, cores))
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,11 +57,13 @@ def open_lanes(
 ) -> tuple[list[Lane], str]:
     """Lanes for ``wanted`` sessions in all, with their origins taken, and why there are fewer; none for one session.
     Afterwards no session of a predecessor's, but for its first, can commit any more. ``first`` doesn't have
-    its origin yet, and is the first lane's."""
+    its origin yet, and is the first lane's; but the server has a place for it, which further ones can't take."""
     taken: list[Session] = []
     names: list[bytes] = []
     why = ""
     try:
+        if wanted > 1:
+            origins.outlast(first, [origin.encode()], wait)
         while len(taken) + 1 < wanted and not why:
             try:
                 name = origins.make(first, replica, len(taken) + 2)

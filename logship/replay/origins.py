@@ -3,7 +3,8 @@
 In: a session of persistence's, the name of the replica's first origin. Out: the origins of further sessions, made
 or taken. An origin belongs to one session at a time, and until that has ended: who holds all of a replica's origins
 knows that nothing of a predecessor can be committed any more. They are taken in one order, the first session's at
-last, so that two who begin at the same time don't wait for one another.
+last, so that two who begin at the same time don't wait for one another. The server has places for so many of them
+(max_active_replication_origins, before version 18 max_replication_slots), and one keeps its place until it is dropped.
 
 The name of another session's origin can't be that of a replica's: those begin with logship_.
 """

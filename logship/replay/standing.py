@@ -31,6 +31,7 @@ _TO_SKIP: Final = b"""
 select pg_catalog.jsonb_agg(s.lsn) from logship.skip s
  where s.replica operator(pg_catalog.=) $1 and s.skipped_at is null
 """
+_NO_PLACE: Final = "53400"  # configuration_limit_exceeded: all places for origins are taken
 _UNNOTICED: Final = b"""
 select exists (select from logship.copied c where c.replica operator(pg_catalog.=) $1 and not c.noticed)
 """
@@ -79,6 +80,12 @@ def has_unnoticed_copies(session: Session, replica: str) -> bool:
 
 
 def refused(error: ServerError) -> SecondaryError:
+    if error.sqlstate == _NO_PLACE:
+        return SecondaryError(
+            f"the secondary has no place for another replication origin: {error.reason} (SQLSTATE {error.sqlstate})",
+            hint="raise max_active_replication_origins there (before version 18 max_replication_slots), or drop "
+            "origins that nobody needs: select roname from pg_replication_origin",
+        )
     return SecondaryError(
         f"the secondary refuses the session of the replayer: {error.reason} (SQLSTATE {error.sqlstate})",
         hint="has `logship init` been run, and is this user a member of the replayer's role?",

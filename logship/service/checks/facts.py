@@ -102,6 +102,7 @@ class Facts:
     primary_keys: dict[Name, str]
     pg_dump: schema.PgDump | UsageError | None
     origin_exists: bool
+    origins: int  # of the whole secondary, whosever
     replayer_role: str
     owners: tuple[tuple[str, bool], ...]  # of replicated tables, by name; whether a superuser
     clock: Clock
@@ -162,6 +163,7 @@ def gather(primary: psycopg.Connection, secondary: psycopg.Connection, asked: As
         slot=asked.slot or (replica.slot if replica and replica.initialised else None),
         publication=asked.publication or (replica.publication if replica and replica.initialised else None),
     )  # fmt: skip
+    origins = _origins(secondary)
     filling = frozenset(state.filling(secondary, replica.name)) if replica else frozenset()
     roles, refused = _roles(primary, secondary, asked, replica, known=theirs.readable)
     sources = _owned(requirements_relations.relations(primary), roles, secondary)
@@ -198,7 +200,8 @@ def gather(primary: psycopg.Connection, secondary: psycopg.Connection, asked: As
         secondary_columns=requirements_relations.columns(secondary) if existing else {},
         primary_keys=requirements_relations.primary_keys(primary) if existing else {},
         pg_dump=None if existing else _pg_dump(here.major, asked.pg_dump),
-        origin_exists=_origin_exists(secondary, names_.origin),
+        origin_exists=names_.origin in origins,
+        origins=len(origins),
         replayer_role=identifier("logship_replayer_", there.database),
         owners=(),
         clock=_clock(primary, secondary),
@@ -337,9 +340,9 @@ def _pg_dump(major: int, explicit: str | None) -> schema.PgDump | UsageError:
         return error
 
 
-def _origin_exists(secondary: psycopg.Connection, origin: str) -> bool:
-    ask = "select from pg_catalog.pg_replication_origin o where o.roname = %s"
-    return secondary.execute(ask, [origin]).fetchone() is not None
+def _origins(secondary: psycopg.Connection) -> frozenset[str]:
+    found = secondary.execute("select o.roname from pg_catalog.pg_replication_origin o")
+    return frozenset(name for (name,) in found)
 
 
 def _clock(primary: psycopg.Connection, secondary: psycopg.Connection) -> Clock:

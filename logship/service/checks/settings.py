@@ -7,13 +7,14 @@ from typing import Final
 
 from logship.catalog.requirements import ServerFacts
 from logship.catalog.requirements_relations import quoted
+from logship.config import MOST_USUAL_SESSIONS
 from logship.service.checks.facts import Facts
 from logship.service.checks.finding import Check, Finding, Place, Severity, Stage
 
 _BLOCKS, _WARNS, _INFORMS = Severity.BLOCKS, Severity.WARNS, Severity.INFORMS
 _RELOAD: Final = "select pg_catalog.pg_reload_conf()"
 _RUN_ON_PRIMARY: Final = 2  # probe and survey; init has one for each job besides
-_RUN_ON_SECONDARY: Final = 5  # persistence, lookups, reporter, memory's loader, a command that looks
+_RUN_ON_SECONDARY: Final = 5  # one that writes (more if there is room), lookups, reporter, loader, a command
 _SHORT_SENDER_TIMEOUT_MS: Final = 5_000
 _SMALL_SLOT_LIMIT_MB: Final = 1024
 
@@ -182,6 +183,15 @@ def origins(facts: Facts) -> Iterator[Finding]:
             sql=(f"alter system set {setting} = 10",),
             action="restart the secondary: the setting is read at its start only",
         )  # fmt: skip
+    elif not facts.origin_exists and facts.origins >= facts.secondary.number(setting):
+        yield Finding(
+            _WARNS, "secondary",
+            f"{facts.origins} replication origins exist on the secondary, and {setting} has places for "
+            f"{facts.secondary.number(setting)}",
+            "each that was used since it was made keeps its place; where none is free the replica can't be written",
+            sql=(f"alter system set {setting} = {facts.origins + MOST_USUAL_SESSIONS}",),
+            action="restart the secondary: the setting is read at its start only; or drop origins that nobody needs",
+        )  # fmt: skip
 
 
 def locks(facts: Facts) -> Iterator[Finding]:
@@ -213,7 +223,7 @@ CHECKS: Final = (
     Check("senders-free", (_BLOCKS,), "a free walsender on the primary (`max_wal_senders`)", senders_free),
     Check("connections", (_BLOCKS,), "room for our connections: server, role and database limits", connections),
     Check("read-only", (_BLOCKS,), "`default_transaction_read_only` of the users", read_only),
-    Check("origins", (_BLOCKS,), "replication origins can be used on the secondary", origins),
+    Check("origins", (_BLOCKS, _WARNS), "replication origins can be used on the secondary", origins),
     Check("slot-limit", (_WARNS,), "`max_slot_wal_keep_size`: neither without limit nor small", slot_limit),
     Check("idle-slots", (_WARNS,), "`idle_replication_slot_timeout` (from 18 on)", idle_slots),
     Check("sender-timeout", (_WARNS,), "`wal_sender_timeout`: neither off nor short", sender_timeout),

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from logship.errors import SecondaryError
 from logship.lsn import Lsn
 from logship.replay.abreast import Abreast
 from logship.replay.batch import Batch
@@ -24,8 +25,8 @@ from logship.replay.persistence import Persistence
 from logship.service.replay.persisting import WholeBatches
 from logship.service.replay.queue import ByteQueue
 from tests.integration.persistence.proxy import Proxy
-from tests.integration.persistence.replica import Log, Replica, cells
-from tests.servers import eventually
+from tests.integration.persistence.replica import Log, Replica, cells, make_replica
+from tests.servers import Database, Server, eventually
 
 SESSIONS = "from pg_stat_activity where application_name like 'logship replay%'"
 WRITTEN = f"select count(*) {SESSIONS} and state = 'idle in transaction'"
@@ -315,6 +316,27 @@ def test_without_origins_one_session_goes_on(rows: Replica, caplog: pytest.LogCa
     assert not Beside(persistence)._abreast.pays([work.update("1", "a")])
     persistence.apply(work.three())
     assert values(rows) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("places", [1, 2])
+def test_the_first_session_has_the_first_place_for_an_origin(
+    places: int,
+    primary_server: Server,
+    make_server: Callable[..., Server],
+    make_database: Callable[[Server], Database],
+) -> None:
+    """Further sessions go without before it does; and who has none at all is told what to raise."""
+    recent = primary_server.binaries.version() >= 18
+    setting = "max_active_replication_origins" if recent else "max_replication_slots"
+    server = make_server("few", durable=False, settings={setting: str(places)})
+    replica = make_replica(make_database(server), superuser=False)
+    persistence = replica.opened(sessions=4)
+    assert persistence.sessions == places
+    replica.close()
+    late = make_replica(make_database(server), superuser=False)
+    with pytest.raises(SecondaryError, match="could not find free replication state") as refused:
+        late.opened()
+    assert "max_active_replication_origins" in refused.value.hint
 
 
 CRASH = """

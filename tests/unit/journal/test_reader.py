@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logship.errors import JournalDamaged, JournalError, JournalTooOld
-from logship.journal import Journal, Record, RecordKind
+from logship.journal import Journal, Record, RecordKind, contents
 from logship.journal.contents import Schema, walk
 from logship.journal.inspection import inspect
 from logship.kernel import frame, split_run
@@ -275,6 +275,21 @@ def test_bad_bytes_are_named_with_file_and_offset(tmp_path: Path) -> None:
         with pytest.raises(JournalDamaged) as caught:
             drain(reader)
     assert (caught.value.file, caught.value.offset) == (str(path), 4096 + 48)
+
+
+def test_a_sealed_segment_that_ends_wrongly_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its index is whole as a record and none of ours: nobody goes on behind it to what may not be next."""
+    monkeypatch.setattr(contents, "encode_index", lambda *_: bytes(128))
+    with (
+        Journal.open(tmp_path, SOURCE, segment_bytes=SMALL) as journal,
+        journal.reader(Lsn(0)) as reader,
+    ):
+        write(journal, [[changes(end, run=frame([insert(1, bytes(1000))]))] for end in range(100, 1100, 100)])
+        first = min(tmp_path.glob("*.seg"))
+        with pytest.raises(JournalDamaged, match="does not end with the index") as caught:
+            drain(reader)
+    assert caught.value.file == str(first)
+    assert 4096 < caught.value.offset < first.stat().st_size
 
 
 def test_writer_readers_and_retention_at_once(tmp_path: Path) -> None:

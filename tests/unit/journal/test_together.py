@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
 
 import pytest
 from hypothesis import given, settings
@@ -154,6 +156,33 @@ def test_where_reading_begins_is_found_in_few_steps(tmp_path: Path, monkeypatch:
             assert found[0].xid == (start - 108) // 10 + 2
             assert steps[0] < 100
     assert opened < 100
+
+
+def test_the_end_of_a_segment_is_passed_in_few_steps(tmp_path: Path) -> None:
+    """Its index names each transaction; a reader that goes on behind it doesn't look at them."""
+    runs = [transaction(100 + 10 * n, row(1, b"x" * 50), xid=n + 1) for n in range(20_000)]
+    calls = [0]
+
+    def counted(frame: FrameType, event: str, argument: object) -> None:
+        calls[0] += event == "call"
+
+    with (
+        Journal.open(tmp_path, SOURCE, segment_bytes=1 << 20) as journal,
+        journal.reader(Lsn(0)) as reader,
+    ):
+        for at in range(0, len(runs), 100):
+            journal.append_stretch(stretch_of(runs[at : at + 100]))
+        journal.write()
+        segments = len(journal.segments())
+        before = sys.getprofile()
+        sys.setprofile(counted)
+        try:
+            found = together(reader, 1 << 20)
+        finally:
+            sys.setprofile(before)
+    assert segments > 3
+    assert len(shape(one_by_one(found))) == len(runs)
+    assert calls[0] < len(runs) / 4
 
 
 def test_a_stretch_stands_behind_all_that_is_there(tmp_path: Path) -> None:

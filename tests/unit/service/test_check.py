@@ -51,7 +51,7 @@ def facts(**changes: Any) -> Facts:
         keyless=(), primary_schema=OwnSchema(), secondary_schema=OwnSchema(), replica=None, filling=frozenset(),
         again=False, with_rows=frozenset(), secondary_roles={}, secondary_schemas=frozenset(), missing_roles=(),
         extensions=(), available={}, missing_collations=(), primary_columns={}, secondary_columns={},
-        primary_keys={}, pg_dump=PgDump(Path("pg_dump"), 18), origin_exists=False, replayer_role="replayer",
+        primary_keys={}, pg_dump=PgDump(Path("pg_dump"), 18), origin_exists=False, origins=0, replayer_role="replayer",
         owners=(), clock=Clock(0.0, 0.001, 0.001, 0.001), secondary_free_bytes=2**40,
     )  # fmt: skip
     return dataclasses.replace(plain, **changes)
@@ -165,6 +165,14 @@ def test_collation_versions() -> None:
     stale = server(collation_recorded="2.31", collation_actual="2.36")
     assert [each.place for each in versions.collation_version(facts(primary=stale))] == ["primary"]
     assert list(versions.collation_version(facts(primary=server(collation_recorded="2.31")))) == []
+
+
+def test_places_for_origins() -> None:
+    assert list(settings.origins(facts(origins=9))) == []
+    assert list(settings.origins(facts(origins=10, origin_exists=True))) == []
+    (finding,) = settings.origins(facts(origins=10))
+    assert (finding.severity, finding.place) == (Severity.WARNS, "secondary")
+    assert finding.sql == ("alter system set max_active_replication_origins = 14",)
 
 
 def test_locks_for_many_tables() -> None:
