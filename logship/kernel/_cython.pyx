@@ -23,6 +23,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, nanosleep, timespec
 
 from google_crc32c import extend as _extend
 
+from logship.kernel._python_binary import KINDS as _KINDS
 from logship.kernel._python_coalesce import Net, Operation
 from logship.kernel._python_drain import CopySource, Drained
 from logship.kernel._python_plain import Encoded, Gathered, Plain, Transaction, cut

@@ -11,7 +11,8 @@ cdef int64_t _since_2000_us = 946_684_800_000_000
 cdef int64_t _exact_us = <int64_t>1 << 53  # up to there a double holds every whole number
 
 
-cdef frozenset _known = frozenset("tjb248dmszuyn")
+cdef int _uuid_groups[5]
+_uuid_groups[:] = [8, 4, 4, 4, 12]  # digits, with a dash between
 
 
 cdef inline void put_u16(unsigned char* to, uint32_t value) noexcept nogil:
@@ -30,36 +31,25 @@ cdef Py_ssize_t most_of(char kind, Py_ssize_t size) noexcept nogil:
 
 
 cdef Py_ssize_t a_uuid(octets at, Py_ssize_t size, unsigned char* to) noexcept nogil:
-    cdef Py_ssize_t i = 0, made = 0
-    cdef unsigned char high, low
+    cdef Py_ssize_t group, made = 0
     if size != 36:
         return -1
-    while i < 36:
-        if i == 8 or i == 13 or i == 18 or i == 23:
-            if at[i] != c'-':
+    for group in range(5):
+        if group > 0:
+            if at[0] != c'-':
                 return -1
-            i += 1
-            continue
-        high, low = _hexadecimal[at[i]], _hexadecimal[at[i + 1]]
-        if high > 15 or low > 15:
+            at += 1
+        if unhex(at, _uuid_groups[group] // 2, to + made) < 0:
             return -1
-        to[made] = <unsigned char>((high << 4) | low)
-        made += 1
-        i += 2
+        at += _uuid_groups[group]
+        made += _uuid_groups[group] // 2
     return made
 
 
 cdef Py_ssize_t a_bytea(octets at, Py_ssize_t size, unsigned char* to) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef unsigned char high, low
     if size < 2 or size % 2 or at[0] != c'\\' or at[1] != c'x':
         return -1
-    for i in range(1, size // 2):
-        high, low = _hexadecimal[at[2 * i]], _hexadecimal[at[2 * i + 1]]
-        if high > 15 or low > 15:
-            return -1
-        to[i - 1] = <unsigned char>((high << 4) | low)
-    return size // 2 - 1
+    return -1 if unhex(at + 2, size // 2 - 1, to) < 0 else size // 2 - 1
 
 
 cdef Py_ssize_t a_numeric(octets at, Py_ssize_t size, unsigned char* to) noexcept nogil:
@@ -257,13 +247,13 @@ cdef bytes since_2000(const cell_t* cells, Py_ssize_t stride, Py_ssize_t rows, b
     if rows > 0x7fffffff:
         raise ValueError("an array of more than 2³¹ elements")
     if rows == 0:
-        return b"\0\0\0\0\0\0\0\0\0\0\0\x19"
-    made = <unsigned char*>malloc(20 + 24 * <size_t>rows)
+        return _empty_array
+    made = <unsigned char*>malloc(_ARRAY_HEAD + 24 * <size_t>rows)
     if made == NULL:
         raise MemoryError
     try:
         with nogil:
-            to = made + 20
+            to = made + _ARRAY_HEAD
             for i in range(rows):
                 if cells[i * stride].size == UNCHANGED_CELL:
                     status = -1
@@ -286,11 +276,7 @@ cdef bytes since_2000(const cell_t* cells, Py_ssize_t stride, Py_ssize_t rows, b
                 size = digits_of(value, to + 4)
                 put_u32(to, <uint32_t>size)
                 to += 4 + size
-            put_u32(made, 1)
-            put_u32(made + 4, <uint32_t>has_null)
-            put_u32(made + 8, 25)
-            put_u32(made + 12, <uint32_t>rows)
-            put_u32(made + 16, 1)
+            put_array_head(made, has_null, rows)
         if status == -1:
             refuse_unchanged()
         if status:

@@ -11,12 +11,27 @@ cdef object refuse_unchanged():
     raise ValueError("a cell that the log does not carry can't be written")
 
 
+cdef enum:
+    _ARRAY_HEAD = 20  # bytes: dimensions, whether there are NULLs, the elements' type, how many, the lower bound
+
+cdef bytes _empty_array = b"\0\0\0\0\0\0\0\0\0\0\0\x19"
+
+
+cdef inline void put_array_head(unsigned char* to, int has_null, Py_ssize_t elements) noexcept nogil:
+    """Of a text[] that isn't empty."""
+    put_u32(to, 1)
+    put_u32(to + 4, <uint32_t>has_null)
+    put_u32(to + 8, 25)
+    put_u32(to + 12, <uint32_t>elements)
+    put_u32(to + 16, 1)
+
+
 cdef bytes array_of(
     const cell_t* cells, Py_ssize_t stride, Py_ssize_t rows, const Py_ssize_t* columns, Py_ssize_t count
 ):
     """text[] of the columns end to end; ``columns`` NULL: of the one that ``cells`` is."""
     cdef Py_ssize_t n = 1 if columns == NULL else count
-    cdef Py_ssize_t elements, size = 20, i, k
+    cdef Py_ssize_t elements, size = _ARRAY_HEAD, i, k
     cdef int has_null = 0, status = 0
     cdef const cell_t* cell
     cdef bytes made
@@ -25,7 +40,7 @@ cdef bytes array_of(
         raise ValueError("an array of more than 2³¹ elements")
     elements = n * rows
     if elements == 0:
-        return b"\0\0\0\0\0\0\0\0\0\0\0\x19"
+        return _empty_array
     with nogil:
         for k in range(n):
             for i in range(rows):
@@ -50,12 +65,8 @@ cdef bytes array_of(
     made = PyBytes_FromStringAndSize(NULL, size)
     to = <unsigned char*>PyBytes_AS_STRING(made)
     with nogil:
-        put_u32(to, 1)
-        put_u32(to + 4, <uint32_t>has_null)
-        put_u32(to + 8, 25)
-        put_u32(to + 12, <uint32_t>elements)
-        put_u32(to + 16, 1)
-        to += 20
+        put_array_head(to, has_null, elements)
+        to += _ARRAY_HEAD
         for k in range(n):
             for i in range(rows):
                 cell = cells + i * stride + (0 if columns == NULL else columns[k])

@@ -265,7 +265,7 @@ cdef class Rows:
         cdef bytes letters = kinds.encode("ascii")
         cdef Py_ssize_t* picked = places(columns, self.width, &count)
         try:
-            if len(letters) != count or not _known.issuperset(kinds):
+            if len(letters) != count or not _KINDS.issuperset(kinds):
                 raise ValueError(f"{count} columns of the kinds {kinds}")
             return tuples_of(self.first, self.width, self.count, picked, count, PyBytes_AS_STRING(letters))
         finally:

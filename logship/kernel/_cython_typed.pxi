@@ -34,6 +34,17 @@ cdef object refuse_inexact():
     raise ValueError("a text that isn't held exactly")
 
 
+cdef inline int unhex(octets at, Py_ssize_t count, unsigned char* to) noexcept nogil:
+    """``count`` bytes of twice as many digits; -1: they are none."""
+    cdef Py_ssize_t i
+    cdef unsigned char high, low, wrong = 0
+    for i in range(count):
+        high, low = _hexadecimal[at[2 * i]], _hexadecimal[at[2 * i + 1]]
+        wrong |= high | low
+        to[i] = <unsigned char>((high << 4) | (low & 15))
+    return -1 if wrong > 15 else 0
+
+
 cdef inline int two_digits(octets at) noexcept nogil:
     """0 to 99; -1: they are none."""
     cdef unsigned int tens = <unsigned int>at[0] - c'0', ones = <unsigned int>at[1] - c'0'
@@ -278,12 +289,11 @@ cdef bytes decimals_of(const cell_t* cells, Py_ssize_t stride, Py_ssize_t rows, 
 
 
 cdef tuple unhexed(const cell_t* cells, Py_ssize_t stride, Py_ssize_t rows):
-    cdef Py_ssize_t i, k, size = 0
+    cdef Py_ssize_t i, size = 0
     cdef const cell_t* cell
     cdef bytes offsets, data
     cdef int32_t* offset
     cdef unsigned char* to
-    cdef unsigned char high, low
     cdef int status = 0
     with nogil:
         for i in range(rows):
@@ -313,12 +323,9 @@ cdef tuple unhexed(const cell_t* cells, Py_ssize_t stride, Py_ssize_t rows):
         for i in range(rows):
             cell = cells + i * stride
             if cell.size > 0:
-                for k in range(1, cell.size // 2):
-                    high, low = _hexadecimal[cell.at[2 * k]], _hexadecimal[cell.at[2 * k + 1]]
-                    if high > 15 or low > 15:
-                        status = -1
-                    to[size] = <unsigned char>((high << 4) | (low & 15))
-                    size += 1
+                if unhex(cell.at + 2, cell.size // 2 - 1, to + size) < 0:
+                    status = -1
+                size += cell.size // 2 - 1
             offset[i + 1] = <int32_t>size
     if status:
         refuse_inexact()

@@ -37,6 +37,7 @@ MAX_PRECISION: Final = 38
 
 
 def integer(cell: bytes, bits: int) -> int:
+    """The number, without a sign in front of 0, without zeros in front, and within ``bits`` bits."""
     digits = cell[1:] if cell[:1] == b"-" else cell
     if digits.isdigit() and len(digits) <= 19:
         value = int(cell)

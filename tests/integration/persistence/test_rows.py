@@ -53,7 +53,7 @@ def test_order_of_columns_extra_generated_and_identity_columns(replica: Replica)
 @pytest.mark.parametrize(
     "odd", [None, "infinity", "0044-03-15 12:00:00 BC", "2300-01-01 00:00:00", "1700-01-01 00:00:00"]
 )
-def test_moments_of_many_rows(replica: Replica, odd: str | None) -> None:
+def test_timestamps_of_many_rows(replica: Replica, odd: str | None) -> None:
     """They go as numbers, where all of a column do, into every kind of column that holds them."""
     replica.database.execute(f"alter database {replica.database.name} set timezone = 'America/St_Johns'")
     replica.create(

@@ -53,7 +53,7 @@ def test_insert_names_only_what_may_be_written() -> None:
     assert statement.rows == 2
 
 
-def test_moments_of_many_rows_are_numbers() -> None:
+def test_timestamps_of_many_rows_are_numbers() -> None:
     at = SecondaryColumn(
         "at", "timestamp(3) with time zone", 1184, 3, False, "", "", True, "operator(pg_catalog.=)"
     )
