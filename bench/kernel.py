@@ -132,7 +132,10 @@ def rows_of(made: list[Batch]) -> Iterator[kernel.Rows]:
 Parts = list[kernel.Rows]
 FORMS: dict[str, Callable[[Parts], object]] = {
     "text[]": lambda parts: [part.text_array(i) for part in parts for i in range(part.width)],
-    "COPY": lambda parts: [part.copy_text(range(part.width)) for part in parts],
+    "COPY text": lambda parts: [part.copy_text(range(part.width)) for part in parts],
+    "COPY binary": lambda parts: [
+        part.copy_binary(range(part.width), "4" + "t" * (part.width - 1)) for part in parts
+    ],
     "Arrow text": lambda parts: [part.arrow_text(i) for part in parts for i in range(part.width)],
     "Arrow int": lambda parts: [part.arrow_int(0, 32) for part in parts],
 }

@@ -3,8 +3,9 @@
     python bench/statements.py [--rows N]
 
 One session writes a table (bigint key, int, text of 30 bytes, timestamptz) under the settings of persistence, 20,000
-rows a statement: arrays of text with a cast per column, as persistence does; arrays of the column's own types in
-binary format; COPY. Prints CPU microseconds of the backend for each row, the lowest of three rounds.
+rows a statement: arrays of text with a cast per column; the same with timestamps as numbers, which is what persistence
+does; arrays of the columns' own types in binary format; COPY as text, and in its binary form, which persistence
+prefers. Prints CPU microseconds of the backend for each row, the lowest of three rounds.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from __future__ import annotations
 import argparse
 import os
 import struct
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psycopg
 from psycopg import pq
 
-from logship.kernel import binary_text_array
+from logship.kernel import Rows
+from logship.replay import copying
 from logship.replay.session import SETTINGS
 from logship.service.demo.servers import Server, find_binaries
 
@@ -35,24 +38,34 @@ _UPDATE = (
     "update only t set n = u.c1::int4, v = u.c2::text, at = u.c3::timestamptz "
     f"from {_FROM} where t.id = u.c0::int8"
 )
+_NUMBER = "'2000-01-01+00'::timestamptz + u.c3::float8 * '00:00:00.000001'::interval"
 _DELETE = "delete from only t using rows from (unnest($1)) as u (c0) where t.id = u.c0::int8"
 _TEXT, _TYPED = [1009] * 4, [1016, 1007, 1009, 1185]
 
 
-def texts(start: int) -> list[bytes]:
-    numbers = range(start, start + CHUNK)
-    return [
-        binary_text_array([b"%d" % n for n in numbers]),
-        binary_text_array([b"%d" % (n % 1000) for n in numbers]),
-        binary_text_array([b"a value of some thirty bytes %d" % n for n in numbers]),
-        binary_text_array([b"2025-01-01 00:00:00.123456+00"] * CHUNK),
-    ]
+def rows_from(start: int) -> Rows:
+    at = b"2025-01-01 00:00:00.123456+00"
+    return Rows.of(
+        4,
+        [
+            [b"%d" % n, b"%d" % (n % 1000), b"a value of some thirty bytes %d" % n, at]
+            for n in range(start, start + CHUNK)
+        ],
+    )
 
 
-def typed(start: int) -> list[bytes]:
-    numbers = range(start, start + CHUNK)
+def texts(rows: Rows) -> list[bytes]:
+    return [rows.text_array(column) for column in range(4)]
+
+
+def numbers(rows: Rows) -> list[bytes]:
+    return [*texts(rows)[:3], rows.since_2000(3, True)]
+
+
+def typed(rows: Rows) -> list[bytes]:
+    keys = [int(cell or b"") for cell in rows.column(0)]
     return [
-        array(20, ">iq", numbers), array(23, ">ii", [n % 1000 for n in numbers]), texts(start)[2],
+        array(20, ">iq", keys), array(23, ">ii", [n % 1000 for n in keys]), rows.text_array(2),
         array(1184, ">iq", [123_456] * CHUNK),
     ]  # fmt: skip
 
@@ -63,10 +76,12 @@ def array(oid: int, layout: str, values: Sequence[int]) -> bytes:
     return struct.pack(">iiIii", 1, 0, oid, len(values), 1) + cells
 
 
-def lines(start: int) -> list[bytes]:
-    numbers = range(start, start + CHUNK)
-    form = b"%d\t%d\ta value of some thirty bytes %d\t2025-01-01 00:00:00.123456+00\n"
-    return [b"".join(form % (n, n % 1000, n) for n in numbers)]
+def lines(rows: Rows) -> list[bytes]:
+    return [*copying.lines(deque([rows]), range(4))]
+
+
+def tuples(rows: Rows) -> list[bytes]:
+    return [b"".join(copying.tuples(deque([rows]), range(4), "84tz"))]
 
 
 def main() -> None:
@@ -94,25 +109,37 @@ def main() -> None:
 
             return send
 
-        def copy(parameters: list[bytes]) -> None:
-            with connection.cursor().copy("copy t (id, n, v, at) from stdin") as sink:
-                sink.write(parameters[0])
+        def copy(form: str) -> Callable[[list[bytes]], None]:
+            def send(parameters: list[bytes]) -> None:
+                with connection.cursor().copy(
+                    f"copy t (id, n, v, at) from stdin (format {form})".encode()
+                ) as sink:
+                    sink.write(parameters[0])
 
+            return send
+
+        by_number = {
+            verb: run(sql.replace("u.c3::timestamptz", _NUMBER), _TEXT)
+            for verb, sql in (("insert", _INSERT), ("update", _UPDATE))
+        }
         for name, send, make, full in (
             ("insert, text arrays", run(_INSERT, _TEXT), texts, False),
+            ("insert, timestamps as numbers", by_number["insert"], numbers, False),
             ("insert, typed arrays", run(_INSERT, _TYPED), typed, False),
-            ("insert, COPY", copy, lines, False),
+            ("insert, COPY text", copy("text"), lines, False),
+            ("insert, COPY binary", copy("binary"), tuples, False),
             ("update, text arrays", run(_UPDATE, _TEXT), texts, True),
+            ("update, timestamps as numbers", by_number["update"], numbers, True),
             ("update, typed arrays", run(_UPDATE, _TYPED), typed, True),
             ("delete, text arrays", run(_DELETE, _TEXT), texts, True),
             ("delete, typed arrays", run(_DELETE, _TYPED), typed, True),
         ):
             best = min(measure(connection, send, make, rows, full=full) for _ in range(ROUNDS))
-            print(f"{name:22} {best:5.2f} µs a row", flush=True)
+            print(f"{name:30} {best:5.2f} µs a row", flush=True)
 
 
 def measure(
-    connection: psycopg.Connection, send: Callable[[list[bytes]], None], make: Callable[[int], list[bytes]],
+    connection: psycopg.Connection, send: Callable[[list[bytes]], None], make: Callable[[Rows], list[bytes]],
     rows: int, *, full: bool,
 ) -> float:  # fmt: skip
     """CPU microseconds of the backend for each row."""
@@ -122,7 +149,7 @@ def measure(
         connection.execute(_FULL.format(rows).encode())
         connection.execute("vacuum analyze t")
     connection.execute("checkpoint")
-    prepared = [make(start) for start in range(0, rows, CHUNK)]
+    prepared = [make(rows_from(start)) for start in range(0, rows, CHUNK)]
     before = cpu_s(connection.info.backend_pid)
     for parameters in prepared:
         send(parameters)
