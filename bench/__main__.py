@@ -33,7 +33,9 @@ def main() -> None:
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--quick", action="store_true", help="a twentieth of the logs, one round: some 3 minutes"
+        "--quick",
+        action="store_true",
+        help="a twentieth of the logs, one round: under 3 minutes on two cores",
     )
     parser.add_argument("--rounds", type=int, help="of each part (default: 3)")
     parser.add_argument("--scale", type=float, help="of the logs (default: 1; a million rows)")
@@ -79,12 +81,14 @@ def measured(
         began = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, median of {rounds}, scale {scale:g}"
         results = Results(pair.described(), began)
         print(results.machine, flush=True)
-        seconds = 2 if quick else 10
+        seconds = 1 if quick else 10
         parts: dict[str, Callable[[], None]] = {
             "catch-up": lambda: catch_up(
                 pair, results, scale=scale, rounds=rounds, only=loads, pglogical=pglogical
             ),
-            "lag": lambda: lag(pair, results, seconds=2 * seconds, rounds=rounds, pglogical=pglogical),
+            "lag": lambda: lag(
+                pair, results, seconds=2 * seconds, warm_s=max(1, seconds // 5), rounds=rounds, pglogical=pglogical
+            ),
             "synchronous": lambda: synchronous(pair, results, seconds=seconds, rounds=rounds),
             "replicas": lambda: four_replicas(pair, results, rows=int(1_000_000 * scale)),
         }
@@ -94,12 +98,13 @@ def measured(
                 part()
     if "copy" in chosen:
         print("copy:", flush=True)
-        took = initial_copy.measured(scale=scale, rounds=rounds)
+        ways = {"built-in": "built-in, two workers", "logship init": "logship --jobs 2"}
+        took = initial_copy.measured(scale=scale, rounds=rounds, only=[*ways.values()])
         ratio = statistics.median(
             theirs.wall_s / ours.wall_s
-            for theirs, ours in zip(took["built-in, two workers"], took["logship --jobs 2"], strict=True)
+            for theirs, ours in zip(*(took[key] for key in ways.values()), strict=True)
         )
-        for peer, key in (("built-in", "built-in, two workers"), ("logship init", "logship --jobs 2")):
+        for peer, key in ways.items():
             ours = peer != "built-in"
             results.add(
                 Row(

@@ -21,7 +21,7 @@ import resource
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,8 +48,8 @@ def main() -> None:
     report(measured(scale=given.scale, rounds=given.rounds))
 
 
-def measured(*, scale: float, rounds: int) -> dict[str, list[Took]]:
-    """Of each way of copying, in rounds."""
+def measured(*, scale: float, rounds: int, only: Sequence[str] = ()) -> dict[str, list[Took]]:
+    """Of each way of copying (or of ``only`` some), in rounds."""
     binaries = find_binaries()
     took: dict[str, list[Took]] = {}
     with (
@@ -61,7 +61,8 @@ def measured(*, scale: float, rounds: int) -> dict[str, list[Took]]:
         print(machine(primary))
         for _ in range(rounds):
             for name, copy in bench.ways().items():
-                took.setdefault(name, []).append(bench.timed(name, copy))
+                if not only or name in only:
+                    took.setdefault(name, []).append(bench.timed(name, copy))
     return took
 
 

@@ -58,14 +58,14 @@ class _Following:
         drop_databases(self.pair, self.database)
 
 
-def lag(pair: Pair, results: Results, *, seconds: int, rounds: int, pglogical: bool) -> None:
+def lag(pair: Pair, results: Results, *, seconds: int, warm_s: int, rounds: int, pglogical: bool) -> None:
     kinds: list[type[Peer]] = [BuiltIn, *([Pglogical] if pglogical else []), Run, Replay]
     found: dict[str, list[list[float]]] = {}
     for number in range(rounds):
         for kind in kinds[number % len(kinds) :] + kinds[: number % len(kinds)]:
             following = _Following(pair, kind, f"lag{number}")
             with following.peer.following():
-                following.pgbench("-c", "4", "-j", "2", "-R", str(RATE), "-T", "2")  # warm
+                following.pgbench("-c", "4", "-j", "2", "-R", str(RATE), "-T", str(warm_s))
                 following.caught_up()
                 found.setdefault(kind.name, []).append(_lags_ms(following, seconds))
             following.close()
