@@ -87,7 +87,12 @@ def measured(
                 pair, results, scale=scale, rounds=rounds, only=loads, pglogical=pglogical
             ),
             "lag": lambda: lag(
-                pair, results, seconds=2 * seconds, warm_s=max(1, seconds // 5), rounds=rounds, pglogical=pglogical
+                pair,
+                results,
+                seconds=2 * seconds,
+                warm_s=max(1, seconds // 5),
+                rounds=rounds,
+                pglogical=pglogical,
             ),
             "synchronous": lambda: synchronous(pair, results, seconds=seconds, rounds=rounds),
             "replicas": lambda: four_replicas(pair, results, rows=int(1_000_000 * scale)),

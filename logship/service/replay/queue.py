@@ -21,9 +21,9 @@ ITEM_BYTES: Final = 512
 
 
 class ByteQueue(Generic[T]):
-    """``on_idle`` is called, without the lock, when the consumer finds nothing and starts to wait."""
+    """``on_idle`` is called, without the lock, when the consumer finds nothing and starts to wait. It may `put`."""
 
-    def __init__(self, bound_bytes: int, on_idle: Callable[[], None]) -> None:
+    def __init__(self, bound_bytes: int, on_idle: Callable[[], object]) -> None:
         self._bound_bytes = bound_bytes
         self._on_idle = on_idle
         self._items: deque[tuple[T, int]] = deque()

@@ -5,15 +5,17 @@ log; positions that say how far. Three threads: one reads and makes batches, one
 feeds persistence. Both stores get the same batches through queues bounded by bytes; neither
 waits for the other except to load an object into memory.
 
-A batch is handed over as soon as a store has nothing to do, and grows while both are busy. Nothing is
+A batch is handed over as soon as a store has nothing to do, and grows while both are busy; persistence's
+thread fetches it by itself where it can. Nothing is
 acknowledged here: persistence commits rows and position together, and the positions follow it.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import replace
@@ -227,11 +229,12 @@ class _Session:
         self._work = work
         self._bounds = bounds
         self._intervals = intervals
-        self._to_persistence: ByteQueue[Item | LookUp] = ByteQueue(bounds.queue_bytes, self._is_idle)
+        self._to_persistence: ByteQueue[Item | LookUp] = ByteQueue(bounds.queue_bytes, self._fetch)
         self._to_memory: ByteQueue[Item] | None = None
         self._left_out = left_out
         self._types = types
         self._backlog = Backlog()
+        self._batching = threading.Lock()  # whoever has it may use batcher and backlog
         self.memory: Memory | None = None
         self._crew = Crew(self._close_queues)
         if make_memory is not None:
@@ -295,18 +298,25 @@ class _Session:
 
     def _read(self) -> None:
         while not self._crew.stopping:
-            self._door.between()
-            for found in self._reader.read_together(self._bounds.read_bytes, timeout_s=self._gather_s or 1.0):
-                if isinstance(found, Stretch) and self._door.lets_in(found):
-                    for item in self._batcher.stretch(found):
-                        self._hand_over(item)
-                    continue
-                for record in found.records() if isinstance(found, Stretch) else (found,):
-                    self._door.admit(record)
-                    for item in self._batches(record):
-                        self._hand_over(item)
-            if self._batcher.pending and self._somebody_is_idle() and not self._gather_s:
-                self._hand_over(self._batcher.take())
+            with self._batching:
+                self._door.between()
+                timeout_s = self._gather_s or 1.0
+            found = self._reader.read_together(self._bounds.read_bytes, timeout_s=timeout_s)
+            with self._batching:
+                self._take_in(found)
+                if self._batcher.pending and self._somebody_is_idle() and not self._gather_s:
+                    self._hand_over(self._batcher.take())
+
+    def _take_in(self, found: Iterable[Record | Stretch]) -> None:
+        for one in found:
+            if isinstance(one, Stretch) and self._door.lets_in(one):
+                for item in self._batcher.stretch(one):
+                    self._hand_over(item)
+                continue
+            for record in one.records() if isinstance(one, Stretch) else (one,):
+                self._door.admit(record)
+                for item in self._batches(record):
+                    self._hand_over(item)
 
     @property
     def _gather_s(self) -> float:
@@ -346,6 +356,28 @@ class _Session:
         from now on, it hands over by itself."""
         if self._batcher.pending:
             self._reader.wake()
+
+    def _fetch(self) -> None:
+        """The same of persistence, whose thread takes what is pending itself while the replay thread waits for the
+        journal: each commit that waits for this one would wait for two threads to be woken. Where handing over might
+        have to wait for something, the replay thread does it."""
+        if not self._batcher.pending:
+            return
+        if self._batching.acquire(blocking=False):
+            try:
+                if self._batcher.pending and not self._gather_s and self._is_plain_sailing():
+                    with suppress(Stopped):  # the queue is closed, as its owner sees next
+                        self._hand_over(self._batcher.take())
+                    return
+            finally:
+                self._batching.release()
+        self._is_idle()
+
+    def _is_plain_sailing(self) -> bool:
+        """Whether a batch that is pending can be handed over by persistence's own thread: it waits for no schema
+        change, and memory has room."""
+        has_room = self._to_memory is None or self._to_memory.size_bytes < _SMALL_BYTES
+        return has_room and self._relations.committed
 
     def _somebody_is_idle(self) -> bool:
         return self._to_persistence.idle or (self._to_memory is not None and self._to_memory.idle)

@@ -64,6 +64,12 @@ def test_an_item_above_the_bound_passes_alone() -> None:
     assert queue.take(10) == [1]
 
 
+def test_an_idle_consumer_may_fill_its_queue_itself() -> None:
+    more = [1, 2]
+    queue: ByteQueue[int] = ByteQueue(10, lambda: more and queue.put(more.pop(0), 10))
+    assert [queue.take(100), queue.take(100), queue.take(100, 0)] == [[1], [2], []]
+
+
 def test_says_when_the_consumer_is_idle() -> None:
     idle = threading.Event()
     queue: ByteQueue[int] = ByteQueue(10, idle.set)
