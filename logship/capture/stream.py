@@ -41,6 +41,9 @@ T = TypeVar("T")
 
 READ_BYTES: Final = 1024 * 1024
 ANSWER_S: Final = 60.0  # for a server that is alive to answer a command or take a status update
+SILENCE_S: Final = (
+    60.0  # as PostgreSQL's wal_receiver_timeout: after half of it the server is asked for a sign
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,9 @@ class Stream(ABC, Generic[T]):
         # Held while libpq is used, and not while its socket is waited for. Who decides by `sent` what to send holds it.
         self.using = threading.RLock()
         self._unsent = False  # libpq has bytes of an `offer_status` that the socket didn't take
+        self.silence_s = SILENCE_S
+        self._heard_s = time.monotonic()
+        self._asked_s: float | None = None  # for an answer that hasn't come: since when
         # After the last `_gather` neither libpq nor the socket had more: there is nothing to look for before a wait.
         self._drained = False
 
@@ -143,6 +149,7 @@ class Stream(ABC, Generic[T]):
             self._state = State.ENDED
             return result
         self._state = State.STREAMING
+        self._heard_s = time.monotonic()
         return None
 
     # -- the stream ------------------------------------------------------------------------------
@@ -150,14 +157,15 @@ class Stream(ABC, Generic[T]):
     def read(self, timeout_s: float, max_bytes: int = READ_BYTES) -> Received[T]:
         """What has come, or comes within ``timeout_s``: at least one item, unless the time was over or
         `wake` was called. Stops at the first message that brings it to ``max_bytes``. What ends the stream
-        raises a `PrimaryError`, after everything before it was returned."""
+        raises a `PrimaryError`, after everything before it was returned; so does a server that doesn't answer when
+        status updates ask it to, or whose answers don't come through."""
         self._expect(State.STREAMING)
         if self._failure is not None:
             raise self._failure
         items: list[T] = []
         keepalives: list[Keepalive] = []
         end = time.monotonic() + timeout_s
-        size, woken = 0, False
+        size, woken, heard = 0, False, False
         try:
             with self.using:
                 if self._unsent:
@@ -171,10 +179,12 @@ class Stream(ABC, Generic[T]):
                 ready = self._link.wait(left_s)
                 woken = ready.woken
                 if ready.readable:
+                    heard = True  # be it a part of a message
                     with self.using:
                         size = self._gather(items, keepalives, max_bytes)
                 if left_s <= 0:
                     break  # also in the middle of a message that takes long: the caller has a timer
+            self._listen(heard=heard or size > 0)
         except (PrimaryError, psycopg.Error) as error:
             with self.using:  # libpq is asked for the server's last words
                 self._failure = error if isinstance(error, PrimaryError) else self._broken(error)
@@ -224,12 +234,27 @@ class Stream(ABC, Generic[T]):
     def _put_status(self, positions: Positions, *, reply_requested: bool) -> bool:
         """Into libpq's buffer; False: it has no room."""
         check_progress(self.sent.positions, positions)
-        clock_us = microseconds(time.time())
-        message = status_update(positions, clock_us, reply_requested=reply_requested)
+        clock_us, now_s = microseconds(time.time()), time.monotonic()
+        asks = reply_requested or now_s - self._heard_s > self.silence_s / 2
+        message = status_update(positions, clock_us, reply_requested=asks)
         if self._pgconn.put_copy_data(message) == 0:
             return False
-        self.sent = Sent(positions, time.monotonic())
+        if asks and self._asked_s is None:
+            self._asked_s = now_s
+        self.sent = Sent(positions, now_s)
         return True
+
+    def _listen(self, *, heard: bool) -> None:
+        """Whether a read heard anything; if not, the socket has nothing."""
+        now_s = time.monotonic()
+        if heard:
+            self._heard_s, self._asked_s = now_s, None
+            return
+        asked = self._asked_s is not None and now_s - self._asked_s >= self.silence_s / 2
+        if asked and now_s - self._heard_s >= self.silence_s:
+            raise self._explain(
+                None, f"nothing was heard for {self.silence_s:g} s, though an answer was asked for"
+            )
 
     @property
     def backend_pid(self) -> int:

@@ -19,6 +19,7 @@ from logship.errors import InternalError, PrimaryError, SlotActive, StreamBroken
 from logship.lsn import INVALID
 from logship.service.demo.servers import Server
 from tests.integration.capture.pump import Pump, current_lsn, events, open_pump, publish
+from tests.integration.persistence.proxy import Proxy
 from tests.servers import Database, eventually
 
 ACTIVE_PID = "select active_pid from pg_replication_slots where slot_name = %s"
@@ -94,6 +95,25 @@ def test_keepalives_are_answered_while_a_large_transaction_comes(synchronous: Da
     assert synchronous.value(ACTIVE_PID, [slot]) == pid
     assert sum(isinstance(e, Insert) for e in pump.catch_up(synchronous)) == 60_000
     pump.stream.close()
+
+
+def test_a_server_whose_answers_do_not_come_through(primary: Database) -> None:
+    """The link stands, and takes whatever is sent: PostgreSQL's wal_receiver_timeout is for this."""
+    slot = publish(primary)
+    proxy = Proxy(primary.server.port)
+    try:
+        with SlotStream(f"{primary.conninfo_as('postgres', tcp=True)} port={proxy.port}") as stream:
+            stream.start(slot, ["everything"], INVALID)
+            pump = Pump(stream, interval_s=0.05)
+            stream.silence_s = 0.6
+            end = time.monotonic() + 2.0
+            pump.until(lambda: time.monotonic() > end)  # it has nothing to say, and says so when it is asked
+            proxy.mute = True
+            with pytest.raises(StreamBroken, match=r"nothing was heard for 0\.6 s") as broken:
+                pump.until(lambda: False)
+            assert broken.value.transient
+    finally:
+        proxy.close()
 
 
 def test_a_full_socket_blocks_neither_side(primary: Database) -> None:

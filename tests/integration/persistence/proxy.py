@@ -19,6 +19,7 @@ class Proxy:
         self._word: bytes | None = None
         self._deliver = True
         self._left: int | None = None
+        self.mute = False  # what the server says is swallowed, and nobody is told
         self.cuts = 0
         self._sockets: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
@@ -79,7 +80,8 @@ class Proxy:
                         self._left = None
                         self.cuts += 1
                         break
-                to.sendall(data)
+                if to_server or not self.mute:
+                    to.sendall(data)
         _close(source)
         _close(to)
 

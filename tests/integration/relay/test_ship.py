@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,10 +14,15 @@ from urllib.request import urlopen
 import psycopg
 import pytest
 
+from logship.capture.copydata import NOWHERE
+from logship.capture.relay_stream import RelayStream
 from logship.capture.slot import start_command
 from logship.config import MIB, Address, JournalBounds
 from logship.connection import Side, connect
+from logship.errors import ShipperBroken
 from logship.lsn import INVALID, Lsn
+from logship.relay.frames import decode_record
+from tests.integration.persistence.proxy import Proxy
 from tests.relay import PUBLICATION, Relay, publish
 from tests.servers import Database, eventually
 
@@ -68,6 +74,7 @@ def test_facts_a_cancelled_stream_and_log_that_is_gone(relay: Relay) -> None:
         connection.execute("CREATE_REPLICATION_SLOT watched LOGICAL pgoutput")
         tells_facts(relay, connection)
         gives_up_a_network_that_swallows(relay)
+        gives_up_a_shipper_that_is_not_heard(relay)
         ends_a_stream_that_is_cancelled(relay, connection)
         names_the_oldest_lsn(relay)
 
@@ -113,6 +120,27 @@ def gives_up_a_network_that_swallows(relay: Relay) -> None:
             socket.socket(fileno=os.dup(client.pgconn.socket)) as link,
         ):
             assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == expected
+
+
+def gives_up_a_shipper_that_is_not_heard(relay: Relay) -> None:
+    """One that has nothing to say is asked, and answers; one whose answers don't come through is given up."""
+    proxy, start = Proxy(relay.port), Lsn.parse(relay.primary.value("select pg_current_wal_lsn()::text"))
+    try:
+        with RelayStream(relay.conninfo(port=str(proxy.port)), "early", decode_record) as stream:
+            stream.silence_s = 0.4
+            stream.start(PUBLICATION, start)
+            end = time.monotonic() + 1.2
+            while time.monotonic() < end:
+                stream.read(0.02)
+                stream.send_status(NOWHERE)
+            proxy.mute = True
+            with pytest.raises(ShipperBroken, match=r"nothing was heard for 0\.4 s") as broken:
+                while True:
+                    stream.read(0.02)
+                    stream.send_status(NOWHERE)
+            assert broken.value.transient
+    finally:
+        proxy.close()
 
 
 def ends_a_stream_that_is_cancelled(relay: Relay, connection: psycopg.Connection) -> None:
