@@ -15,7 +15,7 @@ from typing import Final, Generic, TypeVar
 import psycopg
 
 from logship.capture.copydata import KEEPALIVE, Keepalive, keepalive
-from logship.capture.stream import State, Stream, identifier
+from logship.capture.stream import RECEIVER_TIMEOUT_S, State, Stream, identifier
 from logship.connection import Side, connect
 from logship.errors import (
     LogGone,
@@ -46,9 +46,11 @@ class RelayStream(Stream[T | Keepalive], Generic[T]):
         conninfo: str,
         replica: str,
         decode: Callable[[memoryview | bytes], T],
+        *,
+        receiver_timeout_s: float = RECEIVER_TIMEOUT_S,
     ) -> None:
         """Connects. ``decode`` gets the payload of each CopyData of ours; it raises `ProtocolViolation`."""
-        super().__init__(connected(conninfo, replica))
+        super().__init__(connected(conninfo, replica), receiver_timeout_s)
         self._replica = replica
         self._decode = decode
 

@@ -24,7 +24,7 @@ from psycopg import pq
 from logship.capture.copydata import Keepalive, Stretch, header, keepalive
 from logship.capture.libpq import copy_functions
 from logship.capture.slot_state import SlotState, check_slot
-from logship.capture.stream import ANSWER_S, State, Stream, System, identifier, literal
+from logship.capture.stream import ANSWER_S, RECEIVER_TIMEOUT_S, State, Stream, System, identifier, literal
 from logship.capture.stream_errors import HINTS, stream_error
 from logship.connection import Side, connect
 from logship.errors import PrimaryError, ProtocolViolation, PublicationMissing, SlotActive, StreamBroken
@@ -39,9 +39,11 @@ _ENOUGH_BYTES: Final = 256 * 1024  # it isn't worth while to gather more before 
 class SlotStream(Stream[Stretch]):
     """One connection: `identify`, `start`, then `read` and `send_status` in turn, `stop`, `close`."""
 
-    def __init__(self, conninfo: str, *, application_name: str = "logship") -> None:
+    def __init__(
+        self, conninfo: str, *, application_name: str = "logship", receiver_timeout_s: float = RECEIVER_TIMEOUT_S
+    ) -> None:
         """Connects. ``application_name`` is the name that synchronous_standby_names may list."""
-        super().__init__(_walsender(conninfo, application_name))
+        super().__init__(_walsender(conninfo, application_name), receiver_timeout_s)
         # Each implementation of psycopg's PGconn has `pgconn_ptr`; its protocol class doesn't name it.
         self._drain = Drain(cast("CopySource", self._pgconn), copy_functions())
         self.gather_s = 0.0  # how long a read to which little has come looks for more

@@ -40,10 +40,8 @@ from logship.lsn import INVALID, Lsn
 T = TypeVar("T")
 
 READ_BYTES: Final = 1024 * 1024
+RECEIVER_TIMEOUT_S: Final = 60.0
 ANSWER_S: Final = 60.0  # for a server that is alive to answer a command or take a status update
-SILENCE_S: Final = (
-    60.0  # as PostgreSQL's wal_receiver_timeout: after half of it the server is asked for a sign
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,9 @@ class State(enum.Enum):
 class Stream(ABC, Generic[T]):
     """One connection: `identify`, a subclass's start, then `read` and `send_status` in turn, `stop`, `close`."""
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    def __init__(self, connection: psycopg.Connection, receiver_timeout_s: float) -> None:
+        """``receiver_timeout_s`` of silence end it, as PostgreSQL's wal_receiver_timeout does: after half of it the
+        server is asked for a sign of life. 0: nothing does."""
         self._connection = connection
         self._connection.prepare_threshold = None  # a walsender knows no prepared statements
         self._connection.add_notice_handler(self._notice)
@@ -95,7 +95,7 @@ class Stream(ABC, Generic[T]):
         # Held while libpq is used, and not while its socket is waited for. Who decides by `sent` what to send holds it.
         self.using = threading.RLock()
         self._unsent = False  # libpq has bytes of an `offer_status` that the socket didn't take
-        self.silence_s = SILENCE_S
+        self._silence_s = receiver_timeout_s
         self._heard_s = time.monotonic()
         self._asked_s: float | None = None  # for an answer that hasn't come: since when
         # After the last `_gather` neither libpq nor the socket had more: there is nothing to look for before a wait.
@@ -235,7 +235,7 @@ class Stream(ABC, Generic[T]):
         """Into libpq's buffer; False: it has no room."""
         check_progress(self.sent.positions, positions)
         clock_us, now_s = microseconds(time.time()), time.monotonic()
-        asks = reply_requested or now_s - self._heard_s > self.silence_s / 2
+        asks = reply_requested or 0 < self._silence_s / 2 < now_s - self._heard_s
         message = status_update(positions, clock_us, reply_requested=asks)
         if self._pgconn.put_copy_data(message) == 0:
             return False
@@ -250,10 +250,10 @@ class Stream(ABC, Generic[T]):
         if heard:
             self._heard_s, self._asked_s = now_s, None
             return
-        asked = self._asked_s is not None and now_s - self._asked_s >= self.silence_s / 2
-        if asked and now_s - self._heard_s >= self.silence_s:
+        asked = self._asked_s is not None and now_s - self._asked_s >= self._silence_s / 2
+        if asked and self._silence_s and now_s - self._heard_s >= self._silence_s:
             raise self._explain(
-                None, f"nothing was heard for {self.silence_s:g} s, though an answer was asked for"
+                None, f"nothing was heard for {self._silence_s:g} s, though an answer was asked for"
             )
 
     @property

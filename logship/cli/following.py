@@ -244,6 +244,7 @@ def follow_options(command: Callable[..., int]) -> Callable[..., int]:
                 feedback_s=given.pop("feedback_interval"),
                 report_s=given.pop("report_interval"),
                 position_s=given.pop("position_interval"),
+                receiver_timeout_s=given.pop("receiver_timeout"),
                 stall_s=given.pop("stall_after"),
             ),
             metrics=None if (address := given.pop("metrics")) is None else Address(*address),

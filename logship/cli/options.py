@@ -70,7 +70,7 @@ def name(command: F) -> F:
 
 
 def intervals(command: F) -> F:
-    """`--feedback-interval`, `--report-interval`, `--position-interval`, in seconds."""
+    """`--feedback-interval`, `--report-interval`, `--position-interval`, `--receiver-timeout`, in seconds."""
     usual = Intervals()
     for flag, default, at_least, at_most, text in reversed(
         (
@@ -89,7 +89,19 @@ def intervals(command: F) -> F:
             show_default=written_s(default),
             help=text,
         )(command)
-    return command
+    return receiver_timeout(command)
+
+
+def receiver_timeout(command: F) -> F:
+    """`--receiver-timeout`, in seconds."""
+    return setting(
+        "--receiver-timeout",
+        type=Duration(at_least=0, at_most=86400),
+        default=Intervals().receiver_timeout_s,
+        show_default=written_s(Intervals().receiver_timeout_s),
+        help="A stream on which nothing was heard for so long, though a sign of life was asked for at half of it, is "
+        "broken, and opened again; 0: never.",
+    )(command)
 
 
 def initial_copy(command: F) -> F:

@@ -126,6 +126,7 @@ _BOUNDS = JournalBounds()
     show_default=written_s(Intervals().report_s),
     help="Report to the views, and look at the primary's position, this often.",
 )
+@options.receiver_timeout
 @options.heartbeat
 @options.application_name
 @options.new_journal
@@ -157,6 +158,7 @@ def ship(
     journal_min_age: float,
     feedback_interval: float,
     report_interval: float,
+    receiver_timeout: float,
     heartbeat: float,
     application_name: str,
     new_journal: bool,
@@ -194,7 +196,10 @@ def ship(
             ),
             journal_bounds=JournalBounds(segment_size, journal_limit, journal_min_age),
             intervals=Intervals(
-                feedback_s=feedback_interval, report_s=report_interval, heartbeat_s=heartbeat
+                feedback_s=feedback_interval,
+                report_s=report_interval,
+                receiver_timeout_s=receiver_timeout,
+                heartbeat_s=heartbeat,
             ),
             metrics=None if metrics is None else Address(*metrics),
         )

@@ -57,6 +57,7 @@ class Receiver:
         acknowledge: Acknowledge,
         check_epoch: Callable[[int], None],
         feedback_s: float,
+        receiver_timeout_s: float,
         trouble: Callable[[Exception | None], None],
         bounds: JournalBounds,
     ) -> None:
@@ -66,6 +67,7 @@ class Receiver:
         self._journaling = Journaling(journal, positions, acknowledge, self.moved)
         self._check_epoch = check_epoch
         self._feedback_s = feedback_s
+        self._receiver_timeout_s = receiver_timeout_s
         self._trouble = trouble
         self._positions = positions
         self._bounds = bounds
@@ -126,7 +128,9 @@ class Receiver:
     def _session(self) -> None:
         """One connection: from its start to its end, or to `stop`."""
         name = self._replica.name
-        with RelayStream(self._shipper, name, decode_record) as stream:
+        with RelayStream(
+            self._shipper, name, decode_record, receiver_timeout_s=self._receiver_timeout_s
+        ) as stream:
             require_same_source(stream.identify(), self._replica)
             self._check_epoch(_number(stream.show("logship.epoch")[0]))
             self._journal.abandon()  # what came of a transaction comes again, whole

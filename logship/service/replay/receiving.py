@@ -62,6 +62,7 @@ class Receiving(Filling):
             acknowledge=OwnReplica(positions, applied),
             check_epoch=self._epochs.check,
             feedback_s=intervals.feedback_s,
+            receiver_timeout_s=intervals.receiver_timeout_s,
             trouble=trouble(health),
             bounds=bounds,
         )

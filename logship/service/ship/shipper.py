@@ -78,6 +78,7 @@ class Shipper:
         positions: Positions,
         application_name: str,
         feedback_s: float,
+        receiver_timeout_s: float,
         trouble: Callable[[Exception | None], None],
         acknowledge: Acknowledge | None = None,
         epoch: Epoch | None = None,
@@ -92,6 +93,7 @@ class Shipper:
         self._journaling = Journaling(journal, positions, self._acknowledge, self.moved)
         self._application_name = application_name
         self._feedback_s = feedback_s
+        self._receiver_timeout_s = receiver_timeout_s
         self._trouble = trouble
         self._stopping = threading.Event()
         self._stream: SlotStream | None = None
@@ -148,7 +150,9 @@ class Shipper:
 
     def _session(self) -> None:
         """One connection: from its start to its end, or to `stop`."""
-        with SlotStream(self._primary, application_name=self._application_name) as stream:
+        with SlotStream(
+            self._primary, application_name=self._application_name, receiver_timeout_s=self._receiver_timeout_s
+        ) as stream:
             system = stream.identify()
             require_same_server(system, self._system_identifier)
             self._journal.require_source(Source(system.system_identifier, system.timeline, system.database))

@@ -85,6 +85,7 @@ class Shipping(Filling):
             positions=positions,
             application_name=epoch.application_name,
             feedback_s=intervals.feedback_s,
+            receiver_timeout_s=intervals.receiver_timeout_s,
             trouble=trouble(health),
             acknowledge=acknowledge,
             epoch=epoch,

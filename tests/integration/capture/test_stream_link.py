@@ -102,10 +102,9 @@ def test_a_server_whose_answers_do_not_come_through(primary: Database) -> None:
     slot = publish(primary)
     proxy = Proxy(primary.server.port)
     try:
-        with SlotStream(f"{primary.conninfo_as('postgres', tcp=True)} port={proxy.port}") as stream:
+        with SlotStream(f"{primary.conninfo_as('postgres', tcp=True)} port={proxy.port}", receiver_timeout_s=0.6) as stream:
             stream.start(slot, ["everything"], INVALID)
             pump = Pump(stream, interval_s=0.05)
-            stream.silence_s = 0.6
             end = time.monotonic() + 2.0
             pump.until(lambda: time.monotonic() > end)  # it has nothing to say, and says so when it is asked
             proxy.mute = True

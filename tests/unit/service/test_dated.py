@@ -57,7 +57,7 @@ def positions() -> Positions:
 def by_shipper(journal: Journal, positions: Positions) -> None:
     shipper = Shipper(
         primary="", slot="s", publications=["p"], system_identifier=1, journal=journal, positions=positions,
-        application_name="logship", feedback_s=1.0, trouble=lambda _: None,
+        application_name="logship", feedback_s=1.0, receiver_timeout_s=60.0, trouble=lambda _: None,
     )  # fmt: skip
     run = b"".join(runs())
     told = plain(run)
@@ -75,7 +75,7 @@ def received(journal: Journal, positions: Positions, records: list[Record | Stre
     replica = Replica("r", 1, 1, "d", "s", "p", "o", "full", None, None)
     receiver = Receiver(
         shipper="", replica=replica, journal=journal, positions=positions,
-        acknowledge=OwnReplica(positions), check_epoch=lambda _: None, feedback_s=1.0, trouble=lambda _: None,
+        acknowledge=OwnReplica(positions), check_epoch=lambda _: None, feedback_s=1.0, receiver_timeout_s=60.0, trouble=lambda _: None,
         bounds=JournalBounds(),
     )  # fmt: skip
     receiver._journaling.put(records, at_once=False)
