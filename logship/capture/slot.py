@@ -40,7 +40,11 @@ class SlotStream(Stream[Stretch]):
     """One connection: `identify`, `start`, then `read` and `send_status` in turn, `stop`, `close`."""
 
     def __init__(
-        self, conninfo: str, *, application_name: str = "logship", receiver_timeout_s: float = RECEIVER_TIMEOUT_S
+        self,
+        conninfo: str,
+        *,
+        application_name: str = "logship",
+        receiver_timeout_s: float = RECEIVER_TIMEOUT_S,
     ) -> None:
         """Connects. ``application_name`` is the name that synchronous_standby_names may list."""
         super().__init__(_walsender(conninfo, application_name), receiver_timeout_s)

@@ -151,7 +151,9 @@ class Shipper:
     def _session(self) -> None:
         """One connection: from its start to its end, or to `stop`."""
         with SlotStream(
-            self._primary, application_name=self._application_name, receiver_timeout_s=self._receiver_timeout_s
+            self._primary,
+            application_name=self._application_name,
+            receiver_timeout_s=self._receiver_timeout_s,
         ) as stream:
             system = stream.identify()
             require_same_server(system, self._system_identifier)

@@ -102,7 +102,9 @@ def test_a_server_whose_answers_do_not_come_through(primary: Database) -> None:
     slot = publish(primary)
     proxy = Proxy(primary.server.port)
     try:
-        with SlotStream(f"{primary.conninfo_as('postgres', tcp=True)} port={proxy.port}", receiver_timeout_s=0.6) as stream:
+        with SlotStream(
+            f"{primary.conninfo_as('postgres', tcp=True)} port={proxy.port}", receiver_timeout_s=0.6
+        ) as stream:
             stream.start(slot, ["everything"], INVALID)
             pump = Pump(stream, interval_s=0.05)
             end = time.monotonic() + 2.0

@@ -126,7 +126,9 @@ def gives_up_a_shipper_that_is_not_heard(relay: Relay) -> None:
     """One that has nothing to say is asked, and answers; one whose answers don't come through is given up."""
     proxy, start = Proxy(relay.port), Lsn.parse(relay.primary.value("select pg_current_wal_lsn()::text"))
     try:
-        with RelayStream(relay.conninfo(port=str(proxy.port)), "early", decode_record, receiver_timeout_s=0.4) as stream:
+        with RelayStream(
+            relay.conninfo(port=str(proxy.port)), "early", decode_record, receiver_timeout_s=0.4
+        ) as stream:
             stream.start(PUBLICATION, start)
             end = time.monotonic() + 1.2
             while time.monotonic() < end:

@@ -75,8 +75,8 @@ def received(journal: Journal, positions: Positions, records: list[Record | Stre
     replica = Replica("r", 1, 1, "d", "s", "p", "o", "full", None, None)
     receiver = Receiver(
         shipper="", replica=replica, journal=journal, positions=positions,
-        acknowledge=OwnReplica(positions), check_epoch=lambda _: None, feedback_s=1.0, receiver_timeout_s=60.0, trouble=lambda _: None,
-        bounds=JournalBounds(),
+        acknowledge=OwnReplica(positions), check_epoch=lambda _: None, feedback_s=1.0, receiver_timeout_s=60.0,
+        trouble=lambda _: None, bounds=JournalBounds(),
     )  # fmt: skip
     receiver._journaling.put(records, at_once=False)
 
