@@ -2,8 +2,26 @@
 #
 # Room is made for the most that a piece can take, and what was used of it is handed over.
 
+cdef extern from *:
+    """
+    #include <locale.h>
+    #include <stdlib.h>
+    #ifdef __APPLE__
+    #include <xlocale.h>
+    #endif
+    """
+    ctypedef void* locale_t
+    int LC_ALL_MASK
+    locale_t newlocale(int mask, const char* name, locale_t base) nogil
+    double strtod_l(const char* text, char** end, locale_t locale) nogil
+    float strtof_l(const char* text, char** end, locale_t locale) nogil
+
+# What a number's text means must not depend on the locale of the process. NULL: there is none, and floats are refused.
+cdef locale_t _c_locale = newlocale(LC_ALL_MASK, b"C", NULL)
+
 cdef enum:
     _MOST_NUMERIC = 1000  # bytes of the text
+    _MOST_FLOAT = 32
     _SINCE_2000_DAYS = 10957
 
 
@@ -103,6 +121,82 @@ cdef Py_ssize_t a_numeric(octets at, Py_ssize_t size, unsigned char* to) noexcep
     return 8 + 2 * used
 
 
+cdef bint is_float(octets at, Py_ssize_t size) noexcept nogil:
+    """As a server writes one that is a number."""
+    cdef Py_ssize_t i = 0, begin
+    if size > 0 and at[0] == c'-':
+        i = 1
+    begin = i
+    while i < size and c'0' <= at[i] <= c'9':
+        i += 1
+    if i == begin or (at[begin] == c'0' and i > begin + 1):
+        return False
+    if i < size and at[i] == c'.':
+        begin = i = i + 1
+        while i < size and c'0' <= at[i] <= c'9':
+            i += 1
+        if i == begin:
+            return False
+    if i < size and at[i] == c'e':
+        if i + 2 > size or (at[i + 1] != c'+' and at[i + 1] != c'-'):
+            return False
+        begin = i = i + 2
+        while i < size and c'0' <= at[i] <= c'9':
+            i += 1
+        if i - begin < 2 or i - begin > 3:
+            return False
+    return i == size
+
+
+cdef bint is_zero(octets at, Py_ssize_t size) noexcept nogil:
+    """Whether a number has no other figures."""
+    cdef Py_ssize_t i = 0
+    while i < size and at[i] != c'e':
+        if c'1' <= at[i] <= c'9':
+            return False
+        i += 1
+    return True
+
+
+cdef Py_ssize_t a_float_field(octets at, Py_ssize_t size, bint double_precision, unsigned char* to) noexcept nogil:
+    """What the input function makes of it: by strtod, or strtof."""
+    cdef char text[_MOST_FLOAT + 1]
+    cdef double value = 0
+    cdef float narrow = 0
+    cdef uint64_t wide_bits = 0
+    cdef uint32_t bits = 0
+    if size < 1 or size > _MOST_FLOAT or _c_locale == NULL:
+        return -1
+    if at[size - 1] == c'N' or at[size - 1] == c'y':
+        if size == 3 and memcmp(at, b"NaN", 3) == 0:
+            wide_bits, bits = 0x7ff8000000000000, 0x7fc00000
+        elif size == 8 and memcmp(at, b"Infinity", 8) == 0:
+            wide_bits, bits = 0x7ff0000000000000, 0x7f800000
+        elif size == 9 and memcmp(at, b"-Infinity", 9) == 0:
+            wide_bits, bits = 0xfff0000000000000, 0xff800000
+        else:
+            return -1
+    else:
+        if not is_float(at, size):
+            return -1
+        memcpy(text, at, <size_t>size)
+        text[size] = 0
+        if double_precision:
+            value = strtod_l(text, NULL, _c_locale)
+            memcpy(&wide_bits, &value, 8)
+        else:
+            narrow = strtof_l(text, NULL, _c_locale)
+            memcpy(&bits, &narrow, 4)
+            value = narrow
+        if value - value != 0 or (value == 0 and not is_zero(at, size)):  # infinite; too small
+            return -1
+    if double_precision:
+        put_u64(to, wide_bits)
+        return 8
+    put_u32(to, bits)
+    return 4
+
+
 cdef Py_ssize_t field_of(const cell_t* cell, char kind, unsigned char* to) noexcept nogil:
     """How many bytes were put; -1: the text isn't the very text of a value."""
     cdef int64_t value = 0
@@ -149,13 +243,17 @@ cdef Py_ssize_t field_of(const cell_t* cell, char kind, unsigned char* to) noexc
             return -1
         to[0] = at[0] == c't'
         return 1
+    if kind == c'f' or kind == c'g':
+        return a_float_field(at, size, kind == c'g', to)
     if kind == c'u':
         return a_uuid(at, size, to)
     if kind == c'y':
         return a_bytea(at, size, to)
-    to[0] = 1  # jsonb
-    memcpy(to + 1, at, <size_t>size)
-    return size + 1
+    if kind == c'j':
+        to[0] = 1  # the version
+        memcpy(to + 1, at, <size_t>size)
+        return size + 1
+    return -1
 
 
 cdef bytes tuples_of(

@@ -7,14 +7,17 @@ trailer; or microseconds since 2000 as text[]. What a type's receive function ma
 input function makes of the text. A text counts only where it is *the* text of such a value; anything else is a
 `ValueError`, and the caller sends text.
 
-Sources: PostgreSQL documentation, "COPY, Binary Format"; numeric.c (numeric_recv), timestamp.c, date.c, uuid.c.
+Sources: PostgreSQL documentation, "COPY, Binary Format"; numeric.c (numeric_recv), float.c (float8in_internal: strtod),
+timestamp.c, date.c, uuid.c.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Final
 
 from logship.kernel._python_messages import binary_text_array
@@ -23,9 +26,15 @@ from logship.kernel._python_typed import dates, integer, times, timestamps, unhe
 _UUID: Final = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NUMERIC: Final = re.compile(rb"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?")
 _MOST_NUMERIC: Final = 1000  # bytes of the text
+_FLOAT: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-][0-9]{2,3})?")
+_MOST_FLOAT: Final = 32  # bytes of the text
+_NO_NUMBERS: Final = {b"NaN": math.nan, b"Infinity": math.inf, b"-Infinity": -math.inf}
 _SINCE_2000_US: Final = 946_684_800_000_000
 _SINCE_2000_DAYS: Final = 10_957
 _EXACT_US: Final = 1 << 53  # up to there a double holds every whole number
+_INFINITE: Final = 0x7F80_0000  # of float4, as a number of 32 bits
+_BEHIND_FLOAT4: Final = 2.0**128
+_LAST_FLOAT4: Final = 2.0**128 - 2.0**104
 _WRONG: Final = "a text that isn't held exactly"
 
 
@@ -76,6 +85,46 @@ def _time(cell: bytes) -> bytes:
     return times([cell])[::-1]
 
 
+def _float8(cell: bytes) -> bytes:
+    if cell in _NO_NUMBERS:
+        return struct.pack(">d", _NO_NUMBERS[cell])
+    value = _floating(cell)
+    if math.isinf(value):
+        raise ValueError(_WRONG)
+    return struct.pack(">d", value)
+
+
+def _float4(cell: bytes) -> bytes:
+    """The nearest, of two as near the even one; rounded once, which by way of a double it is not always."""
+    if cell in _NO_NUMBERS:
+        return struct.pack(">f", _NO_NUMBERS[cell])
+    value, exact = abs(_floating(cell)), abs(Fraction(cell.decode("ascii")))
+    if value >= _BEHIND_FLOAT4:
+        raise ValueError(_WRONG)
+    (near,) = struct.unpack(">I", struct.pack(">f", min(value, _LAST_FLOAT4)))
+    bits = min(range(max(0, near - 1), near + 2), key=lambda bits: (abs(_of_float4(bits) - exact), bits & 1))
+    if bits == _INFINITE or (bits == 0 and exact):
+        raise ValueError(_WRONG)
+    return struct.pack(">I", bits | (0x8000_0000 if cell[:1] == b"-" else 0))
+
+
+def _floating(cell: bytes) -> float:
+    if len(cell) > _MOST_FLOAT or _FLOAT.fullmatch(cell) is None:
+        raise ValueError(_WRONG)
+    value = float(cell)
+    if value == 0 and cell.partition(b"e")[0].strip(b"-0."):
+        raise ValueError(_WRONG)  # too small: the server refuses it
+    return value
+
+
+def _of_float4(bits: int) -> Fraction:
+    """The number of a float4 without a sign; behind the last one, what would follow it."""
+    if bits == _INFINITE:
+        return Fraction(_BEHIND_FLOAT4)
+    (value,) = struct.unpack(">f", struct.pack(">I", bits))
+    return Fraction(value)
+
+
 def _uuid(cell: bytes) -> bytes:
     if _UUID.fullmatch(cell) is None:
         raise ValueError(_WRONG)
@@ -122,6 +171,8 @@ _KINDS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "s": lambda cell: struct.pack(">q", _since_2000_us(cell, False)),  # timestamp
     "z": lambda cell: struct.pack(">q", _since_2000_us(cell, True)),  # timestamptz
     "u": _uuid,
+    "f": _float4,
+    "g": _float8,
     "y": _bytea,
     "n": _numeric,
 }

@@ -45,10 +45,11 @@ _TYPES: Final = (
     "varbit, varchar"
 )
 # Those of them that have a binary form in the kernel, which the secondary reads in three quarters of the time: bool,
-# bytea, int8, int2, int4, text, json, bpchar, varchar, date, time, timestamp, timestamptz, numeric, uuid, jsonb.
+# bytea, int8, int2, int4, text, json, float4, float8, bpchar, varchar, date, time, timestamp, timestamptz, numeric,
+# uuid, jsonb.
 KINDS: Final[dict[int, str]] = {
-    16: "b", 17: "y", 20: "8", 21: "2", 23: "4", 25: "t", 114: "t", 1042: "t", 1043: "t", 1082: "d", 1083: "m",
-    1114: "s", 1184: "z", 1700: "n", 2950: "u", 3802: "j",
+    16: "b", 17: "y", 20: "8", 21: "2", 23: "4", 25: "t", 114: "t", 700: "f", 701: "g", 1042: "t", 1043: "t",
+    1082: "d", 1083: "m", 1114: "s", 1184: "z", 1700: "n", 2950: "u", 3802: "j",
 }  # fmt: skip
 _HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no extension
 _TRAILER: Final = b"\xff\xff"

@@ -21,7 +21,7 @@ HEADER, TRAILER = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 TYPES = (
     "bool", "bytea", "int8", "int2", "int4", "text", "json", "char(5)", "varchar(9)", "date", "time", "time(2)",
     "timestamp", "timestamp(3)", "timestamptz", "timestamptz(0)", "numeric", "numeric(12,2)", "numeric(3,-2)", "uuid",
-    "jsonb",
+    "jsonb", "float4", "float8",
 )  # fmt: skip
 WORDS = [
     "true", "f", "", " ", "é\t\\N", "\\.", "null", '{"a": [1, "\\u00e9"]}', "[]", "{}", '"x"', "\\x", "\\x00ff5c",
@@ -40,6 +40,8 @@ def words() -> Iterator[str]:
     chance = random.Random(7)
     for _ in range(150):
         yield str(chance.randint(-(10 ** chance.randint(1, 40)), 10 ** chance.randint(1, 40)))
+        yield repr(struct.unpack("<d", chance.randbytes(8))[0])
+        yield repr(struct.unpack("<f", chance.randbytes(4))[0])
         digits = Decimal(chance.randint(-(10 ** chance.randint(1, 30)), 10 ** chance.randint(1, 30)))
         yield format(digits.scaleb(-chance.randint(0, 40)), "f")
         yield (

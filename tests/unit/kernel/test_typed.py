@@ -154,7 +154,7 @@ def test_random_values_are_what_the_cast_makes_of_them(
 @pytest.mark.skipif(not is_built(), reason=WHY)
 @given(
     st.lists(texts.map(str.encode) | st.binary(max_size=40) | st.none(), max_size=3),
-    st.sampled_from("tjb248dmszuyn"),
+    st.sampled_from("tjb248dmszuynfg"),
 )
 @settings(deadline=None)
 def test_binary_forms_are_made_or_refused_alike(cells: Texts, kind: str) -> None:
