@@ -92,6 +92,40 @@ class Database:
             connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(self.name)))
 
 
+def commits_wait_for(primary: Database, names: str) -> None:
+    """Each commit from here on waits for ``names``; '': for nobody.
+
+    Backends look at a flag that the checkpointer sets some time after the reload, and until then commit without a
+    wait though they have the setting. So a commit is seen to wait for somebody who never comes, first."""
+    if names:
+        _set_standbys(primary, "nobody who comes")
+        with contextlib.closing(psycopg.connect(primary.conninfo, autocommit=True)) as connection:
+            eventually(lambda: _waits(primary, connection), what="a commit waits for a synchronous standby")
+            _set_standbys(primary, names)
+            primary.execute("select pg_cancel_backend(%s)", [connection.info.backend_pid])
+    else:
+        _set_standbys(primary, names)
+
+
+def _set_standbys(primary: Database, names: str) -> None:
+    quoted = f'"{names}"' if names else ""
+    primary.execute(f"alter system set synchronous_standby_names = '{quoted}'")
+    primary.execute("select pg_reload_conf()")
+
+
+def _waits(primary: Database, connection: psycopg.Connection) -> bool:
+    """Whether a commit of ``connection``'s waits; it begins another one when the last one didn't."""
+    pgconn = connection.pgconn
+    pgconn.consume_input()
+    if pgconn.transaction_status != psycopg.pq.TransactionStatus.ACTIVE:
+        pgconn.send_query(b"select pg_catalog.pg_logical_emit_message(true, 'test', '')")
+    elif not pgconn.is_busy():
+        while pgconn.get_result() is not None:
+            pass
+    ask = "select wait_event = 'SyncRep' from pg_stat_activity where pid = %s"
+    return bool(primary.value(ask, [connection.info.backend_pid]))
+
+
 def _drop_slots(connection: psycopg.Connection, database: str) -> bool:
     """True when no slot of the database is left; a walsender that is ending may hold one a little longer."""
     for (slot,) in connection.execute(

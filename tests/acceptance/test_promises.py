@@ -22,7 +22,7 @@ from tests.acceptance.relayed import Relayed, streams
 from tests.conftest import Pair
 from tests.follow import assert_equal
 from tests.integration.persistence.proxy import Proxy
-from tests.servers import Database, Logship, Running, eventually
+from tests.servers import Database, Logship, Running, commits_wait_for, eventually
 
 
 @pytest.fixture
@@ -31,19 +31,14 @@ def pair(make_server: Callable[..., Server], make_database: Callable[[Server], D
     found = Pair(make_database(make_server("first")), make_database(make_server("second")))
     found.primary.execute(CREATE)
     yield found
-    synchronous(found.primary, "")  # or dropping the database would wait
-
-
-def synchronous(primary: Database, names: str) -> None:
-    primary.execute(f"alter system set synchronous_standby_names = '{names}'")
-    primary.execute("select pg_reload_conf()")
+    commits_wait_for(found.primary, "")  # or dropping the database would wait
 
 
 class Both:
     """A client for each mode, on a pair that is shipped and replayed."""
 
     def __init__(self, pair: Pair) -> None:
-        synchronous(pair.primary, "logship")
+        commits_wait_for(pair.primary, "logship")
         self.reader = Reader(pair.secondary)
         self.eventual = Client(pair.primary, "on", 1)
         self.strong = Client(pair.primary, "remote_apply", 2, self.reader.require)
@@ -81,7 +76,7 @@ def test_what_was_acknowledged_is_there(pair: Pair, logship: Logship, tmp_path: 
     relayed.init(pair.secondary, "one")
     shipper = relayed.ship("--synchronous", "FIRST 1 (one)")
     replayer = streams(relayed.replay(pair.secondary, "one"))
-    synchronous(pair.primary, "logship")
+    commits_wait_for(pair.primary, "logship")
     every_mode_returns(pair.primary)
     both = Both(pair)
     chance = random.Random(kills)
@@ -223,7 +218,7 @@ def test_applied_in_memory(pair: Pair, logship: Logship, tmp_path: Path) -> None
     relayed.init(pair.secondary, "one")
     relayed.ship("--synchronous", "FIRST 1 (one)")
     replayer = streams(relayed.replay(pair.secondary, "one", "--applied", "memory"))
-    synchronous(pair.primary, "logship")
+    commits_wait_for(pair.primary, "logship")
     client = Client(pair.primary, "remote_apply", 1)
     client.goes_on()  # its table is in memory by then
     with pair.secondary.connect() as blocker:

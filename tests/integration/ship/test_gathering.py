@@ -17,7 +17,7 @@ from logship.lsn import Lsn
 from logship.service.demo.servers import Server
 from tests.integration.capture.pump import publish
 from tests.integration.ship.shipper import PUBLICATION, Ship
-from tests.servers import Database, eventually
+from tests.servers import Database, commits_wait_for, eventually
 
 TOLD = "select {}_lsn::text from pg_stat_replication where application_name = 'logship'"
 CONFIRMED = "select confirmed_flush_lsn::text from pg_replication_slots where slot_name = %s"
@@ -37,11 +37,6 @@ class Disk:
             fdatasync(files, fd)
 
         monkeypatch.setattr(Files, "fdatasync", held)
-
-
-def synchronous(primary: Database, names: str) -> None:
-    primary.execute(f"alter system set synchronous_standby_names = '{names}'")
-    primary.execute("select pg_reload_conf()")
 
 
 def told(primary: Database, which: str) -> Lsn:
@@ -78,7 +73,7 @@ def test_it_tells_what_is_on_disk_and_begins_to_hurry_when_somebody_waits(
         assert Lsn.parse(primary.value(CONFIRMED, [slot])) < end
 
         # Who begins to wait now isn't told anything sooner, and is once it is so.
-        synchronous(primary, "logship")
+        commits_wait_for(primary, "logship")
         eventually(lambda: pace.awaited, what="it knows that somebody waits")
         begun = Lsn.parse(primary.value("select pg_current_wal_insert_lsn()::text"))
         acknowledged: list[Lsn] = []
@@ -98,7 +93,7 @@ def test_it_tells_what_is_on_disk_and_begins_to_hurry_when_somebody_waits(
         assert acknowledged[0] > begun
 
         # The end, in the middle of gathering: what was taken from the stream is on disk.
-        synchronous(primary, "")
+        commits_wait_for(primary, "")
         eventually(lambda: not pace.awaited, what="nobody waits any more")
         primary.execute(
             "do $$ begin for i in 1..300 loop insert into t default values; commit; end loop; end $$"
