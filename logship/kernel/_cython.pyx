@@ -29,6 +29,11 @@ from logship.kernel._python_drain import CopySource, Drained
 from logship.kernel._python_plain import Encoded, Gathered, Plain, Transaction, cut
 from logship.kernel.cell import UNCHANGED as _UNCHANGED
 
+cdef extern from *:
+    const char* LOGSHIP_SOURCES  # given to the compiler by setup.py
+
+SOURCES = LOGSHIP_SOURCES.decode("ascii")
+
 include "_cython_cells.pxi"
 include "_cython_messages.pxi"
 include "_cython_rows.pxi"

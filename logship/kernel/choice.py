@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Final
 
 from logship.errors import UsageError
+from logship.kernel.sources import digest
 
 VARIABLE: Final = "LOGSHIP_KERNEL"
 PYTHON: Final = "python"
@@ -38,4 +39,12 @@ def chosen(environment: Mapping[str, str]) -> str:
 
 
 def implementation(name: str) -> ModuleType:
-    return importlib.import_module(f"logship.kernel._{name}")
+    """Raises `UsageError` for a compiled one that is older than the sources beside it: it may not know what the rest
+    of the package takes for granted."""
+    module = importlib.import_module(f"logship.kernel._{name}")
+    if name == CYTHON and digest() not in ("", getattr(module, "SOURCES", None)):
+        raise UsageError(
+            "the compiled kernel was built from other sources than those beside it",
+            hint=f"build it again: make init; or set {VARIABLE}={PYTHON}",
+        )
+    return module
