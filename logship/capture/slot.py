@@ -62,6 +62,20 @@ class SlotStream(Stream[Stretch]):
         except psycopg.Error as error:
             raise self._meaning(error) from error
 
+    def require_primary(self) -> None:
+        """`StreamBroken`, transient, when the server is a standby: it may be promoted, or be put back in its place."""
+        self._expect(State.IDLE)
+        try:
+            row = self._connection.execute("select pg_catalog.pg_is_in_recovery()").fetchone()
+        except psycopg.Error as error:
+            raise self._meaning(error) from error
+        if row is None or row[0]:
+            raise StreamBroken(
+                "the server is a standby, in recovery",
+                transient=True,
+                hint="give the conninfo of the primary; one that is promoted counts as another server",
+            )
+
     def start(self, slot: str, publications: Sequence[str], start_lsn: Lsn) -> SlotState:
         """Check the slot and stream what committed after ``start_lsn``. The server starts at the slot's
         confirmed_flush_lsn if that is later: the caller judges the answer with `slot_state.gap` before it

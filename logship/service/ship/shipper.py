@@ -157,6 +157,7 @@ class Shipper:
         ) as stream:
             system = stream.identify()
             require_same_server(system, self._system_identifier)
+            stream.require_primary()
             self._journal.require_source(Source(system.system_identifier, system.timeline, system.database))
             require_log_reaches(system, self._journal.written_lsn, "the journal")
             abandoned = self._assembler.restart()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from logship.catalog import migrate
 from logship.connection import Side
@@ -62,8 +63,9 @@ def test_one_that_lost_the_end_of_its_log_is_refused(
 
 
 def test_one_that_was_promoted_meanwhile_is_refused(
-    make_server: Callable[..., Server], tmp_path: Path
+    make_server: Callable[..., Server], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """And as long as it is a standby it is waited for: it may be on its way to anything."""
     primary, slot = _made(make_server)
     server = primary.server
     with Ship(primary, slot, tmp_path / "j").streaming() as ship:
@@ -71,6 +73,8 @@ def test_one_that_was_promoted_meanwhile_is_refused(
         server.stop()
         (server.data_directory / "standby.signal").touch()
         server.start()
+        eventually(lambda: "is a standby, in recovery" in caplog.text, what="it is seen to be a standby")
+        assert ship.error is None
         with psycopg.connect(server.conninfo(), autocommit=True) as link:
             link.execute("select pg_promote()")
         eventually(lambda: ship.error is not None, what="it is refused")
