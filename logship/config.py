@@ -63,13 +63,18 @@ class MemorySettings:
     loaders: int = 2  # tables that are read at a time
 
 
+RECEIVER_TIMEOUT_S = 60.0
+
+
 @dataclass(frozen=True, slots=True)
 class Intervals:
     feedback_s: float = 1.0  # a status goes to the primary at least this often
     position_s: float = 0.1  # an idle position is stored at most this often
     report_s: float = 1.0
     retention_s: float = 5.0
-    receiver_timeout_s: float = 60.0  # of silence, until a stream counts as broken; 0: it never does
+    receiver_timeout_s: float = (
+        RECEIVER_TIMEOUT_S  # of silence, until a stream counts as broken; 0: it never does
+    )
     stall_s: float = 30.0  # no progress for so long, with something to do, is a stall
     heartbeat_s: float = 10.0  # something goes into the log of an idle primary; 0: nothing does
     stop_grace_s: float = 8.0  # for all threads to end, once the program is told to

@@ -15,7 +15,8 @@ from typing import Final, Generic, TypeVar
 import psycopg
 
 from logship.capture.copydata import KEEPALIVE, Keepalive, keepalive
-from logship.capture.stream import RECEIVER_TIMEOUT_S, State, Stream, identifier
+from logship.capture.stream import State, Stream, identifier
+from logship.config import RECEIVER_TIMEOUT_S
 from logship.connection import Side, connect
 from logship.errors import (
     LogGone,

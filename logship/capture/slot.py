@@ -24,8 +24,9 @@ from psycopg import pq
 from logship.capture.copydata import Keepalive, Stretch, header, keepalive
 from logship.capture.libpq import copy_functions
 from logship.capture.slot_state import SlotState, check_slot
-from logship.capture.stream import ANSWER_S, RECEIVER_TIMEOUT_S, State, Stream, System, identifier, literal
+from logship.capture.stream import ANSWER_S, State, Stream, System, identifier, literal
 from logship.capture.stream_errors import HINTS, stream_error
+from logship.config import RECEIVER_TIMEOUT_S
 from logship.connection import Side, connect
 from logship.errors import PrimaryError, ProtocolViolation, PublicationMissing, SlotActive, StreamBroken
 from logship.kernel import CopySource, Drain

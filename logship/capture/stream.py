@@ -40,7 +40,6 @@ from logship.lsn import INVALID, Lsn
 T = TypeVar("T")
 
 READ_BYTES: Final = 1024 * 1024
-RECEIVER_TIMEOUT_S: Final = 60.0
 ANSWER_S: Final = 60.0  # for a server that is alive to answer a command or take a status update
 
 

@@ -44,14 +44,16 @@ class ByteQueue(Generic[T]):
         with self._changed:
             return self._size_bytes
 
-    def _has_room(self, size_bytes: int) -> bool:
-        counted = self._size_bytes + size_bytes + (len(self._items) + 1) * ITEM_BYTES
-        return not self._items or counted <= self._bound_bytes
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether a `put` would wait for nothing. Only whoever fills the queue can rely on it."""
+        with self._changed:
+            counted = self._size_bytes + size_bytes + (len(self._items) + 1) * ITEM_BYTES
+            return not self._items or counted <= self._bound_bytes
 
     def put(self, item: T, size_bytes: int) -> bool:
         """Wait for room, then add. False when the queue was closed: the item is not taken."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._has_room(size_bytes))
+            self._changed.wait_for(lambda: self._closed or self.has_room(size_bytes))
             if self._closed:
                 return False
             self._items.append((item, size_bytes))

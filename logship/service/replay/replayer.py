@@ -365,7 +365,7 @@ class _Session:
             return
         if self._batching.acquire(blocking=False):
             try:
-                if self._batcher.pending and not self._gather_s and self._is_plain_sailing():
+                if self._batcher.pending and not self._gather_s and self._waits_for_nothing():
                     with suppress(Stopped):  # the queue is closed, as its owner sees next
                         self._hand_over(self._batcher.take())
                     return
@@ -373,10 +373,9 @@ class _Session:
                 self._batching.release()
         self._is_idle()
 
-    def _is_plain_sailing(self) -> bool:
-        """Whether a batch that is pending can be handed over by persistence's own thread: it waits for no schema
-        change, and memory has room."""
-        has_room = self._to_memory is None or self._to_memory.size_bytes < _SMALL_BYTES
+    def _waits_for_nothing(self) -> bool:
+        """Whether handing over what is pending waits neither for a schema change nor for room in memory's queue."""
+        has_room = self._to_memory is None or self._to_memory.has_room(self._batcher.pending_bytes)
         return has_room and self._relations.committed
 
     def _somebody_is_idle(self) -> bool:

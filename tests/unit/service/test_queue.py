@@ -64,6 +64,15 @@ def test_an_item_above_the_bound_passes_alone() -> None:
     assert queue.take(10) == [1]
 
 
+def test_there_is_room_for_as_many_as_take_it_however_small() -> None:
+    queue: ByteQueue[int] = ByteQueue(3 * ITEM_BYTES, nothing)
+    assert queue.has_room(1 << 30), "an item larger than the bound passes alone"
+    for number in range(3):
+        assert queue.has_room(0)
+        queue.put(number, 0)
+    assert not queue.has_room(0)
+
+
 def test_an_idle_consumer_may_fill_its_queue_itself() -> None:
     more = [1, 2]
     queue: ByteQueue[int] = ByteQueue(10, lambda: more and queue.put(more.pop(0), 10))
